@@ -43,5 +43,4 @@ crates: ## Check that the crates depend on each other in one direction
 	.ci/crates
 
 bench-compare: bases release ## Measure strata beside Debian's buildah and docker.io
-	.ci/deps --bench
 	benches/compare --strata target/strata --busybox .test-cache/busybox.tar
