@@ -5,7 +5,9 @@
 //! named by their digest), and records (which layer a cache key stands for), and it decides what
 //! may be removed. `docs/store.md` describes the directory tree, the locks and the crash states.
 
+mod beneath;
 pub mod blob;
+mod clone;
 pub mod codec;
 pub mod diff;
 mod digest;
@@ -21,7 +23,9 @@ pub mod statcache;
 pub mod store;
 pub mod verify;
 pub mod view;
+mod xattr;
 
+pub use clone::clone_file;
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, LayerId};
 pub use layer::{HardLinks, Scratch};
 pub use lease::Lease;
