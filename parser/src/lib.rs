@@ -47,6 +47,7 @@ pub mod signal;
 pub mod source;
 pub mod span;
 pub mod suggest;
+mod wildcard;
 
 pub use diagnostic::Diagnostic;
 pub use diagnostic::Diagnostics;
