@@ -7,8 +7,11 @@
 
 pub mod blob;
 pub mod codec;
+mod collect;
 pub mod diff;
 mod digest;
+mod error;
+mod failpoint;
 pub mod image;
 pub mod index;
 pub mod layer;
@@ -19,6 +22,7 @@ pub mod record;
 pub mod snapshot;
 pub mod statcache;
 pub mod store;
+mod tree;
 pub mod verify;
 pub mod view;
 
@@ -27,5 +31,5 @@ pub use layer::{HardLinks, Scratch};
 pub use lease::Lease;
 pub use record::{CacheKey, CacheRecord, KeyPart, NewRecord, StepKind};
 pub use snapshot::{RootfsPlan, Snapshotter};
-pub use store::{Store, StoreError};
+pub use store::{Flavour, OpenOptions, Store, StoreError};
 pub use view::LayerView;
