@@ -7,5 +7,7 @@
 pub mod copy;
 pub mod glob;
 pub mod sandbox;
+mod sys;
 pub mod tree;
+pub mod userns;
 pub mod users;

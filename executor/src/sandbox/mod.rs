@@ -3,12 +3,36 @@
 //! The binary re-executes itself as the sandbox's init: no fork with live threads. The caller's
 //! `main` must call [`init_if_asked`] before anything that starts a thread.
 
+mod capability;
+mod cgroup;
+mod command;
+mod files;
+mod filesystems;
+mod init;
+mod lines;
+mod mount;
+mod overlay;
+mod pid1;
+mod probe;
+mod protocol;
+mod requested;
+mod seccomp;
+mod spawn;
+mod stub;
+mod target;
+mod terminal;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use strata_cache::RootfsPlan;
+
+pub use init::init_if_asked;
+pub use probe::{OverlayUnusable, probe_overlay};
+pub use spawn::{Canceller, Running, Sink, spawn};
+pub use stub::stub_directory;
 
 /// Network of a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -194,4 +218,35 @@ pub struct Outcome {
     pub created: Vec<PathBuf>,
     /// Peak memory in bytes, where a cgroup could tell.
     pub peak_memory: Option<u64>,
+}
+
+/// Why a sandbox did not run its command.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SandboxError {
+    /// This program could not be re-executed.
+    #[error("start the sandbox's process")]
+    Start {
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A step of the set-up failed: a mount, a limit, an id.
+    #[error("set up the sandbox: {stage}")]
+    SetUp {
+        /// What was tried, on what.
+        stage: String,
+        /// The kernel's answer, and what can be done.
+        #[source]
+        source: std::io::Error,
+        /// As in [`Outcome::created`].
+        created: Vec<PathBuf>,
+    },
+    /// The sandbox ended without a word, or could not be listened to.
+    #[error("the sandbox was lost")]
+    Lost {
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
 }
