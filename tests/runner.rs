@@ -18,3 +18,10 @@
     reason = "the cases come with the command"
 )]
 mod support;
+
+mod add;
+mod config;
+mod copy;
+mod ignore;
+mod stages;
+mod step;
