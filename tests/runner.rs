@@ -10,6 +10,10 @@
     clippy::unwrap_used,
     reason = "a test that can't go on should stop where it is"
 )]
+#![expect(
+    clippy::format_push_string,
+    reason = "Dockerfiles are put together for reading, not for speed"
+)]
 
 #[allow(
     dead_code,
