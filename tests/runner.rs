@@ -10,6 +10,10 @@
     clippy::unwrap_used,
     reason = "a test that can't go on should stop where it is"
 )]
+#![expect(
+    clippy::format_push_string,
+    reason = "Dockerfiles are put together for reading, not for speed"
+)]
 
 #[allow(
     dead_code,
@@ -18,3 +22,10 @@
     reason = "the cases come with the command"
 )]
 mod support;
+
+mod add;
+mod config;
+mod copy;
+mod ignore;
+mod stages;
+mod step;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Sandbox, redact};
+use super::{Sandbox, Steps, redact};
 
 /// A `strata` command for a sandbox's store, run as the sandbox's user.
 #[derive(Debug)]
@@ -250,6 +250,11 @@ impl Output {
     /// stderr without digests, times and the sandbox's paths.
     pub(crate) fn stderr_redacted(&self, sandbox: &Sandbox) -> String {
         redact(&self.stderr, sandbox)
+    }
+
+    /// What the build did, if it was asked for `--progress json`.
+    pub(crate) fn steps(&self) -> Steps {
+        Steps::read(&self.stderr)
     }
 
     /// stdout as JSON.
