@@ -5,7 +5,10 @@
 //! named by their digest), and records (which layer a cache key stands for), and it decides what
 //! may be removed. `docs/store.md` describes the directory tree, the locks and the crash states.
 
+mod attributes;
+mod beneath;
 pub mod blob;
+mod clone;
 pub mod codec;
 mod collect;
 pub mod diff;
@@ -26,7 +29,9 @@ mod tree;
 pub mod usage;
 pub mod verify;
 pub mod view;
+mod xattr;
 
+pub use clone::clone_file;
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, LayerId};
 pub use layer::{HardLinks, Scratch};
 pub use lease::Lease;
