@@ -3,6 +3,7 @@
 mod build;
 mod cache;
 mod changes;
+mod completion;
 mod history;
 mod images;
 mod import;
@@ -39,7 +40,11 @@ pub(crate) fn works_on_layers(command: &Command) -> bool {
             Cache::Prune(_) | Cache::Verify(_) => true,
             Cache::Ls(_) | Cache::Du(_) => false,
         },
-        Command::Images(_) | Command::Inspect(_) | Command::Tag(_) | Command::History(_) => false,
+        Command::Images(_)
+        | Command::Inspect(_)
+        | Command::Tag(_)
+        | Command::History(_)
+        | Command::Completion(_) => false,
     }
 }
 
@@ -58,6 +63,7 @@ pub(crate) fn run(command: Command, root: &Path) -> Result<(), CommandError> {
         Command::Save(flags) => save::run(&flags, root),
         Command::Load(flags) => load::run(&flags, root),
         Command::Import(flags) => import::run(&flags, root),
+        Command::Completion(flags) => completion::run(&flags),
         Command::Cache(Cache::Ls(flags)) => cache::ls::run(&flags, root),
         Command::Cache(Cache::Du(flags)) => cache::du::run(&flags, root),
         Command::Cache(Cache::Prune(flags)) => cache::prune::run(&flags, root),

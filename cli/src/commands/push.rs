@@ -22,15 +22,11 @@ pub(crate) fn run(flags: &low::Push, root: &Path) -> Result<(), CommandError> {
     let codec = high::compression(&flags.compression)?;
     let store = stored::open(root, &flags.image)?;
     let (found_by, image) = stored::find(&store, &flags.image)?;
-    let target = match flags.name.as_deref() {
-        Some(name) => name,
-        None if found_by.is_empty() => {
-            return Err(CommandError::usage(format!(
-                "`{}` is an ID: give a name to upload the image by",
-                flags.image
-            )));
-        }
-        None => &found_by,
+    let Some(target) = flags.name.as_ref().or(found_by.as_ref()) else {
+        return Err(CommandError::usage(format!(
+            "`{}` is an ID: give a name to upload the image by",
+            flags.image
+        )));
     };
     let target = Reference::parse(target).or_kind(Kind::Usage)?;
     if target.digest.is_some() {

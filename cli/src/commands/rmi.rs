@@ -37,13 +37,11 @@ fn remove(
     } else {
         stored::find(store, text)?
     };
-    let (_, image) = found;
-    let all = stored::names_of(store, image.config)?;
     // Asked by name, only that name goes, and the image with its last one.
-    let by_name = strata_image::Reference::parse(text)
-        .ok()
-        .map(|reference| reference.to_string())
-        .filter(|full| all.contains(full));
+    let (by_name, image) = found;
+    let all = stored::names_of(store, image.config)?;
+    // A name with a digest may have been found without being one of the image's names.
+    let by_name = by_name.filter(|name| all.contains(name));
     let removed: Vec<&String> = match &by_name {
         Some(full) => vec![full],
         None if all.len() > 1 && !force => {

@@ -35,16 +35,16 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
     let mut images: Vec<(BuiltImage, Vec<String>)> = Vec::new();
     for text in &flags.images {
         let (name, image) = stored::find(&store, text)?;
-        let names = if name.is_empty() { vec![] } else { vec![name] };
+
         // An image asked for by two of its names is written once, with both.
         if let Some((_, there)) = images
             .iter_mut()
             .find(|(there, _)| there.id() == image.config)
         {
-            there.extend(names);
+            there.extend(name);
         } else {
             let image = BuiltImage::from_stored(&store, &image).or_kind(Kind::Store)?;
-            images.push((image, names));
+            images.push((image, name.into_iter().collect()));
         }
     }
     export::save(&store, &lease, &images, format, &destination, &NoProgress).or_kind(Kind::Failed)

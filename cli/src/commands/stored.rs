@@ -19,8 +19,11 @@ use crate::root;
 
 /// Finds the image that `text` means: a name, or the first digits of an ID.
 ///
-/// Answers the name that it was found by (in full; empty if it was an ID) and the image.
-pub(super) fn find(store: &Store, text: &str) -> Result<(String, StoredImage), CommandError> {
+/// Answers the name in full that it was found by, none if that was an ID, and the image.
+pub(super) fn find(
+    store: &Store,
+    text: &str,
+) -> Result<(Option<String>, StoredImage), CommandError> {
     match find_if_there(store, text)? {
         Some(found) => Ok(found),
         None => Err(missing(text)),
@@ -42,10 +45,14 @@ pub(super) fn open(root: &Path, text: &str) -> Result<Store, CommandError> {
 pub(super) fn find_if_there(
     store: &Store,
     text: &str,
-) -> Result<Option<(String, StoredImage)>, CommandError> {
-    Images::new(store, RegistryOptions::default())
+) -> Result<Option<(Option<String>, StoredImage)>, CommandError> {
+    let found = Images::new(store, RegistryOptions::default())
         .find_local(text)
-        .map_err(|error| CommandError::new(kind(&error), error))
+        .map_err(|error| CommandError::new(kind(&error), error))?;
+    Ok(found.map(|(name, image)| {
+        let by_name = name != image.config.to_string();
+        (by_name.then_some(name), image)
+    }))
 }
 
 /// What kind of error it is that an image can't be had.

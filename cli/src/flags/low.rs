@@ -102,6 +102,8 @@ pub(crate) enum Command {
     /// Look at the build cache, and clean it
     #[command(subcommand)]
     Cache(Cache),
+    /// Write a shell's completions for strata to standard output
+    Completion(Completion),
 }
 
 /// `strata build`
@@ -536,12 +538,23 @@ pub(crate) struct CachePrune {
 /// `strata cache verify`
 #[derive(Debug, Args)]
 pub(crate) struct CacheVerify {
-    /// Read every blob and compare it with its digest
+    /// Pack every layer that was built here, too, and compare its digest
     #[arg(long)]
     pub(crate) deep: bool,
+    /// Take out what is damaged: steps run again, images are pulled again
+    #[arg(long)]
+    pub(crate) repair: bool,
     /// How to write the findings
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) format: Format,
+}
+
+/// `strata completion`
+#[derive(Debug, Args)]
+pub(crate) struct Completion {
+    /// Which shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[cfg(test)]
