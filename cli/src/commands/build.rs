@@ -33,7 +33,11 @@ use crate::signals;
 use crate::snapshotter;
 use crate::terminal;
 
-pub(crate) fn run(flags: &low::Build, root: &Path) -> Result<(), CommandError> {
+pub(crate) fn run(
+    flags: &low::Build,
+    root: &Path,
+    notice: Option<String>,
+) -> Result<(), CommandError> {
     let surroundings = Surroundings::of_process()?;
     let build = Build::new(flags, &surroundings, &mut io::stdin())?;
     if build.progress == Mode::Tty && !terminal::can_redraw() {
@@ -54,7 +58,7 @@ pub(crate) fn run(flags: &low::Build, root: &Path) -> Result<(), CommandError> {
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;
     let progress = Progress::start(build.progress);
-    if let Some(notice) = snapshotter::choose(&store)? {
+    for notice in notice.into_iter().chain(snapshotter::choose(&store)?) {
         progress.event(Event::Notice(notice));
     }
     let images = Images::new(&store, RegistryOptions::default());
