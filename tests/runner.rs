@@ -24,8 +24,11 @@
 mod support;
 
 mod add;
+mod cache_hits;
+mod concurrent;
 mod config;
 mod copy;
+mod crash;
 mod ignore;
 mod stages;
 mod step;

@@ -3,6 +3,7 @@
 
 mod bases;
 mod filter;
+mod gate;
 mod image;
 mod oracle;
 mod registry;
@@ -15,6 +16,7 @@ mod users;
 
 pub(crate) use bases::Base;
 pub(crate) use filter::redact;
+pub(crate) use gate::Gate;
 pub(crate) use image::Image;
 pub(crate) use registry::Registry;
 pub(crate) use sandbox::Sandbox;

@@ -165,6 +165,17 @@ impl Running {
         }
     }
 
+    /// Waits for this many lines, or for the end if there are fewer.
+    pub(crate) fn skip_lines(&mut self, count: u32) {
+        for _ in 0..count {
+            let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
+                return;
+            };
+            self.seen.push_str(&line);
+            self.seen.push('\n');
+        }
+    }
+
     /// The process id, which is also that of its group.
     pub(crate) fn pid(&self) -> Pid {
         let pid = self.child.as_ref().unwrap().id();
