@@ -200,9 +200,11 @@ impl Store {
         self.shared.layer_path(layer)
     }
 
-    /// The directory of the cache mount `id`, made on first use (0755, owned by the caller). To use
-    /// it alone, or to keep it from being pruned meanwhile, hold
-    /// [`lock_named`](Self::lock_named)`("mount:ID", …)`, shared or not.
+    /// The directory of the cache mount `id`, made on first use (0755, owned by the caller).
+    ///
+    /// Take the lock named [`mount_lock`](crate::prune::mount_lock) first, shared or not, and hold
+    /// it while the mount is used: that keeps it from being pruned. A file beside the directory with
+    /// the extension `ready` is the caller's, to note that it was filled; it goes with the directory.
     pub fn cache_mount_path(&self, id: &str) -> Result<PathBuf, StoreError> {
         let name = Digest::of(id.as_bytes()).hex()[..32].to_owned();
         let path = self.root().join("mounts").join(&name);
