@@ -30,5 +30,7 @@ mod config;
 mod copy;
 mod crash;
 mod ignore;
+mod output;
+mod registry;
 mod stages;
 mod step;

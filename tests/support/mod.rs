@@ -2,6 +2,7 @@
 //! registry, and readers for what it writes.
 
 mod bases;
+mod dockerd;
 mod filter;
 mod gate;
 mod image;
@@ -15,6 +16,7 @@ mod tree;
 mod users;
 
 pub(crate) use bases::Base;
+pub(crate) use dockerd::Dockerd;
 pub(crate) use filter::redact;
 pub(crate) use gate::Gate;
 pub(crate) use image::Image;

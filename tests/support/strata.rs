@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -93,6 +94,20 @@ impl<'a> Strata<'a> {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// Runs it with its stdout in a file; it must succeed.
+    #[track_caller]
+    pub(crate) fn output_to_file(mut self, path: &Path) {
+        let file = fs::File::create(path).unwrap();
+        let output = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(Stdio::piped());
+        let output = output.spawn().unwrap().wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{:?}\n{stderr}", self.command);
     }
 
     /// Starts it and reads its stderr line by line.
