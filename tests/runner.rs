@@ -15,12 +15,6 @@
     reason = "Dockerfiles are put together for reading, not for speed"
 )]
 
-#[allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    reason = "the cases come with the command"
-)]
 mod support;
 
 mod add;

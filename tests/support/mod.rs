@@ -23,9 +23,9 @@ pub(crate) use image::Image;
 pub(crate) use registry::Registry;
 pub(crate) use sandbox::Sandbox;
 pub(crate) use steps::Steps;
-pub(crate) use strata::{Output, Running, Strata, is_alive, wait_until};
+pub(crate) use strata::{Output, Running, Strata, wait_until};
 pub(crate) use tools::{run, run_quietly};
-pub(crate) use tree::{Kind, Node, Tree};
+pub(crate) use tree::{Kind, Tree};
 pub(crate) use users::Who;
 
 /// Turns case functions (`fn(&Sandbox)`) into tests, one for each kind of user.

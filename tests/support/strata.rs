@@ -17,14 +17,13 @@ use super::{Sandbox, Steps, redact};
 
 /// A `strata` command for a sandbox's store, run as the sandbox's user.
 #[derive(Debug)]
-pub(crate) struct Strata<'a> {
-    sandbox: &'a Sandbox,
+pub(crate) struct Strata {
     command: Command,
     stdin: Vec<u8>,
 }
 
-impl<'a> Strata<'a> {
-    pub(crate) fn new(sandbox: &'a Sandbox) -> Self {
+impl Strata {
+    pub(crate) fn new(sandbox: &Sandbox) -> Self {
         let mut command = Command::new(sandbox.binary());
         command
             .arg("--root")
@@ -45,7 +44,6 @@ impl<'a> Strata<'a> {
                 .gid(sandbox.account().gid);
         }
         Self {
-            sandbox,
             command,
             stdin: Vec::new(),
         }
@@ -142,11 +140,6 @@ impl<'a> Strata<'a> {
             lines,
             seen: String::new(),
         }
-    }
-
-    /// The sandbox this command is for.
-    pub(crate) fn sandbox(&self) -> &'a Sandbox {
-        self.sandbox
     }
 }
 
@@ -320,14 +313,4 @@ pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Whether a process with this id is still there (and not a zombie).
-pub(crate) fn is_alive(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        !stat
-            .rsplit(')')
-            .next()
-            .is_some_and(|rest| rest.starts_with(" Z"))
-    })
 }
