@@ -63,6 +63,22 @@ impl Store {
         Ok(())
     }
 
+    /// How many scratch directories nobody owns.
+    pub(crate) fn dead_scratch(&self) -> Result<u64, StoreError> {
+        let scratch = self.root().join("scratch");
+        let mut count = 0;
+        for name in names(&scratch)? {
+            let Some(owner) = name.to_str() else { continue };
+            if owner.strip_suffix(".lock").is_some() {
+                continue;
+            }
+            let lock = scratch.join(format!("{owner}.lock"));
+            count +=
+                u64::from(self.is_read_only() || FileLock::try_acquire(lock, false)?.is_some());
+        }
+        Ok(count)
+    }
+
     /// Leases whose file nobody holds, and claims whose lease has no file.
     fn collect_leases(&self) -> Result<(), StoreError> {
         let leases = self.root().join("leases");

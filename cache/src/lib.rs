@@ -5,6 +5,7 @@
 //! named by their digest), and records (which layer a cache key stands for), and it decides what
 //! may be removed. `docs/store.md` describes the directory tree, the locks and the crash states.
 
+mod attributes;
 mod beneath;
 pub mod blob;
 mod clone;
@@ -25,6 +26,7 @@ pub mod snapshot;
 pub mod statcache;
 pub mod store;
 mod tree;
+pub mod usage;
 pub mod verify;
 pub mod view;
 mod xattr;

@@ -52,7 +52,7 @@ pub(crate) fn read(decoded: &Decoded) -> Reading {
         previous: None,
         stopped: false,
     };
-    while walker.reading.errors.len() < MAX_ERRORS && walker.step().is_some() {}
+    while walker.reading.errors.len() < MAX_ERRORS && !walker.stopped && walker.step().is_some() {}
     walker.reading
 }
 

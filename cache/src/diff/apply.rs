@@ -12,17 +12,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::header::EntryType;
 use super::read::{ArchiveEntry, ArchiveReader};
 use super::{Applied, DiffError, Limits, OPAQUE_NAME, WHITEOUT_PREFIX};
+use crate::attributes::{Attributes, Failure, Tolerated, set_times};
 use crate::beneath;
 use crate::clone::clone_file;
 use crate::layer::HardLinks;
 use crate::view::{Entry, FileKind, LayerView, ViewError, is_whiteout};
-use crate::xattr::{self, Xattr};
+use crate::xattr;
 
 /// What the files of aufs itself begin with: some old images hold them. They mean nothing.
 const AUFS_PREFIX: &[u8] = b".wh..wh.";
@@ -59,6 +60,7 @@ pub(super) fn apply_layer(
         },
         limits,
         applied: Applied::default(),
+        tolerated: Tolerated::default(),
         times,
         linked: BTreeSet::new(),
         copies: HashMap::new(),
@@ -66,41 +68,21 @@ pub(super) fn apply_layer(
         parent: None,
         buffer: vec![0; 256 * 1024],
     };
-    while let Some(entry) = applier.archive.next()? {
+    while let Some(mut entry) = applier.archive.next()? {
+        entry.xattrs.retain(|(name, _)| xattr::is_portable(name));
         applier.apply(&entry)?;
     }
     applier.finish()
 }
 
-/// What a file's metadata is to be.
-struct Attributes<'a> {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    mtime: (i64, u32),
-    xattrs: &'a [Xattr],
-}
-
-impl<'a> Attributes<'a> {
-    fn of(entry: &'a ArchiveEntry) -> Self {
-        Self {
-            mode: entry.mode,
-            uid: entry.uid,
-            gid: entry.gid,
-            mtime: entry.mtime,
-            xattrs: &entry.xattrs,
-        }
-    }
-
-    fn of_view(entry: &Entry, xattrs: &'a [Xattr]) -> Self {
-        let metadata = &entry.metadata;
-        Self {
-            mode: metadata.mode,
-            uid: metadata.uid,
-            gid: metadata.gid,
-            mtime: metadata.mtime,
-            xattrs,
-        }
+/// What an entry's header says of its file, as far as it is part of an image.
+fn attributes(entry: &ArchiveEntry) -> Attributes<'_> {
+    Attributes {
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime: entry.mtime,
+        xattrs: &entry.xattrs,
     }
 }
 
@@ -122,6 +104,7 @@ struct Applier<'a> {
     opaque: &'static [u8],
     limits: Limits,
     applied: Applied,
+    tolerated: Tolerated,
     /// Times of directories, set when nothing is added to them any more.
     times: BTreeMap<PathBuf, (i64, u32)>,
     /// Names that had to do with a hard link.
@@ -143,7 +126,7 @@ impl Applier<'_> {
             }
             let root = beneath::open_dir(self.upper.as_fd(), Path::new(""));
             let root = root.map_err(|source| io_error("open", Path::new(""), source))?;
-            return self.refresh_directory(root.as_fd(), Path::new(""), &Attributes::of(entry));
+            return self.refresh_directory(root.as_fd(), Path::new(""), &attributes(entry));
         };
         if parents.iter().any(|name| name.starts_with(AUFS_PREFIX)) {
             return Ok(());
@@ -277,7 +260,7 @@ impl Applier<'_> {
                 Err(Errno::NOENT) => {
                     self.count_entry()?;
                     let xattrs = self.view.xattrs(&entry)?;
-                    let attributes = Attributes::of_view(&entry, &xattrs);
+                    let attributes = Attributes::of(&entry.metadata, &xattrs);
                     self.make_directory(directory.as_fd(), name, &path, &attributes)?
                 }
                 Err(source) => return Err(io_error("open", &path, source)),
@@ -315,7 +298,7 @@ impl Applier<'_> {
         if path.as_os_str().len() >= 4096 {
             return Err(self.refuse("the path is longer than 4095 bytes"));
         }
-        let attributes = Attributes::of(entry);
+        let attributes = attributes(entry);
         match entry.kind {
             EntryType::Directory => {
                 self.make_directory(parent, name, path, &attributes)?;
@@ -347,15 +330,17 @@ impl Applier<'_> {
                         source,
                     })?;
                 }
-                self.set_attributes(file.as_fd(), path, &attributes)?;
-                set_times(file.as_fd(), entry.mtime)
-                    .map_err(|source| io_error("set times of", path, source))
+                attributes
+                    .set_with_times(file.as_fd(), &mut self.tolerated)
+                    .map_err(failed_at(path))
             }
             EntryType::Symlink => {
                 let target = OsStr::from_bytes(&entry.link);
                 rustix::fs::symlinkat(target, parent, name)
                     .map_err(|source| io_error("create", path, source))?;
-                self.finish_node(parent, name, path, &attributes, true)
+                attributes
+                    .set_node(parent, name, true, &mut self.tolerated)
+                    .map_err(failed_at(path))
             }
             kind => {
                 let (kind, device) = match kind {
@@ -373,7 +358,9 @@ impl Applier<'_> {
                     }
                     Err(source) => return Err(io_error("create", path, source)),
                 }
-                self.finish_node(parent, name, path, &attributes, false)
+                attributes
+                    .set_node(parent, name, false, &mut self.tolerated)
+                    .map_err(failed_at(path))
             }
         }
     }
@@ -420,7 +407,9 @@ impl Applier<'_> {
             xattr::set(directory.as_fd(), self.opaque, b"y")
                 .map_err(|source| fail("mark", source))?;
         }
-        self.set_attributes(directory.as_fd(), path, attributes)?;
+        attributes
+            .set(directory.as_fd(), &mut self.tolerated)
+            .map_err(failed_at(path))?;
         self.times.insert(path.to_owned(), attributes.mtime);
         Ok(directory)
     }
@@ -441,7 +430,9 @@ impl Applier<'_> {
                     .map_err(|source| io_error("remove an attribute of", path, source))?;
             }
         }
-        self.set_attributes(directory, path, attributes)?;
+        attributes
+            .set(directory, &mut self.tolerated)
+            .map_err(failed_at(path))?;
         self.times.insert(path.to_owned(), attributes.mtime);
         Ok(())
     }
@@ -522,7 +513,7 @@ impl Applier<'_> {
         target: &Entry,
     ) -> Result<(), DiffError> {
         let xattrs = self.view.xattrs(target)?;
-        let attributes = Attributes::of_view(target, &xattrs);
+        let attributes = Attributes::of(&target.metadata, &xattrs);
         match target.metadata.kind {
             FileKind::File => {
                 self.copied_bytes += target.metadata.size;
@@ -536,15 +527,17 @@ impl Applier<'_> {
                     path: path.to_owned(),
                     source,
                 })?;
-                self.set_attributes(file.as_fd(), path, &attributes)?;
-                set_times(file.as_fd(), attributes.mtime)
-                    .map_err(|source| io_error("set times of", path, source))?;
+                attributes
+                    .set_with_times(file.as_fd(), &mut self.tolerated)
+                    .map_err(failed_at(path))?;
             }
             FileKind::Symlink => {
                 let link = self.view.read_link(target)?;
                 rustix::fs::symlinkat(&link, parent, name)
                     .map_err(|source| io_error("create", path, source))?;
-                self.finish_node(parent, name, path, &attributes, true)?;
+                attributes
+                    .set_node(parent, name, true, &mut self.tolerated)
+                    .map_err(failed_at(path))?;
             }
             _ => return Err(self.refuse("the hard link's target is a lower layer's device")),
         }
@@ -575,89 +568,6 @@ impl Applier<'_> {
             Some(_) => rustix::fs::unlinkat(parent, name, AtFlags::empty())
                 .map_err(|source| io_error("remove", path, source)),
         }
-    }
-
-    // Attributes.
-
-    /// Owner, attributes and mode of an open file, in the order in which none undoes another: a
-    /// change of owner clears set-id bits and capabilities.
-    fn set_attributes(
-        &mut self,
-        file: BorrowedFd<'_>,
-        path: &Path,
-        attributes: &Attributes<'_>,
-    ) -> Result<(), DiffError> {
-        let owner = (
-            Some(Uid::from_raw(attributes.uid)),
-            Some(Gid::from_raw(attributes.gid)),
-        );
-        self.owner_set(rustix::fs::fchown(file, owner.0, owner.1), path)?;
-        self.set_xattrs(file, path, attributes.xattrs)?;
-        rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode))
-            .map_err(|source| io_error("set mode of", path, source))
-    }
-
-    /// The same for what can't be opened, and its times.
-    fn finish_node(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        name: &OsStr,
-        path: &Path,
-        attributes: &Attributes<'_>,
-        is_symlink: bool,
-    ) -> Result<(), DiffError> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let node = rustix::fs::openat(parent, name, flags, Mode::empty())
-            .map_err(|source| io_error("open", path, source))?;
-        let owner = rustix::fs::chownat(
-            parent,
-            name,
-            Some(Uid::from_raw(attributes.uid)),
-            Some(Gid::from_raw(attributes.gid)),
-            AtFlags::SYMLINK_NOFOLLOW,
-        );
-        self.owner_set(owner, path)?;
-        self.set_xattrs(node.as_fd(), path, attributes.xattrs)?;
-        if !is_symlink {
-            let mode = Mode::from_raw_mode(attributes.mode);
-            rustix::fs::chmod(beneath::proc_path(node.as_fd()), mode)
-                .map_err(|source| io_error("set mode of", path, source))?;
-        }
-        let times = timestamps(attributes.mtime);
-        rustix::fs::utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|source| io_error("set times of", path, source))
-    }
-
-    fn owner_set(&mut self, result: rustix::io::Result<()>, path: &Path) -> Result<(), DiffError> {
-        match result {
-            Ok(()) => Ok(()),
-            // The id is not mapped into this user namespace.
-            Err(Errno::INVAL | Errno::PERM) => {
-                self.applied.foreign_owners += 1;
-                Ok(())
-            }
-            Err(source) => Err(io_error("set owner of", path, source)),
-        }
-    }
-
-    fn set_xattrs(
-        &mut self,
-        file: BorrowedFd<'_>,
-        path: &Path,
-        xattrs: &[Xattr],
-    ) -> Result<(), DiffError> {
-        for (name, value) in xattrs {
-            if !xattr::is_portable(name) {
-                continue;
-            }
-            match xattr::set(file, name, value) {
-                Ok(()) => {}
-                // Not on this file system, not on this kind of file, or not for us.
-                Err(Errno::OPNOTSUPP | Errno::PERM) => self.applied.dropped_xattrs += 1,
-                Err(source) => return Err(io_error("set an attribute of", path, source)),
-            }
-        }
-        Ok(())
     }
 
     // Deletions.
@@ -760,8 +670,7 @@ impl Applier<'_> {
                 Err(error) if beneath::is_absent(error) => continue,
                 Err(source) => return Err(io_error("open", path, source)),
             };
-            set_times(directory.as_fd(), *mtime)
-                .map_err(|source| io_error("set times of", path, source))?;
+            set_times(directory.as_fd(), *mtime).map_err(failed_at(path))?;
         }
         // Names may have been replaced since: what counts is which are one file now.
         let mut groups: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
@@ -783,6 +692,8 @@ impl Applier<'_> {
         groups.sort();
         self.applied.links = HardLinks(groups);
         self.applied.bytes = self.archive.bytes();
+        self.applied.foreign_owners = self.tolerated.foreign_owners;
+        self.applied.dropped_xattrs = self.tolerated.dropped_xattrs;
         Ok(self.applied)
     }
 }
@@ -795,6 +706,10 @@ fn io_error(action: &'static str, path: &Path, source: Errno) -> DiffError {
     }
 }
 
+fn failed_at(path: &Path) -> impl Fn(Failure) -> DiffError {
+    move |(action, source)| io_error(action, path, source)
+}
+
 fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
@@ -802,21 +717,6 @@ fn is_directory(stat: &Stat) -> bool {
 fn open_child(parent: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
-}
-
-fn timestamps(mtime: (i64, u32)) -> Timestamps {
-    let time = Timespec {
-        tv_sec: mtime.0,
-        tv_nsec: mtime.1.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
-}
-
-fn set_times(file: BorrowedFd<'_>, mtime: (i64, u32)) -> rustix::io::Result<()> {
-    rustix::fs::futimens(file, &timestamps(mtime))
 }
 
 /// Removes the directory at `path` below `root` and all in it. Holds one descriptor at a time,

@@ -6,11 +6,11 @@ use super::{Index, int, uint};
 use crate::store::now_ms;
 use crate::{CacheKey, CacheRecord, Digest, KeyPart, Lease, NewRecord, StepKind, StoreError};
 
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "r.key, r.layer, r.parent, r.kind, r.text, r.created, r.last_used, r.uses, r.cost_ms";
 
 /// Records and layers whose files a power cut can't have taken.
-const TRUSTED: &str = "(r.boot IS NULL OR r.boot = ?1) AND EXISTS (SELECT 1 FROM layers l \
+pub(super) const TRUSTED: &str = "(r.boot IS NULL OR r.boot = ?1) AND EXISTS (SELECT 1 FROM layers l \
                        WHERE l.id = r.layer AND (l.boot IS NULL OR l.boot = ?1))";
 
 impl Index {

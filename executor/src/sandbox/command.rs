@@ -89,6 +89,13 @@ impl Program<'_> {
             .map(|argument| c_string(argument.as_str(), "an argument"))
             .collect::<Result<Vec<_>, _>>()?;
         let filter = (!spec.insecure).then(|| seccomp::filter(capability::DEFAULT));
+        if filter.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Failure::new(
+                "make the seccomp filter",
+                "the system calls of this kind of machine are not known; only \
+                 `--security=insecure` works here",
+            ));
+        }
         change_groups(&spec)?;
         if let Some(filter) = &filter {
             sys::seccomp_install(filter).during("install the seccomp filter")?;

@@ -11,6 +11,7 @@
 )]
 
 mod basics;
+mod limits;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         .filter(|word| !word.starts_with('-'))
         .collect();
     let exact = arguments.iter().any(|word| word == "--exact");
-    let all: Vec<Test> = [basics::TESTS].concat();
+    let all: Vec<Test> = [basics::TESTS, limits::TESTS].concat();
     if arguments.iter().any(|word| word == "--list") {
         for (name, _) in all {
             println!("{name}: test");
