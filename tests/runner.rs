@@ -1,1 +1,34 @@
-//! End to end.
+//! End-to-end tests: everything here goes through the built `strata` binary.
+//!
+//! One test program with a module per subject. A case is a function that takes a [`Sandbox`], named
+//! for the fact that it states; [`cases!`] turns it into one test for each kind of user it has to
+//! hold for. `support/` holds what the cases stand on.
+//!
+//! [`Sandbox`]: support::Sandbox
+//! [`cases!`]: support::cases
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that can't go on should stop where it is"
+)]
+#![expect(
+    clippy::format_push_string,
+    reason = "Dockerfiles are put together for reading, not for speed"
+)]
+
+#[allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "the cases come with the command"
+)]
+mod support;
+
+mod add;
+mod cache_hits;
+mod concurrent;
+mod config;
+mod copy;
+mod crash;
+mod ignore;
+mod stages;
+mod step;

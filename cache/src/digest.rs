@@ -50,10 +50,12 @@ impl Digest {
     /// The 64 hex digits, without the algorithm.
     pub fn hex(&self) -> String {
         use fmt::Write as _;
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("writing to a String can't fail");
-            text
-        })
+        self.0
+            .iter()
+            .fold(String::with_capacity(64), |mut text, byte| {
+                write!(text, "{byte:02x}").expect("writing to a String can't fail");
+                text
+            })
     }
 
     /// The first 12 hex digits: the short form that people read.
@@ -158,7 +160,10 @@ impl ChainId {
     /// The chain of `diff_ids` (base first), or none for an empty image.
     pub fn of(diff_ids: &[DiffId]) -> Option<Self> {
         let (first, rest) = diff_ids.split_first()?;
-        Some(rest.iter().fold(Self(first.0), |chain, diff_id| chain.push(*diff_id)))
+        Some(
+            rest.iter()
+                .fold(Self(first.0), |chain, diff_id| chain.push(*diff_id)),
+        )
     }
 
     /// The chain one layer higher.
@@ -195,7 +200,9 @@ impl FromStr for LayerId {
         if text.len() != 16 {
             return Err(malformed());
         }
-        u64::from_str_radix(text, 16).map(Self).map_err(|_| malformed())
+        u64::from_str_radix(text, 16)
+            .map(Self)
+            .map_err(|_| malformed())
     }
 }
 
@@ -226,10 +233,20 @@ mod tests {
 
     #[test]
     fn other_spellings_of_a_digest_are_refused() {
-        for text in ["", "sha256", "sha256:", "sha256:zz", &EMPTY.to_uppercase(), &EMPTY[..70]] {
+        for text in [
+            "",
+            "sha256",
+            "sha256:",
+            "sha256:zz",
+            &EMPTY.to_uppercase(),
+            &EMPTY[..70],
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
-        assert!(matches!("sha512:00".parse::<Digest>(), Err(DigestError::Algorithm(_))));
+        assert!(matches!(
+            "sha512:00".parse::<Digest>(),
+            Err(DigestError::Algorithm(_))
+        ));
     }
 
     #[test]
@@ -239,6 +256,9 @@ mod tests {
         assert_eq!(ChainId::of(&[]), None);
         assert_eq!(ChainId::of(&[first]), Some(ChainId(first.0)));
         let text = format!("{} {}", first.0, second.0);
-        assert_eq!(ChainId::of(&[first, second]), Some(ChainId(Digest::of(text.as_bytes()))));
+        assert_eq!(
+            ChainId::of(&[first, second]),
+            Some(ChainId(Digest::of(text.as_bytes())))
+        );
     }
 }

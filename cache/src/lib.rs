@@ -1,1 +1,41 @@
 //! The store: layers, blobs, records and leases, shared by any number of processes.
+//!
+//! Everything that strata keeps between two runs is here. The crate knows nothing of Dockerfiles
+//! or registries: it hands out layers (directories that the kernel can union-mount), blobs (files
+//! named by their digest), and records (which layer a cache key stands for), and it decides what
+//! may be removed. `docs/store.md` describes the directory tree, the locks and the crash states.
+
+mod attributes;
+mod beneath;
+pub mod blob;
+mod clone;
+pub mod codec;
+mod collect;
+pub mod diff;
+mod digest;
+mod error;
+mod failpoint;
+pub mod image;
+pub mod index;
+pub mod layer;
+pub mod lease;
+pub mod lock;
+pub mod prune;
+pub mod record;
+pub mod snapshot;
+pub mod statcache;
+pub mod store;
+mod tree;
+pub mod usage;
+pub mod verify;
+pub mod view;
+mod xattr;
+
+pub use clone::clone_file;
+pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, LayerId};
+pub use layer::{HardLinks, Scratch};
+pub use lease::Lease;
+pub use record::{CacheKey, CacheRecord, KeyPart, NewRecord, StepKind};
+pub use snapshot::{RootfsPlan, Snapshotter};
+pub use store::{Flavour, OpenOptions, Store, StoreError};
+pub use view::LayerView;

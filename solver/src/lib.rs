@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Dockerfile instructions, arguments and a target become a graph of steps; steps whose result the
+//! store has are skipped, the rest runs in parallel, and the target becomes an image.
+//!
+//! The road: [`plan`] reads the instructions of the stages that the target needs and makes
+//! vertices; [`key`] names each vertex by its recipe; one claim asks the index for all of them;
+//! `schedule` runs what is missing and needed; `output` writes the results.
+
+pub mod bases;
+mod build;
+mod context;
+pub mod error;
+pub mod event;
+pub mod graph;
+pub mod key;
+mod output;
+pub mod plan;
+mod recipes;
+pub mod request;
+mod schedule;
+mod step;
+
+pub use build::build;
+pub use error::{BuildError, Report};
+pub use event::{Event, EventSink, StepId, StepInfo};
+pub use request::{BuildRequest, BuildResult, Cancel};

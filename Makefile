@@ -1,0 +1,46 @@
+# Thin: every target is a script in .ci/ or one cargo command. `make help` lists them.
+
+CARGO ?= cargo
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := build
+
+.PHONY: help deps build release bases test demo fmt clippy doc deny crates bench-compare
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+deps: ## Install the Debian packages and the test users that are missing
+	.ci/deps
+
+build: ## Build the debug binary
+	$(CARGO) build --workspace --locked
+
+release: ## Build the static release binary, target/strata
+	.ci/release
+
+bases: deps ## Make the root file systems that tests and the demo start from (.test-cache/)
+	.ci/bases
+
+test: bases ## Run all tests, end-to-end cases both as root and as an ordinary user
+	.ci/test
+
+demo: bases release ## Build a real image, run it, edit a source, build again
+	fixtures/demo/run.sh
+
+fmt: ## Check the formatting
+	$(CARGO) fmt --all --check
+
+clippy: ## Lint; warnings are errors
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+doc: ## Build the documentation; warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+deny: ## Check licences, sources and banned or doubled dependencies
+	.ci/deny
+
+crates: ## Check that the crates depend on each other in one direction
+	.ci/crates
+
+bench-compare: bases release ## Measure strata beside Debian's buildah and docker.io
+	benches/compare --strata target/strata --busybox .test-cache/busybox.tar

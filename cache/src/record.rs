@@ -1,0 +1,95 @@
+//! Records: what a cache key stands for, and what the key was made of.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, LayerId};
+
+/// Name of a step's result. Opaque and versioned by whoever makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CacheKey(pub Digest);
+
+/// One thing that went into a key, by name, so that a miss can be explained later.
+///
+/// Never holds a secret: secrets are in no key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyPart {
+    /// What it is, such as `command`, `env VERSION`, `file src/main.rs`, `base`.
+    pub name: String,
+    /// Its value, or a digest where the value is large.
+    pub value: String,
+}
+
+/// What kind of step made a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepKind {
+    /// A command in a sandbox.
+    Run,
+    /// `COPY`.
+    Copy,
+    /// `ADD`.
+    Add,
+    /// `WORKDIR` that had to make a directory.
+    Workdir,
+}
+
+impl StepKind {
+    /// The lower-case word that listings and the index use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Copy => "copy",
+            Self::Add => "add",
+            Self::Workdir => "workdir",
+        }
+    }
+
+    /// The kind that [`as_str`](Self::as_str) gives this word for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Run, Self::Copy, Self::Add, Self::Workdir]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+    }
+}
+
+/// A finished step, about to be published together with its layer.
+#[derive(Debug, Clone)]
+pub struct NewRecord {
+    /// The recipe key.
+    pub key: CacheKey,
+    /// Top layer of the stack that the step ran on; none on an empty root. A record is a hit only
+    /// on the same stack: the layer is a diff against it.
+    pub parent: Option<LayerId>,
+    /// What kind of step it was.
+    pub kind: StepKind,
+    /// The step as people know it: `RUN make`.
+    pub text: String,
+    /// What the key was made of.
+    pub parts: Vec<KeyPart>,
+    /// Wall-clock time that the step took, in milliseconds.
+    pub cost_ms: u64,
+}
+
+/// A finished step as found in the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheRecord {
+    /// The recipe key.
+    pub key: CacheKey,
+    /// The layer that the step made.
+    pub layer: LayerId,
+    /// See [`NewRecord::parent`].
+    pub parent: Option<LayerId>,
+    /// What kind of step it was.
+    pub kind: StepKind,
+    /// The step as people know it.
+    pub text: String,
+    /// Milliseconds since the epoch.
+    pub created_ms: u64,
+    /// Milliseconds since the epoch.
+    pub last_used_ms: u64,
+    /// How often it was hit.
+    pub uses: u64,
+    /// Wall-clock milliseconds that the step took.
+    pub cost_ms: u64,
+}

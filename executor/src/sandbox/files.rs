@@ -1,0 +1,87 @@
+//! Files that exist for one sandbox only, in memory.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::mount::MountAttrFlags;
+
+use super::mount::{PLAIN, clone_tree, detach, mount_new, set_attributes};
+use super::protocol::{Failure, Stage};
+
+/// A tmpfs whose files are cut out as mounts of their own.
+///
+/// A file can only be bound from a file system that is mounted somewhere: the tmpfs is attached at
+/// a directory of the new root for as long as files are added, and then taken away.
+#[derive(Debug)]
+pub(super) struct PrivateFiles {
+    mount: OwnedFd,
+}
+
+impl PrivateFiles {
+    /// A new tmpfs, for the time being on top of the directory `stage`.
+    pub(super) fn new(stage: impl AsFd) -> Result<Self, Failure> {
+        let mount = mount_new(
+            "tmpfs",
+            &[("mode", "0700")],
+            PLAIN,
+            stage,
+            "a place for private files",
+        )?;
+        Ok(Self { mount })
+    }
+
+    /// A file called `name`, as a detached mount. `owner` is user and group, if not the sandbox's
+    /// root. Programs may be started from it if `mode` has an x bit.
+    pub(super) fn add(
+        &self,
+        name: &str,
+        content: &[u8],
+        mode: u32,
+        owner: Option<(u32, u32)>,
+        read_only: bool,
+    ) -> Result<OwnedFd, Failure> {
+        let make = || -> io::Result<OwnedFd> {
+            let file = rustix::fs::openat(
+                &self.mount,
+                name,
+                OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
+                Mode::from_raw_mode(0o600),
+            )?;
+            let mut file = File::from(file);
+            file.write_all(content)?;
+            if let Some((uid, gid)) = owner {
+                rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            }
+            // After the owner: a change of owner takes set-id bits away.
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777))?;
+            let mount = clone_tree(&file, false)?;
+            let mut attributes = MountAttrFlags::empty();
+            if read_only {
+                attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+            }
+            set_attributes(&mount, false, attributes)?;
+            if mode & 0o111 != 0 {
+                crate::sys::mount_setattr(
+                    mount.as_fd(),
+                    false,
+                    0,
+                    u64::from(MountAttrFlags::MOUNT_ATTR_NOEXEC.bits()),
+                )?;
+            }
+            Ok(mount)
+        };
+        make().stage(|| match owner {
+            Some((uid, gid)) if uid != 0 || gid != 0 => {
+                format!("make private file `{name}` for {uid}:{gid}")
+            }
+            _ => format!("make private file `{name}`"),
+        })
+    }
+
+    /// Takes the tmpfs away; what was cut out of it stays.
+    pub(super) fn close(self) -> Result<(), Failure> {
+        detach(self.mount.as_fd()).during("take the private files' tmpfs away")
+    }
+}

@@ -1,0 +1,283 @@
+//! The file systems that every sandbox has: /proc, /sys, /dev, /etc/hosts, /etc/resolv.conf.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+
+use super::mount::{PLAIN, attach, clone_path, clone_tree, mount_new, set_attributes};
+use super::protocol::{Failure, Stage};
+use super::target::{Root, Want, is_directory};
+use super::{Network, RunSpec};
+
+/// Hidden behind /dev/null or an empty directory: they tell about, or change, the whole host.
+const MASKED_IN_PROC: &[&str] = &[
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+];
+
+/// The same below /sys.
+const MASKED_IN_SYS: &[&str] = &["devices/virtual/powercap", "firmware"];
+
+/// Readable, as programs look into them, but not writable.
+const READ_ONLY_IN_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
+
+/// Character devices: name, major, minor.
+const DEVICES: &[(&str, u32, u32)] = &[
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+/// Links below /dev.
+const LINKS: &[(&str, &str)] = &[
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Mounts them all. Called by the sandbox's init, whose /proc is still the host's.
+pub(super) fn mount_standard(root: &mut Root, spec: &RunSpec) -> Result<(), Failure> {
+    let dev = mount_dev(root, spec)?;
+    let proc = mount_proc(root)?;
+    let sys = mount_sys(root, spec)?;
+    if !spec.insecure {
+        let mut masks = Masks {
+            null: open_below(&dev, "null").during("open /dev/null")?,
+            empty: None,
+        };
+        for path in MASKED_IN_PROC {
+            masks
+                .hide(&proc, path)
+                .stage(|| format!("hide `/proc/{path}`"))?;
+        }
+        for path in MASKED_IN_SYS {
+            masks
+                .hide(&sys, path)
+                .stage(|| format!("hide `/sys/{path}`"))?;
+        }
+        for path in READ_ONLY_IN_PROC {
+            protect(&proc, path).stage(|| format!("make `/proc/{path}` read-only"))?;
+        }
+    }
+    Ok(())
+}
+
+fn mount_proc(root: &mut Root) -> Result<OwnedFd, Failure> {
+    let target = root.target(Path::new("/proc"), Want::Directory)?;
+    mount_new("proc", &[], PLAIN, target, "/proc").map_err(|mut failure| {
+        if failure.errno == Some(libc::EPERM) {
+            failure.detail = "the kernel lets a user namespace mount /proc only where the outer \
+                              /proc is not covered in part, as most containers have it: run \
+                              the outer container with unmasked paths, or as root"
+                .into();
+        }
+        failure
+    })
+}
+
+fn mount_sys(root: &mut Root, spec: &RunSpec) -> Result<OwnedFd, Failure> {
+    let target = root.target(Path::new("/sys"), Want::Directory)?;
+    let mut attributes = PLAIN;
+    if !spec.insecure {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    match super::mount::new_filesystem("sysfs", &[], attributes) {
+        Ok(mount) => {
+            attach(&mount, target).during("mount sysfs on `/sys`")?;
+            Ok(mount)
+        }
+        // A user namespace that shares the host's network doesn't own what sysfs shows.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            let stage = "bind the host's /sys";
+            let mount = clone_path(Path::new("/sys"), true).during(stage)?;
+            set_attributes(&mount, true, attributes).during(stage)?;
+            attach(&mount, target).during(stage)?;
+            Ok(mount)
+        }
+        Err(error) => Err(error).during("mount sysfs on `/sys`"),
+    }
+}
+
+fn mount_dev(root: &mut Root, spec: &RunSpec) -> Result<OwnedFd, Failure> {
+    let target = root.target(Path::new("/dev"), Want::Directory)?;
+    let dev = mount_new(
+        "tmpfs",
+        &[("mode", "0755"), ("size", "65536k")],
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+        &target,
+        "/dev",
+    )?;
+    for (name, major, minor) in DEVICES {
+        make_device(&dev, name, *major, *minor).stage(|| format!("make `/dev/{name}`"))?;
+    }
+    for (name, to) in LINKS {
+        rustix::fs::symlinkat(*to, &dev, *name).stage(|| format!("make `/dev/{name}`"))?;
+    }
+    let pts = make_below(&dev, "pts")?;
+    let options = [("mode", "0620"), ("ptmxmode", "0666"), ("gid", "5")];
+    let devpts = super::mount::new_filesystem("devpts", &options, PLAIN_EXEC)
+        // Group 5 (tty) may have no meaning in this user namespace.
+        .or_else(|_| super::mount::new_filesystem("devpts", &options[..2], PLAIN_EXEC))
+        .during("mount devpts on `/dev/pts`")?;
+    attach(&devpts, pts).during("mount devpts on `/dev/pts`")?;
+    let shm = make_below(&dev, "shm")?;
+    let size = spec.shm_size.to_string();
+    let options = [("mode", "1777"), ("size", size.as_str())];
+    // A size of zero would mean no limit.
+    mount_new(
+        "tmpfs",
+        &options[..=usize::from(spec.shm_size > 0)],
+        PLAIN,
+        shm,
+        "/dev/shm",
+    )?;
+    let mqueue = make_below(&dev, "mqueue")?;
+    mount_new("mqueue", &[], PLAIN, mqueue, "/dev/mqueue")?;
+    Ok(dev)
+}
+
+/// For devpts: devices are what it is for.
+const PLAIN_EXEC: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+fn make_device(dev: &OwnedFd, name: &str, major: u32, minor: u32) -> io::Result<()> {
+    let answer = rustix::fs::mknodat(
+        dev,
+        name,
+        FileType::CharacterDevice,
+        Mode::from_raw_mode(0o666),
+        rustix::fs::makedev(major, minor),
+    );
+    match answer {
+        Ok(()) => Ok(()),
+        // In a user namespace, or where a control group forbids it: the host's own.
+        Err(Errno::PERM) => {
+            rustix::fs::openat(
+                dev,
+                name,
+                OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
+                Mode::from_raw_mode(0o666),
+            )?;
+            let mount = clone_path(Path::new(&format!("/dev/{name}")), false)?;
+            attach(mount, open_below(dev, name)?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn make_below(dev: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {
+    rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755))
+        .stage(|| format!("make `/dev/{name}`"))?;
+    open_below(dev, name).stage(|| format!("open `/dev/{name}`"))
+}
+
+/// Opens a path of a file system that this process has just made: nothing in it is foreign.
+fn open_below(directory: impl AsFd, path: &str) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(
+        directory,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )?)
+}
+
+struct Masks {
+    null: OwnedFd,
+    empty: Option<OwnedFd>,
+}
+
+impl Masks {
+    fn hide(&mut self, filesystem: &OwnedFd, path: &str) -> io::Result<()> {
+        let target = match open_below(filesystem, path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            answer => answer?,
+        };
+        if !is_directory(&target)? {
+            return attach(clone_tree(&self.null, false)?, target);
+        }
+        if let Some(empty) = &self.empty {
+            return attach(clone_tree(empty, false)?, target);
+        }
+        let empty = super::mount::new_filesystem(
+            "tmpfs",
+            &[("size", "4k"), ("mode", "0755")],
+            PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY,
+        )?;
+        attach(&empty, target)?;
+        self.empty = Some(empty);
+        Ok(())
+    }
+}
+
+fn protect(filesystem: &OwnedFd, path: &str) -> io::Result<()> {
+    let target = match open_below(filesystem, path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        answer => answer?,
+    };
+    let mount = clone_tree(&target, true)?;
+    set_attributes(&mount, true, PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    attach(mount, target)
+}
+
+/// The content of /etc/hosts.
+pub(super) fn hosts(spec: &RunSpec) -> String {
+    let mut text = String::from("127.0.0.1\tlocalhost");
+    // A name with spaces or line ends would forge entries.
+    let fits =
+        |name: &str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '#');
+    if fits(&spec.hostname) && spec.hostname != "localhost" {
+        text += " ";
+        text += &spec.hostname;
+    }
+    text += "\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+    for (name, address) in &spec.extra_hosts {
+        if fits(name) && fits(address) {
+            text.extend([address.as_str(), "\t", name, "\n"]);
+        }
+    }
+    text
+}
+
+/// The content of /etc/resolv.conf: the host's, as the network is the host's. Without a network
+/// no server can be reached, and none is named.
+pub(super) fn resolv_conf(spec: &RunSpec) -> Vec<u8> {
+    const LONGEST: u64 = 64 * 1024;
+    if spec.network == Network::None {
+        return Vec::new();
+    }
+    let read = || -> io::Result<Vec<u8>> {
+        use std::io::Read;
+        // Whatever it is, opening it must not wait.
+        let file = rustix::fs::openat(
+            CWD,
+            "/etc/resolv.conf",
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let mut content = Vec::new();
+        std::fs::File::from(file)
+            .take(LONGEST)
+            .read_to_end(&mut content)?;
+        Ok(content)
+    };
+    // A host without one resolves by other means, or not at all.
+    read().unwrap_or_default()
+}

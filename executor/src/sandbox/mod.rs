@@ -1,0 +1,252 @@
+//! The sandbox: namespaces, mounts, capabilities, seccomp, limits.
+//!
+//! The binary re-executes itself as the sandbox's init: no fork with live threads. The caller's
+//! `main` must call [`init_if_asked`] before anything that starts a thread.
+
+mod capability;
+mod cgroup;
+mod command;
+mod files;
+mod filesystems;
+mod init;
+mod lines;
+mod mount;
+mod overlay;
+mod pid1;
+mod probe;
+mod protocol;
+mod requested;
+mod seccomp;
+mod spawn;
+mod stub;
+mod target;
+mod terminal;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use strata_cache::RootfsPlan;
+
+pub use init::init_if_asked;
+pub use probe::{OverlayUnusable, probe_overlay};
+pub use spawn::{Canceller, Running, Sink, spawn};
+pub use stub::stub_directory;
+
+/// Network of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// The host's, shared.
+    #[default]
+    Host,
+    /// Loopback only.
+    None,
+}
+
+/// Resource limits, by cgroup v1 or v2, whichever the host has.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory in bytes.
+    pub memory: Option<u64>,
+    /// Memory and swap together, in bytes.
+    pub memory_swap: Option<u64>,
+    /// CPUs, such as 1.5.
+    pub cpus: Option<f64>,
+    /// Processes.
+    pub pids: Option<u64>,
+}
+
+/// Who runs the command: numbers, already looked up in the root file system.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Credentials {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// Something mounted into the sandbox besides the standard file systems.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path in the sandbox. Resolved inside the root; created (and forgotten again, see
+    /// [`Outcome::created`]) if the image lacks it.
+    pub target: PathBuf,
+    /// What is mounted.
+    pub kind: MountKind,
+    /// Mounted read-only.
+    pub read_only: bool,
+}
+
+/// What a [`Mount`] shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A host directory or file.
+    Bind {
+        /// Host path.
+        source: PathBuf,
+    },
+    /// A path inside a stack of layers (a stage, an image), as an overlay of its own; writes go
+    /// to the plan's upper directory and are thrown away by the caller.
+    Layers {
+        /// The stack.
+        plan: RootfsPlan,
+        /// Path inside it, resolved inside its root.
+        source: PathBuf,
+    },
+    /// A fresh tmpfs.
+    Tmpfs {
+        /// Bytes; none means the kernel's default.
+        size: Option<u64>,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// A file on a tmpfs with this content, seen by this step alone. Debug prints no content.
+    Secret {
+        /// The content.
+        content: SecretBytes,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+/// Bytes that no message, log or record may show.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretBytes(pub Vec<u8>);
+
+impl std::fmt::Debug for SecretBytes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("[redacted]")
+    }
+}
+
+/// How a sandbox's standard streams are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stdio {
+    /// No stdin; stdout and stderr are pipes whose lines go to the caller's sink.
+    Piped,
+    /// The caller's own stdout and stderr; its stdin too if `stdin`.
+    Inherit {
+        /// Pass stdin through.
+        stdin: bool,
+    },
+    /// A pseudo-terminal, relayed to the caller's terminal (raw mode, window size), with stdin
+    /// if `stdin`.
+    Terminal {
+        /// Pass stdin through.
+        stdin: bool,
+    },
+}
+
+/// One command to run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// The root file system.
+    pub rootfs: RootfsPlan,
+    /// The program and its arguments. A program without `/` is looked up in `PATH` of `env`,
+    /// inside the sandbox.
+    pub argv: Vec<String>,
+    /// The environment, in order. `HOME` is set by the sandbox from the root's passwd if missing.
+    pub env: Vec<(String, String)>,
+    /// Working directory, absolute; made (0755, and it stays in the diff) if missing.
+    pub cwd: PathBuf,
+    /// Who runs it.
+    pub credentials: Credentials,
+    /// Host name.
+    pub hostname: String,
+    /// Network.
+    pub network: Network,
+    /// Further lines for /etc/hosts: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Further mounts, in order.
+    pub mounts: Vec<Mount>,
+    /// Limits.
+    pub limits: Limits,
+    /// rlimits: name as in `ulimit` (`nofile`), soft, hard.
+    pub ulimits: BTreeMap<String, (u64, u64)>,
+    /// Size of /dev/shm in bytes; 64 MiB is customary.
+    pub shm_size: u64,
+    /// All capabilities, no seccomp, writable /sys (`--security=insecure`).
+    pub insecure: bool,
+    /// Streams.
+    pub stdio: Stdio,
+    /// Signal that asks the command to end when the caller cancels; SIGKILL follows after
+    /// `stop_timeout`.
+    pub stop_signal: i32,
+    /// See `stop_signal`.
+    pub stop_timeout: Duration,
+}
+
+/// Which stream a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, with this code.
+    Exit(i32),
+    /// By this signal.
+    Signal(i32),
+    /// By the kernel, because the memory limit was reached.
+    OutOfMemory,
+    /// Because the caller cancelled.
+    Cancelled,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// How it ended.
+    pub ended: Ended,
+    /// Paths (relative to the root) that were made only to mount on, deepest first.
+    pub created: Vec<PathBuf>,
+    /// Peak memory in bytes, where a cgroup could tell.
+    pub peak_memory: Option<u64>,
+}
+
+/// Why a sandbox did not run its command.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SandboxError {
+    /// This program could not be re-executed.
+    #[error("start the sandbox's process")]
+    Start {
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A step of the set-up failed: a mount, a limit, an id.
+    #[error("set up the sandbox: {stage}")]
+    SetUp {
+        /// What was tried, on what.
+        stage: String,
+        /// The kernel's answer, and what can be done.
+        #[source]
+        source: std::io::Error,
+        /// As in [`Outcome::created`].
+        created: Vec<PathBuf>,
+    },
+    /// The sandbox ended without a word, or could not be listened to.
+    #[error("the sandbox was lost")]
+    Lost {
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,148 @@
+//! The mounts that a step asks for, and the files that every sandbox gets to see.
+//!
+//! They are made before anything covers the new root's /dev, which serves as the place where file
+//! systems are attached that only a part of is wanted; they are moved into place afterwards.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::mount::MountAttrFlags;
+use strata_cache::RootfsPlan;
+
+use super::files::PrivateFiles;
+use super::filesystems::{hosts, resolv_conf};
+use super::mount::{attach, clone_path, clone_tree, detach, new_filesystem, set_attributes};
+use super::overlay::{Overlay, mount_overlay, open_directory};
+use super::protocol::{Failure, Stage, quoted};
+use super::target::{Root, Want, is_directory, open_in};
+use super::{Mount, MountKind, RunSpec};
+
+/// A mount that is made but not yet in place.
+#[derive(Debug)]
+struct Ready {
+    mount: OwnedFd,
+    target: PathBuf,
+    want: Want,
+}
+
+/// All of them, in the order in which they are put into place.
+#[derive(Debug)]
+pub(super) struct Requested(Vec<Ready>);
+
+impl Requested {
+    /// Makes the mounts. `stage` is a directory of the new root that nothing is mounted on yet.
+    pub(super) fn prepare(spec: &RunSpec, stage: &OwnedFd) -> Result<Self, Failure> {
+        let mut ready = Vec::with_capacity(spec.mounts.len() + 2);
+        let files = PrivateFiles::new(stage)?;
+        for (path, content) in [
+            ("/etc/hosts", hosts(spec).into_bytes()),
+            ("/etc/resolv.conf", resolv_conf(spec)),
+        ] {
+            let name = path.trim_start_matches("/etc/");
+            ready.push(Ready {
+                mount: files.add(name, &content, 0o644, None, true)?,
+                target: path.into(),
+                want: Want::File,
+            });
+        }
+        for (number, mount) in spec.mounts.iter().enumerate() {
+            if let MountKind::Secret {
+                content,
+                mode,
+                uid,
+                gid,
+            } = &mount.kind
+            {
+                let name = format!("secret-{number}");
+                let owner = Some((*uid, *gid));
+                ready.push(Ready {
+                    mount: files.add(&name, &content.0, *mode, owner, mount.read_only)?,
+                    target: mount.target.clone(),
+                    want: Want::File,
+                });
+            }
+        }
+        files.close()?;
+        let mut secrets = ready.split_off(2).into_iter();
+        for mount in &spec.mounts {
+            match &mount.kind {
+                MountKind::Secret { .. } => ready.extend(secrets.next()),
+                _ => ready.push(prepare(mount, stage)?),
+            }
+        }
+        Ok(Self(ready))
+    }
+
+    /// Puts them into place.
+    pub(super) fn attach(self, root: &mut Root) -> Result<(), Failure> {
+        for ready in self.0 {
+            let target = root.target(&ready.target, ready.want)?;
+            attach(ready.mount, target).stage(|| format!("mount on {}", quoted(&ready.target)))?;
+        }
+        Ok(())
+    }
+}
+
+fn prepare(mount: &Mount, stage: &OwnedFd) -> Result<Ready, Failure> {
+    let place = || format!("mount on {}", quoted(&mount.target));
+    let tree = match &mount.kind {
+        MountKind::Bind { source } => {
+            clone_path(source, true).stage(|| format!("bind {}", quoted(source)))?
+        }
+        MountKind::Layers { plan, source } => layers(plan, source, stage)?,
+        MountKind::Tmpfs { size, mode } => {
+            let mode = format!("{:o}", mode & 0o7777);
+            let size = size.map(|size| size.to_string());
+            let mut options = vec![("mode", mode.as_str())];
+            options.extend(size.as_deref().map(|size| ("size", size)));
+            let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+            new_filesystem("tmpfs", &options, attributes).stage(place)?
+        }
+        MountKind::Secret { .. } => {
+            return Err(Failure::new(place(), "a secret is a private file"));
+        }
+    };
+    if mount.read_only {
+        set_attributes(&tree, true, MountAttrFlags::MOUNT_ATTR_RDONLY).stage(place)?;
+    }
+    let want = if is_directory(&tree).stage(place)? {
+        Want::Directory
+    } else {
+        Want::File
+    };
+    Ok(Ready {
+        mount: tree,
+        target: mount.target.clone(),
+        want,
+    })
+}
+
+/// A part of a stack of layers, as a mount of its own.
+fn layers(plan: &RootfsPlan, source: &Path, stage: &OwnedFd) -> Result<OwnedFd, Failure> {
+    let (whole, staged) = match plan {
+        RootfsPlan::Overlay {
+            lowers,
+            upper,
+            work,
+            userxattr,
+        } => {
+            let overlay = Overlay {
+                lowers,
+                upper: upper.as_deref(),
+                work: work.as_deref(),
+                userxattr: *userxattr,
+            };
+            (mount_overlay(overlay, stage)?, true)
+        }
+        RootfsPlan::Native { tree } => (open_directory(tree)?, false),
+    };
+    let part = open_in(&whole, source, OFlags::empty())
+        .stage(|| format!("find {} in the layers to mount", quoted(source)))?;
+    let mount = clone_tree(part, false)
+        .stage(|| format!("bind {} of the layers to mount", quoted(source)))?;
+    if staged {
+        detach(whole.as_fd()).during("detach the layers to mount")?;
+    }
+    Ok(mount)
+}

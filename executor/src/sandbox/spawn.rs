@@ -1,0 +1,441 @@
+//! The caller's side: starts a sandbox, passes its output on, waits for it.
+
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio as ProcessStdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags};
+
+use super::lines::Lines;
+use super::protocol::{self, Exit, Order, Report, RequestRef, receive, send};
+use super::terminal::Relay;
+use super::{Ended, Outcome, RunSpec, SandboxError, Stdio, Stream};
+
+/// How long after the stop time-out a sandbox that doesn't react is given before it is killed from
+/// outside.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Receives output: one line at a time, without its end.
+pub type Sink = Box<dyn FnMut(Stream, &[u8]) + Send>;
+
+/// Starts a sandbox. Its set-up goes on beside the caller: what goes wrong in it is told by
+/// [`Running::wait`], which also does all the passing on of output, in the thread that calls it.
+///
+/// # Errors
+/// The process could not be started.
+pub fn spawn(spec: &RunSpec, sink: Sink) -> Result<Running, SandboxError> {
+    super::cgroup::check(&spec.limits)?;
+    let start = |source| SandboxError::Start { source };
+    let request = protocol::request_file(&RequestRef::Run(spec)).map_err(start)?;
+    let (ours, theirs) = protocol::pair().map_err(start)?;
+    let mut command = command(theirs).map_err(start)?;
+    let mut outputs = Vec::new();
+    let mut relay = None;
+    let mut stdin = None;
+    match spec.stdio {
+        Stdio::Piped => {
+            let (reader, writer) = io::pipe().map_err(start)?;
+            command.stdout(writer);
+            outputs.push(Output::new(Stream::Stdout, reader));
+            let (reader, writer) = io::pipe().map_err(start)?;
+            command.stderr(writer);
+            outputs.push(Output::new(Stream::Stderr, reader));
+        }
+        Stdio::Inherit { stdin: pass } => {
+            command
+                .stdout(ProcessStdio::inherit())
+                .stderr(ProcessStdio::inherit());
+            if pass {
+                stdin = Some(io::stdin().as_fd().try_clone_to_owned().map_err(start)?);
+            }
+        }
+        Stdio::Terminal { stdin: pass } => {
+            command
+                .stdout(ProcessStdio::null())
+                .stderr(ProcessStdio::inherit());
+            relay = Some(Relay::new(pass));
+        }
+    }
+    let child = command.spawn().map_err(start)?;
+    // The writing ends of the pipes are the command's alone now.
+    drop(command);
+    let shared = Arc::new(Shared {
+        control: ours,
+        wake: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| start(error.into()))?,
+        cancelled: AtomicBool::new(false),
+    });
+    let running = Running {
+        child,
+        shared,
+        outputs,
+        relay,
+        sink,
+        stop_timeout: spec.stop_timeout,
+        waited: false,
+    };
+    let mut descriptors = vec![request.as_fd()];
+    descriptors.extend(stdin.as_ref().map(AsFd::as_fd));
+    send(running.shared.control.as_fd(), &(), &descriptors).map_err(start)?;
+    Ok(running)
+}
+
+/// A command that re-executes this program as a sandbox process with `socket` as its stdin.
+pub(super) fn command(socket: OwnedFd) -> io::Result<Command> {
+    let program = program()?;
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    // Without a hook between fork and exec, the standard library takes posix_spawn, whose cost
+    // doesn't grow with this process's memory.
+    command
+        .arg0(protocol::ARGV0)
+        .env_clear()
+        .stdin(socket)
+        .stdout(ProcessStdio::null())
+        .stderr(ProcessStdio::inherit())
+        // Ctrl-C on the terminal is for the caller to act on.
+        .process_group(0);
+    Ok(command)
+}
+
+/// This program's file, as it was when first asked: an upgrade in the middle of a build can't mix
+/// two versions.
+pub(crate) fn program() -> io::Result<BorrowedFd<'static>> {
+    static PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(program) = PROGRAM.get() {
+        return Ok(program.as_fd());
+    }
+    let program = open_program()?;
+    Ok(PROGRAM.get_or_init(|| program).as_fd())
+}
+
+fn open_program() -> io::Result<OwnedFd> {
+    let path = "/proc/self/exe";
+    // Through a mount of its own that can't be written to: a command that got hold of the program
+    // behind its sandbox's processes could otherwise overwrite it on the host.
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if let Ok(mount) = rustix::mount::open_tree(CWD, path, flags)
+        && super::mount::set_attributes(&mount, false, MountAttrFlags::MOUNT_ATTR_RDONLY).is_ok()
+    {
+        return Ok(mount);
+    }
+    Ok(rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+#[derive(Debug)]
+struct Shared {
+    control: OwnedFd,
+    wake: OwnedFd,
+    cancelled: AtomicBool,
+}
+
+/// Ends a running sandbox, from any thread.
+#[derive(Debug, Clone)]
+pub struct Canceller {
+    shared: Weak<Shared>,
+}
+
+impl Canceller {
+    /// Asks the command to end with its stop signal; when its stop time-out has passed, everything
+    /// in the sandbox is killed. Returns at once; a second call, or one after the end, does nothing.
+    pub fn cancel(&self) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        if shared.cancelled.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        // If nobody is there to receive it, the sandbox is at its end already.
+        send(shared.control.as_fd(), &Order::Cancel, &[]).ok();
+        rustix::io::write(&shared.wake, &1_u64.to_ne_bytes()).ok();
+    }
+
+    /// Sends a signal to the command.
+    pub fn signal(&self, signal: i32) {
+        if let Some(shared) = self.shared.upgrade() {
+            send(shared.control.as_fd(), &Order::Signal(signal), &[]).ok();
+        }
+    }
+}
+
+/// A sandbox that was started. Dropped without [`wait`](Self::wait), it is killed.
+#[must_use = "a sandbox that is not waited for is killed"]
+pub struct Running {
+    child: Child,
+    shared: Arc<Shared>,
+    outputs: Vec<Output>,
+    relay: Option<Relay>,
+    sink: Sink,
+    stop_timeout: Duration,
+    waited: bool,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Running")
+            .field("child", &self.child.id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the sandbox has told so far.
+#[derive(Default)]
+struct Told {
+    failure: Option<protocol::Failure>,
+    created: Vec<PathBuf>,
+    exit: Option<Exit>,
+    peak_memory: Option<u64>,
+    oom_kills: u64,
+}
+
+impl Running {
+    /// A handle to end it from elsewhere.
+    pub fn canceller(&self) -> Canceller {
+        Canceller {
+            shared: Arc::downgrade(&self.shared),
+        }
+    }
+
+    /// Sends a signal to the command.
+    pub fn signal(&self, signal: i32) {
+        self.canceller().signal(signal);
+    }
+
+    /// Passes output on until everything in the sandbox has ended. Then no process, mount or
+    /// control group of it is left.
+    ///
+    /// # Errors
+    /// The sandbox could not be set up, or has died on the way.
+    pub fn wait(mut self) -> Result<Outcome, SandboxError> {
+        let told = self.relay();
+        if told.is_err() {
+            self.end();
+        }
+        self.waited = true;
+        let status = self
+            .child
+            .wait()
+            .map_err(|source| SandboxError::Lost { source })?;
+        let told = told.map_err(|source| SandboxError::Lost { source })?;
+        for output in &mut self.outputs {
+            output.drain(&mut self.sink);
+        }
+        if let Some(relay) = self.relay.take() {
+            relay.finish();
+        }
+        let cancelled = self.shared.cancelled.load(Ordering::SeqCst);
+        if let Some(failure) = told.failure
+            && !(cancelled && told.exit.is_some())
+        {
+            return Err(failure.into_error(told.created));
+        }
+        let ended = match told.exit {
+            _ if cancelled => Ended::Cancelled,
+            Some(Exit::Code(0)) => Ended::Exit(0),
+            Some(_) if told.oom_kills > 0 => Ended::OutOfMemory,
+            None if told.oom_kills > 0 => Ended::OutOfMemory,
+            Some(Exit::Code(code)) => Ended::Exit(code),
+            Some(Exit::Signal(signal)) => Ended::Signal(signal),
+            None => {
+                return Err(SandboxError::Lost {
+                    source: io::Error::other(format!(
+                        "the sandbox's own processes were killed ({status})"
+                    )),
+                });
+            }
+        };
+        Ok(Outcome {
+            ended,
+            created: told.created,
+            peak_memory: told.peak_memory,
+        })
+    }
+
+    /// Handles events until the sandbox has closed its end of the control socket.
+    fn relay(&mut self) -> io::Result<Told> {
+        let mut told = Told::default();
+        let mut kill_at: Option<Instant> = None;
+        loop {
+            let timeout = kill_at.and_then(|at| {
+                Timespec::try_from(at.saturating_duration_since(Instant::now())).ok()
+            });
+            let shared = Arc::clone(&self.shared);
+            let wake = if kill_at.is_none() {
+                PollFlags::IN
+            } else {
+                PollFlags::empty()
+            };
+            let mut events = Vec::with_capacity(6);
+            events.push(PollFd::from_borrowed_fd(
+                shared.control.as_fd(),
+                PollFlags::IN,
+            ));
+            events.push(PollFd::from_borrowed_fd(shared.wake.as_fd(), wake));
+            let fixed = events.len();
+            for output in &self.outputs {
+                if let Some(pipe) = &output.pipe {
+                    events.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN));
+                }
+            }
+            if let Some(relay) = &self.relay {
+                relay.watch(&mut events);
+            }
+            match rustix::event::poll(&mut events, timeout.as_ref()) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            let ready: Vec<bool> = events
+                .iter()
+                .map(|event| !event.revents().is_empty())
+                .collect();
+            drop(events);
+            let mut position = fixed;
+            for output in &mut self.outputs {
+                if output.pipe.is_some() {
+                    if ready[position] {
+                        output.read(&mut self.sink);
+                    }
+                    position += 1;
+                }
+            }
+            if let Some(relay) = &mut self.relay {
+                relay.handle(&ready[position..]);
+            }
+            if ready[1] && kill_at.is_none() {
+                kill_at = Some(Instant::now() + self.stop_timeout + GRACE);
+            }
+            if kill_at.is_some_and(|at| Instant::now() >= at) {
+                // Its parts are bound to this process's life.
+                self.child.kill()?;
+                kill_at = Some(Instant::now() + GRACE);
+            }
+            if ready[0] && !self.listen(&mut told)? {
+                return Ok(told);
+            }
+        }
+    }
+
+    /// Takes one message; false at the end.
+    fn listen(&mut self, told: &mut Told) -> io::Result<bool> {
+        let message = match receive::<Report>(self.shared.control.as_fd(), false) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            message => message?,
+        };
+        let Some((report, descriptors)) = message else {
+            return Ok(false);
+        };
+        match report {
+            Report::Failed(failure) => {
+                told.failure.get_or_insert(failure);
+            }
+            Report::Created(path) => {
+                told.created.push(std::ffi::OsString::from_vec(path).into());
+            }
+            Report::Exited(exit) => told.exit = Some(exit),
+            Report::Usage {
+                peak_memory,
+                oom_kills,
+            } => {
+                told.peak_memory = peak_memory;
+                told.oom_kills = oom_kills;
+            }
+            Report::Terminal => {
+                if let (Some(relay), Some(master)) =
+                    (&mut self.relay, descriptors.into_iter().next())
+                {
+                    relay.start(master)?;
+                }
+            }
+            Report::Probed => {}
+        }
+        Ok(true)
+    }
+
+    /// Makes the sandbox end: without a caller it has no reason to live.
+    fn end(&self) {
+        rustix::net::shutdown(&self.shared.control, rustix::net::Shutdown::Both).ok();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.waited {
+            self.end();
+            self.child.wait().ok();
+        }
+    }
+}
+
+/// One of the command's output streams.
+struct Output {
+    stream: Stream,
+    pipe: Option<PipeReader>,
+    lines: Lines,
+    buffer: Vec<u8>,
+}
+
+impl Output {
+    fn new(stream: Stream, pipe: PipeReader) -> Self {
+        Self {
+            stream,
+            pipe: Some(pipe),
+            lines: Lines::default(),
+            buffer: vec![0; 64 * 1024],
+        }
+    }
+
+    /// Reads once; the pipe is ready.
+    fn read(&mut self, sink: &mut Sink) {
+        let Some(pipe) = &mut self.pipe else { return };
+        match pipe.read(&mut self.buffer) {
+            Ok(length) if length > 0 => {
+                let stream = self.stream;
+                self.lines
+                    .push(&self.buffer[..length], &mut |line| sink(stream, line));
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                ) => {}
+            // The end.
+            _ => self.pipe = None,
+        }
+    }
+
+    /// Reads what is left once all writers should be gone. One that isn't (the pipe was passed out
+    /// of the sandbox) is not waited for.
+    fn drain(&mut self, sink: &mut Sink) {
+        if let Some(pipe) = &self.pipe
+            && rustix::fs::fcntl_setfl(pipe, OFlags::NONBLOCK).is_err()
+        {
+            self.pipe = None;
+        }
+        while let Some(pipe) = &mut self.pipe {
+            match pipe.read(&mut self.buffer) {
+                Ok(length) if length > 0 => {
+                    let stream = self.stream;
+                    self.lines
+                        .push(&self.buffer[..length], &mut |line| sink(stream, line));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => self.pipe = None,
+            }
+        }
+        let stream = self.stream;
+        self.lines.finish(&mut |line| sink(stream, line));
+    }
+}

@@ -1,0 +1,279 @@
+//! Manifests, indexes, descriptors (OCI image specification, and Docker's older forms of the same).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use strata_cache::Digest;
+
+use crate::Platform;
+
+/// Media types.
+pub mod media {
+    /// OCI index.
+    pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    /// OCI manifest.
+    pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    /// OCI config.
+    pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// OCI layer, plain tar.
+    pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+    /// OCI layer, gzip.
+    pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    /// OCI layer, zstd.
+    pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+    /// Docker index.
+    pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    /// Docker manifest.
+    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// Docker config.
+    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+    /// Docker layer, plain tar.
+    pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+    /// Docker layer, gzip.
+    pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// Docker layer that must not be pushed (Windows).
+    pub const DOCKER_LAYER_FOREIGN: &str =
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    /// What a client accepts when it asks a registry for a manifest.
+    pub const MANIFESTS: [&str; 4] = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST];
+
+    /// True if `media_type` is an index of either kind.
+    pub fn is_index(media_type: &str) -> bool {
+        matches!(media_type, OCI_INDEX | DOCKER_INDEX)
+    }
+
+    /// True if `media_type` is a manifest of either kind.
+    pub fn is_manifest(media_type: &str) -> bool {
+        matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST)
+    }
+
+    /// The OCI type that says the same as a Docker layer type; others stay.
+    pub fn oci_layer(media_type: &str) -> &str {
+        match media_type {
+            DOCKER_LAYER => OCI_LAYER,
+            DOCKER_LAYER_GZIP => OCI_LAYER_GZIP,
+            other => other,
+        }
+    }
+}
+
+/// Largest manifest, index or config that is read: registries refuse manifests above 4 MiB.
+pub const MAX_MANIFEST: u64 = 8 << 20;
+
+/// Why a manifest was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// It is not JSON, or a field is missing or has the wrong type.
+    #[error("manifest can't be parsed")]
+    Json(#[source] serde_json::Error),
+    /// Neither an image manifest nor an index.
+    #[error("`{media_type}` is not the media type of an image: expected an OCI or docker manifest")]
+    MediaType {
+        /// What it is.
+        media_type: String,
+    },
+    /// No member of the index runs on the platform.
+    #[error("no image for platform {platform}; there are: {available}")]
+    Platform {
+        /// What was wanted.
+        platform: Box<Platform>,
+        /// What the index has, separated by commas.
+        available: String,
+    },
+    /// Manifest and config name different numbers of layers.
+    #[error("manifest has {manifest} layers but its config has {config}")]
+    LayerCount {
+        /// In the manifest.
+        manifest: usize,
+        /// In the config.
+        config: usize,
+    },
+}
+
+/// A reference from one blob to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What kind of blob it is.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Other places to get it from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+    /// Any texts by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// What a manifest without a config is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// What it runs on (members of an index).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+}
+
+impl Descriptor {
+    /// A descriptor without annotations or platform.
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            urls: Vec::new(),
+            annotations: BTreeMap::new(),
+            artifact_type: None,
+            platform: None,
+        }
+    }
+}
+
+/// An image manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// Its own media type; OCI manifests may leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// The config.
+    pub config: Descriptor,
+    /// Layers, base first.
+    #[serde(default)]
+    pub layers: Vec<Descriptor>,
+    /// Any texts by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// An index: one name for several manifests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// Always 2.
+    pub schema_version: u32,
+    /// Its own media type; OCI indexes may leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// Its members.
+    #[serde(default)]
+    pub manifests: Vec<Descriptor>,
+    /// Any texts by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Index {
+    /// The member that serves `platform` best: exact before older variants, first in the list
+    /// among equals. Attestations are never chosen. An only member without a platform is taken.
+    pub fn choose(&self, platform: &Platform) -> Result<&Descriptor, ManifestError> {
+        let images: Vec<&Descriptor> = self
+            .manifests
+            .iter()
+            .filter(|member| !is_attestation(member))
+            .collect();
+        if let [only] = images[..]
+            && only.platform.is_none()
+        {
+            return Ok(only);
+        }
+        let best = images
+            .iter()
+            .filter_map(|member| {
+                let distance = platform.accepts(member.platform.as_ref()?)?;
+                Some((distance, *member))
+            })
+            .min_by_key(|(distance, _)| *distance);
+        best.map(|(_, member)| member).ok_or_else(|| {
+            let available: Vec<String> = images
+                .iter()
+                .filter_map(|member| member.platform.as_ref().map(ToString::to_string))
+                .collect();
+            ManifestError::Platform {
+                platform: Box::new(platform.clone()),
+                available: if available.is_empty() {
+                    "none".to_owned()
+                } else {
+                    available.join(", ")
+                },
+            }
+        })
+    }
+}
+
+fn is_attestation(member: &Descriptor) -> bool {
+    member.annotations.contains_key("vnd.docker.reference.type")
+        || member
+            .platform
+            .as_ref()
+            .is_some_and(|platform| platform.os == "unknown")
+}
+
+/// A manifest or an index, by what its bytes say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Document {
+    /// An image.
+    Manifest(Manifest),
+    /// A choice of images.
+    Index(Index),
+}
+
+impl Document {
+    /// Parses `bytes`. `media_type` is what the sender called it; what the bytes say of
+    /// themselves counts more, so that an index can't pass as a manifest or the other way round.
+    pub fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Self, ManifestError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Look {
+            media_type: Option<String>,
+            schema_version: Option<u32>,
+            manifests: Option<serde::de::IgnoredAny>,
+            config: Option<serde::de::IgnoredAny>,
+            layers: Option<serde::de::IgnoredAny>,
+        }
+        let look: Look = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+        let refused = |media_type: String| ManifestError::MediaType { media_type };
+        if look.schema_version != Some(2) {
+            return Err(refused(look.media_type.unwrap_or_else(|| {
+                format!("manifest schema {}", look.schema_version.unwrap_or(0))
+            })));
+        }
+        let own = look.media_type.as_deref().or(media_type);
+        let is_index = match own {
+            Some(own) if media::is_index(own) => true,
+            Some(own) if media::is_manifest(own) => false,
+            Some(own) if look.media_type.is_some() => return Err(refused(own.to_owned())),
+            _ => look.manifests.is_some(),
+        };
+        // CVE-2021-41190: a document with the lists of both kinds means different things to
+        // different readers.
+        let ambiguous =
+            look.manifests.is_some() && (look.config.is_some() || look.layers.is_some());
+        if ambiguous {
+            return Err(refused("manifest and index at once".to_owned()));
+        }
+        if is_index {
+            let index = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+            Ok(Self::Index(index))
+        } else {
+            let manifest = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+            Ok(Self::Manifest(manifest))
+        }
+    }
+}
+
+/// A manifest with the bytes that it was parsed from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawManifest {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Their digest.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// What they say.
+    pub manifest: Manifest,
+}

@@ -1,0 +1,100 @@
+//! What can go wrong between us and a registry.
+
+use strata_cache::{Digest, StoreError};
+
+/// Why a registry did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// No answer, or the connection broke.
+    #[error("{action}: no answer from `{registry}`")]
+    Transport {
+        /// What was asked: `pull manifest docker.io/library/debian:12`.
+        action: String,
+        /// Host and port.
+        registry: String,
+        /// What happened.
+        #[source]
+        source: Box<ureq::Error>,
+    },
+    /// The registry answered with an error.
+    #[error("{action}: `{registry}` answered {status}{}", Detail(.detail))]
+    Status {
+        /// What was asked.
+        action: String,
+        /// Host and port.
+        registry: String,
+        /// HTTP status.
+        status: u16,
+        /// The registry's own words; empty if it said nothing.
+        detail: String,
+    },
+    /// There is no such image, tag or blob.
+    #[error("{action}: not found in `{registry}`{}", Detail(.detail))]
+    NotFound {
+        /// What was asked.
+        action: String,
+        /// Host and port.
+        registry: String,
+        /// The registry's own words; empty if it said nothing.
+        detail: String,
+    },
+    /// Credentials are missing or not accepted.
+    #[error("{action}: `{registry}` refused access{}{}", Detail(.detail), if *.anonymous { "; no credentials for it are known: log in first" } else { "" })]
+    Denied {
+        /// What was asked.
+        action: String,
+        /// Host and port.
+        registry: String,
+        /// The registry's own words; empty if it said nothing.
+        detail: String,
+        /// True if no credentials were at hand.
+        anonymous: bool,
+    },
+    /// The answer breaks the protocol.
+    #[error("{action}: `{registry}` gave an answer that can't be used: {reason}")]
+    Protocol {
+        /// What was asked.
+        action: String,
+        /// Host and port.
+        registry: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The bytes are not the ones that were asked for.
+    #[error("{action}: `{registry}` sent {found} bytes' worth of another content than {expected}")]
+    Content {
+        /// What was asked.
+        action: String,
+        /// Host and port.
+        registry: String,
+        /// The digest wanted.
+        expected: Digest,
+        /// How many bytes came.
+        found: u64,
+    },
+    /// A credentials file or helper failed.
+    #[error("credentials for `{registry}`: {reason}")]
+    Credentials {
+        /// Host and port.
+        registry: String,
+        /// What is wrong; never the secret itself.
+        reason: String,
+    },
+    /// The store could not take what came.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A registry's words after a colon, or nothing.
+struct Detail<'a>(&'a str);
+
+impl std::fmt::Display for Detail<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            write!(formatter, ": {}", self.0)
+        }
+    }
+}

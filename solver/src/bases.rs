@@ -1,0 +1,24 @@
+//! Where base images come from: one trait, so that planning can be tested without a registry.
+
+use std::error::Error;
+
+use strata_image::Platform;
+
+/// An image that a stage stands on or copies from: its config is known, its layers may still be
+/// far away.
+pub use strata_image::ResolvedImage as BaseImage;
+
+/// Finds images by reference.
+pub trait Bases {
+    /// The image for `platform`, with its config. Layers need not be fetched.
+    fn resolve(
+        &self,
+        reference: &str,
+        platform: &Platform,
+    ) -> Result<BaseImage, Box<dyn Error + Send + Sync>>;
+
+    /// What to try when `reference` can't be resolved.
+    fn advice(&self, _reference: &str) -> Vec<String> {
+        Vec::new()
+    }
+}

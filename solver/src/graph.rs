@@ -1,0 +1,253 @@
+//! The graph of a build: vertices (operations that make a layer) and what they stand on.
+//!
+//! Instructions that only change the image's config are no vertices: they are folded into the
+//! state of their stage while it is planned.
+
+use strata_cache::StepKind;
+use strata_executor::sandbox::Network;
+use strata_parser::Span;
+use strata_parser::chmod::Chmod;
+use strata_parser::mount::Sharing;
+
+use crate::bases::BaseImage;
+use crate::event::StepId;
+
+/// Index of a vertex in [`Graph::vertices`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VertexId(pub usize);
+
+/// Index of an image in [`Graph::images`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImageId(pub usize);
+
+/// A root file system: where a vertex starts, or what it reads from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Root {
+    /// `scratch`.
+    Empty,
+    /// An image.
+    Image(ImageId),
+    /// What a vertex left.
+    Step(VertexId),
+}
+
+/// Everything that a plan found to do.
+#[derive(Debug, Default)]
+pub struct Graph {
+    /// Images, in the order in which they were met.
+    pub images: Vec<ImageVertex>,
+    /// Operations. Each stands only on earlier ones.
+    pub vertices: Vec<Vertex>,
+}
+
+/// An image that stages stand on or copy from.
+#[derive(Debug)]
+pub struct ImageVertex {
+    /// Its number for those who watch.
+    pub step: StepId,
+    /// Such as `[build 1/5] FROM debian:12`.
+    pub name: String,
+    /// The reference as the Dockerfile has it, after expansion.
+    pub reference: String,
+    /// What it resolved to.
+    pub base: BaseImage,
+}
+
+/// A vertex: one operation on one root, with one layer as its result.
+#[derive(Debug)]
+pub struct Vertex {
+    /// Its number for those who watch.
+    pub step: StepId,
+    /// Such as `[build 2/5] RUN make`.
+    pub name: String,
+    /// The instruction alone, such as `RUN make`: what records keep.
+    pub text: String,
+    /// What it stands on.
+    pub parent: Root,
+    /// What it does.
+    pub op: Op,
+    /// The instruction in the Dockerfile.
+    pub span: Span,
+    /// The stage's platform.
+    pub platform: String,
+    /// `--no-cache` covers it.
+    pub no_cache: bool,
+}
+
+/// What a vertex does.
+#[derive(Debug)]
+pub enum Op {
+    /// A command.
+    Run(RunOp),
+    /// `COPY`, `ADD`, or the files that a context mount shows.
+    Copy(CopyOp),
+    /// `WORKDIR`.
+    Workdir(WorkdirOp),
+}
+
+impl Op {
+    /// The kind that records carry.
+    pub fn kind(&self) -> StepKind {
+        match self {
+            Self::Run(_) => StepKind::Run,
+            Self::Copy(copy) if copy.add => StepKind::Add,
+            Self::Copy(_) => StepKind::Copy,
+            Self::Workdir(_) => StepKind::Workdir,
+        }
+    }
+}
+
+/// A command to run.
+#[derive(Debug, Clone)]
+pub struct RunOp {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Environment in order: ENV and ARG values in scope.
+    pub env: Vec<(String, String)>,
+    /// Variables that are in no key: proxies.
+    pub hidden_env: Vec<(String, String)>,
+    /// Working directory.
+    pub cwd: String,
+    /// `USER`, expanded; empty means root.
+    pub user: String,
+    /// Network.
+    pub network: Network,
+    /// `--security=insecure`.
+    pub insecure: bool,
+    /// Mounts, in order.
+    pub mounts: Vec<MountOp>,
+    /// A script to be run: its name under `/dev/pipes` and its text.
+    pub script: Option<(String, String)>,
+    /// Host name.
+    pub hostname: String,
+}
+
+/// A mount of a command.
+#[derive(Debug, Clone)]
+pub struct MountOp {
+    /// Absolute path in the sandbox.
+    pub target: String,
+    /// What it shows.
+    pub source: MountSource,
+    /// The command can't write to it.
+    pub read_only: bool,
+}
+
+/// What a mount shows.
+#[derive(Debug, Clone)]
+pub enum MountSource {
+    /// A path in a stage, an image, or the selected files of the context.
+    Bind {
+        /// Which root.
+        root: Root,
+        /// Path in it.
+        path: String,
+    },
+    /// A directory kept between builds. In the key only as far as it decides what the command
+    /// sees: target and whether it is read-only.
+    Cache {
+        /// Name: namespace and ID.
+        id: String,
+        /// Who else may use it meanwhile.
+        sharing: Sharing,
+        /// What it starts from.
+        from: Root,
+        /// Path in `from`.
+        path: String,
+        /// Permission bits of a new cache directory.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Bytes.
+        size: Option<u64>,
+    },
+    /// A secret, as a file, a variable, or both. Its content is in no key.
+    Secret {
+        /// Which.
+        id: String,
+        /// Whether there is a file at the mount's target.
+        file: bool,
+        /// A variable that holds it.
+        env: Option<String>,
+        /// Without it the step fails.
+        required: bool,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+/// Files to copy.
+#[derive(Debug, Clone)]
+pub struct CopyOp {
+    /// `ADD`: archives are unpacked.
+    pub add: bool,
+    /// Where from.
+    pub from: CopyFrom,
+    /// Source paths and wildcards, expanded.
+    pub sources: Vec<String>,
+    /// Files written into the Dockerfile: name and content.
+    pub files: Vec<(String, String)>,
+    /// Absolute destination; ends in `/` if it has to be a directory.
+    pub dest: String,
+    /// `--chown`, expanded.
+    pub chown: Option<String>,
+    /// `--chmod`, as written after expansion, and read.
+    pub chmod: Option<(String, Chmod)>,
+    /// `--link`.
+    pub link: bool,
+    /// `--parents`.
+    pub parents: bool,
+    /// `--exclude`.
+    pub excludes: Vec<String>,
+    /// Unpack local archives.
+    pub unpack: bool,
+}
+
+/// What a copy reads from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyFrom {
+    /// The build context.
+    Context,
+    /// A stage or an image.
+    Root(Root),
+}
+
+/// A directory to make.
+#[derive(Debug, Clone)]
+pub struct WorkdirOp {
+    /// Absolute path.
+    pub path: String,
+    /// `USER`, who will own it; empty means root.
+    pub user: String,
+}
+
+impl Vertex {
+    /// Every root that the vertex reads besides its parent.
+    pub fn inputs(&self) -> Vec<Root> {
+        match &self.op {
+            Op::Run(run) => run
+                .mounts
+                .iter()
+                .filter_map(|mount| match &mount.source {
+                    MountSource::Bind { root, .. } => Some(*root),
+                    MountSource::Cache { from, .. } => Some(*from),
+                    MountSource::Tmpfs { .. } | MountSource::Secret { .. } => None,
+                })
+                .collect(),
+            Op::Copy(CopyOp {
+                from: CopyFrom::Root(root),
+                ..
+            }) => vec![*root],
+            Op::Copy(_) | Op::Workdir(_) => Vec::new(),
+        }
+    }
+}

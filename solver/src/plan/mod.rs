@@ -1,0 +1,279 @@
+//! From instructions to a graph.
+//!
+//! Planning starts at the target and asks for what it stands on, so stages that nothing needs are
+//! not even looked at. A stage's plan is a *state* (the image's config as it grows, the variables
+//! in scope, the root reached so far) to which each instruction is applied in turn.
+
+mod copy;
+mod instruction;
+mod mounts;
+mod run;
+mod scope;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::collections::HashMap;
+
+use strata_image::Platform as ImagePlatform;
+use strata_parser::platform::Platform;
+use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
+
+use crate::bases::{BaseImage, Bases};
+use crate::event::{StepId, StepInfo};
+use crate::graph::{Graph, ImageId, ImageVertex, Op, Root, Vertex, VertexId};
+use crate::request::BuildRequest;
+pub use scope::GlobalScope;
+pub use stage::{PlannedHistory, StageState};
+
+/// A planned build.
+#[derive(Debug)]
+pub struct Plan {
+    /// Images and vertices.
+    pub graph: Graph,
+    /// The target's last state: its root, config and history.
+    pub target: StageState,
+    /// Every step in the order in which people see them.
+    pub steps: Vec<StepInfo>,
+    /// Findings.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Plans the build of `request`'s target.
+pub fn plan(
+    dockerfile: &Dockerfile,
+    request: &BuildRequest,
+    bases: &dyn Bases,
+) -> Result<Plan, Diagnostics> {
+    let host = Platform::host();
+    let platform = match &request.platform {
+        None => host.clone(),
+        Some(text) => Platform::parse(text, &host).map_err(|error| {
+            Diagnostic::error("bad-platform", dockerfile.stages[0].span, error.to_string())
+        })?,
+    };
+    let target = find_target(dockerfile, request.target.as_deref())?;
+    let target_name = request
+        .target
+        .clone()
+        .unwrap_or_else(|| "default".to_owned());
+    let mut warnings = dockerfile.warnings.clone();
+    let global = GlobalScope::new(
+        dockerfile,
+        request,
+        &platform,
+        &host,
+        &target_name,
+        &mut warnings,
+    )?;
+    let mut planner = Planner {
+        dockerfile,
+        request,
+        bases,
+        global,
+        platform,
+        host,
+        graph: Graph::default(),
+        images: HashMap::new(),
+        stages: HashMap::new(),
+        order: Vec::new(),
+        warnings,
+    };
+    let target = planner.stage(target)?;
+    let (graph, steps) = planner.number_steps();
+    Ok(Plan {
+        graph,
+        target,
+        steps,
+        warnings: planner.warnings,
+    })
+}
+
+fn find_target(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, Diagnostics> {
+    let last = dockerfile.stages.len() - 1;
+    let Some(target) = target else {
+        return Ok(last);
+    };
+    let wanted = target.to_lowercase();
+    // A name given twice belongs to the later stage.
+    if let Some(index) = dockerfile
+        .stages
+        .iter()
+        .rposition(|stage| stage.name() == Some(wanted.as_str()))
+    {
+        return Ok(index);
+    }
+    if let Some(index) = target.parse::<usize>().ok().filter(|index| *index <= last) {
+        return Ok(index);
+    }
+    let names: Vec<&str> = dockerfile
+        .stages
+        .iter()
+        .filter_map(strata_parser::Stage::name)
+        .collect();
+    let mut diagnostic = Diagnostic::error(
+        "unknown-target",
+        dockerfile.stages[last].span,
+        format!("target stage `{target}` could not be found"),
+    )
+    .with_suggestion(strata_parser::suggest::nearest(
+        &wanted,
+        names.iter().copied(),
+    ));
+    if !names.is_empty() {
+        diagnostic = diagnostic.with_help(format!("stages of this file: {}", names.join(", ")));
+    }
+    Err(diagnostic.into())
+}
+
+/// Where a step stands in the listing: stage, then position in it.
+type Place = (usize, usize);
+
+/// What a step number belongs to.
+#[derive(Debug, Clone, Copy)]
+enum Numbered {
+    Image(ImageId),
+    Vertex(VertexId),
+}
+
+struct Planner<'a> {
+    dockerfile: &'a Dockerfile,
+    request: &'a BuildRequest,
+    bases: &'a dyn Bases,
+    global: GlobalScope,
+    platform: Platform,
+    host: Platform,
+    graph: Graph,
+    /// Images by reference and platform.
+    images: HashMap<(String, String), ImageId>,
+    /// Finished stages.
+    stages: HashMap<usize, StageState>,
+    order: Vec<(Place, Numbered)>,
+    warnings: Vec<Diagnostic>,
+}
+
+impl Planner<'_> {
+    fn add_vertex(&mut self, place: Place, vertex: NewVertex) -> VertexId {
+        let id = VertexId(self.graph.vertices.len());
+        self.graph.vertices.push(Vertex {
+            step: StepId(0),
+            name: vertex.name,
+            text: vertex.text,
+            parent: vertex.parent,
+            op: vertex.op,
+            span: vertex.span,
+            platform: vertex.platform.to_string(),
+            no_cache: vertex.no_cache,
+        });
+        self.order.push((place, Numbered::Vertex(id)));
+        id
+    }
+
+    /// The image that `reference` names, resolved once.
+    fn image(
+        &mut self,
+        place: Place,
+        name: String,
+        reference: &str,
+        platform: &Platform,
+        span: Span,
+    ) -> Result<ImageId, Diagnostics> {
+        let key = (reference.to_owned(), platform.to_string());
+        if let Some(id) = self.images.get(&key).copied() {
+            // Shown where the file first names it, though later stages may be planned before.
+            let shown = self
+                .order
+                .iter_mut()
+                .find(|(_, one)| matches!(one, Numbered::Image(known) if *known == id));
+            if let Some((known, _)) = shown
+                && place < *known
+            {
+                *known = place;
+                self.graph.images[id.0].name = name;
+            }
+            return Ok(id);
+        }
+        let variant = Some(platform.variant.as_str()).filter(|variant| !variant.is_empty());
+        let wanted = ImagePlatform::new(&platform.os, &platform.arch, variant);
+        let base: BaseImage = self.bases.resolve(reference, &wanted).map_err(|error| {
+            let mut diagnostic = Diagnostic::error(
+                "base-image",
+                span,
+                format!(
+                    "image `{reference}` can't be used: {}",
+                    crate::error::chain(&*error)
+                ),
+            )
+            .with_label("needed here");
+            for help in self.bases.advice(reference) {
+                diagnostic = diagnostic.with_help(help);
+            }
+            diagnostic
+        })?;
+        let id = ImageId(self.graph.images.len());
+        self.graph.images.push(ImageVertex {
+            step: StepId(0),
+            name,
+            reference: reference.to_owned(),
+            base,
+        });
+        self.images.insert(key, id);
+        self.order.push((place, Numbered::Image(id)));
+        Ok(id)
+    }
+
+    /// Numbers the steps in the order of the file, whatever order they were planned in.
+    fn number_steps(&mut self) -> (Graph, Vec<StepInfo>) {
+        let mut graph = std::mem::take(&mut self.graph);
+        // Stable: a context mount's files come before the step that mounts them.
+        self.order.sort_by_key(|(place, _)| *place);
+        let mut steps = Vec::with_capacity(self.order.len());
+        for (number, (_, numbered)) in self.order.iter().enumerate() {
+            let id = StepId(number);
+            let name = match numbered {
+                Numbered::Image(image) => {
+                    graph.images[image.0].step = id;
+                    graph.images[image.0].name.clone()
+                }
+                Numbered::Vertex(vertex) => {
+                    graph.vertices[vertex.0].step = id;
+                    graph.vertices[vertex.0].name.clone()
+                }
+            };
+            steps.push(StepInfo { id, name });
+        }
+        (graph, steps)
+    }
+}
+
+struct NewVertex {
+    name: String,
+    text: String,
+    parent: Root,
+    op: Op,
+    span: Span,
+    platform: Platform,
+    no_cache: bool,
+}
+
+/// Joins and cleans POSIX paths as Docker does: an absolute `path` stands alone, `.` and `..` are
+/// resolved as text, and nothing leads above `/`.
+pub fn join_path(base: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    let joined = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{base}/{path}")
+    };
+    for part in joined.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}

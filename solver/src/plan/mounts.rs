@@ -1,0 +1,185 @@
+//! `RUN --mount`.
+
+use strata_parser::mount::{Mount, MountError, MountFlag, MountKind};
+use strata_parser::{Diagnostic, Diagnostics, Spanned};
+
+use super::stage::{Applied, StageState};
+use super::{NewVertex, Planner, join_path, scope};
+use crate::graph::{CopyFrom, CopyOp, MountOp, MountSource, Op, Root};
+
+/// Where secrets without a target appear.
+const SECRETS: &str = "/run/secrets";
+
+impl Planner<'_> {
+    pub(super) fn mount(
+        &mut self,
+        state: &StageState,
+        applied: &Applied<'_>,
+        flag: &MountFlag,
+    ) -> Result<MountOp, Diagnostics> {
+        let mut unset = Vec::new();
+        let mount = flag
+            .resolve(&mut |raw| {
+                let lookup = |name: &str| scope::find(&state.scope, name).map(str::to_owned);
+                let expanded = applied.lexer.expand(raw, &lookup)?;
+                unset.extend(expanded.unset);
+                Ok(expanded.text)
+            })
+            .map_err(|error| mount_error(applied, flag, &error))?;
+        let word = Spanned::new(flag.text.clone(), applied.at(flag.span));
+        scope::warn_unset(&unset, &word, &mut self.warnings);
+        let target = match (&mount.kind, &mount.target) {
+            (MountKind::Secret, None) => {
+                let id = mount
+                    .id
+                    .as_deref()
+                    .or(mount.source.as_deref())
+                    .unwrap_or_default();
+                let name = id.rsplit('/').next().unwrap_or_default();
+                format!("{SECRETS}/{name}")
+            }
+            (_, target) => join_path(state.workdir(), target.as_deref().unwrap_or("")),
+        };
+        if target == "/" {
+            return Err(applied
+                .error(
+                    "mount-on-root",
+                    flag.span,
+                    "a mount can't replace the root `/`",
+                )
+                .with_help("give the mount a target, such as `target=/mnt`")
+                .into());
+        }
+        let source = match mount.kind {
+            MountKind::Bind => self.bind(state, applied, flag, &mount)?,
+            MountKind::Cache => self.cache(applied, flag, &mount, &target)?,
+            MountKind::Tmpfs => MountSource::Tmpfs {
+                size: mount.size.filter(|size| *size > 0),
+            },
+            MountKind::Secret => secret(&mount, &target),
+            MountKind::Ssh => {
+                return Err(applied
+                    .error(
+                        "no-ssh",
+                        flag.span,
+                        "`type=ssh` mounts are not supported yet",
+                    )
+                    .into());
+            }
+        };
+        Ok(MountOp {
+            target,
+            source,
+            read_only: mount.read_only,
+        })
+    }
+
+    fn bind(
+        &mut self,
+        state: &StageState,
+        applied: &Applied<'_>,
+        flag: &MountFlag,
+        mount: &Mount,
+    ) -> Result<MountSource, Diagnostics> {
+        let path = mount.source.clone().unwrap_or_else(|| "/".to_owned());
+        if let Some(from) = &mount.from {
+            let root = self.from_root(applied, from, flag.span, false)?;
+            return Ok(MountSource::Bind {
+                root,
+                path: join_path("/", &path),
+            });
+        }
+        // What is mounted is a layer of just the files selected: its key covers them, ignored
+        // files are not in it, and a command can't see the context change under it.
+        let clean = join_path("/", &path);
+        let vertex = self.add_vertex(
+            applied.place,
+            NewVertex {
+                name: format!("{}files of {clean} for a mount", applied.prefix),
+                text: format!("mount of {clean}"),
+                parent: Root::Empty,
+                op: Op::Copy(CopyOp {
+                    add: false,
+                    from: CopyFrom::Context,
+                    sources: vec![clean],
+                    files: Vec::new(),
+                    dest: "/source".to_owned(),
+                    chown: None,
+                    chmod: None,
+                    link: false,
+                    parents: false,
+                    excludes: Vec::new(),
+                    unpack: false,
+                }),
+                span: applied.at(flag.span),
+                platform: state.platform.clone(),
+                no_cache: false,
+            },
+        );
+        Ok(MountSource::Bind {
+            root: Root::Step(vertex),
+            path: "/source".to_owned(),
+        })
+    }
+
+    fn cache(
+        &mut self,
+        applied: &Applied<'_>,
+        flag: &MountFlag,
+        mount: &Mount,
+        target: &str,
+    ) -> Result<MountSource, Diagnostics> {
+        let from = match &mount.from {
+            None => Root::Empty,
+            Some(from) => self.from_root(applied, from, flag.span, false)?,
+        };
+        let id = mount.id.clone().unwrap_or_else(|| target.to_owned());
+        let namespace = self
+            .global
+            .build_arg("BUILDKIT_CACHE_MOUNT_NS")
+            .unwrap_or_default();
+        let mut id = format!("{namespace}/{}", id.trim_start_matches('/'));
+        let (mode, uid, gid) = (
+            mount.mode.unwrap_or(0o755),
+            mount.uid.unwrap_or(0),
+            mount.gid.unwrap_or(0),
+        );
+        if mount.mode.is_some() || mount.uid.is_some() || mount.gid.is_some() {
+            // Another owner or mode is another cache.
+            id = format!("{id}?{mode:o},{uid},{gid}");
+        }
+        let path = join_path("/", mount.source.as_deref().unwrap_or("/"));
+        Ok(MountSource::Cache {
+            id,
+            sharing: mount.sharing,
+            from,
+            path,
+            mode,
+            uid,
+            gid,
+        })
+    }
+}
+
+fn secret(mount: &Mount, target: &str) -> MountSource {
+    let id = mount
+        .id
+        .clone()
+        .or_else(|| mount.source.clone())
+        .unwrap_or_else(|| target.rsplit('/').next().unwrap_or_default().to_owned());
+    MountSource::Secret {
+        id,
+        file: mount.env.is_none() || mount.target.is_some(),
+        env: mount.env.clone(),
+        required: mount.required,
+        mode: mount.mode.unwrap_or(0o400),
+        uid: mount.uid.unwrap_or(0),
+        gid: mount.gid.unwrap_or(0),
+    }
+}
+
+fn mount_error(applied: &Applied<'_>, flag: &MountFlag, error: &MountError) -> Diagnostic {
+    applied
+        .error("bad-mount", flag.span, error.to_string())
+        .with_label("in this mount")
+}

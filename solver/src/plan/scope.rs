@@ -1,0 +1,157 @@
+//! Variables: the global scope before the first FROM, and the predefined names.
+
+use strata_parser::expand::{ExpandError, Lexer};
+use strata_parser::platform::Platform;
+use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Spanned};
+
+use crate::request::BuildRequest;
+
+/// Proxy variables that `--build-arg` sets without an ARG, in any letter case.
+const PROXIES: [&str; 5] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+];
+
+/// Variables before the first FROM, and build arguments.
+#[derive(Debug)]
+pub struct GlobalScope {
+    /// In order of definition.
+    values: Vec<(String, String)>,
+    /// Platform names and TARGETSTAGE, with `--build-arg` applied.
+    predefined: Vec<(String, String)>,
+    build_args: Vec<(String, String)>,
+}
+
+impl GlobalScope {
+    /// Reads the ARG instructions before the first FROM.
+    pub fn new(
+        dockerfile: &Dockerfile,
+        request: &BuildRequest,
+        target: &Platform,
+        host: &Platform,
+        target_name: &str,
+        warnings: &mut Vec<Diagnostic>,
+    ) -> Result<Self, Diagnostics> {
+        let mut scope = Self {
+            values: Vec::new(),
+            predefined: Vec::new(),
+            build_args: request.build_args.clone(),
+        };
+        for (prefix, platform) in [("TARGET", target), ("BUILD", host)] {
+            for (suffix, value) in [
+                ("PLATFORM", platform.to_string()),
+                ("OS", platform.os.clone()),
+                ("OSVERSION", platform.os_version.clone()),
+                ("ARCH", platform.arch.clone()),
+                ("VARIANT", platform.variant.clone()),
+            ] {
+                scope.predefine(format!("{prefix}{suffix}"), value);
+            }
+        }
+        scope.predefine("TARGETSTAGE".to_owned(), target_name.to_owned());
+        let lexer = Lexer::new(dockerfile.directives.escape);
+        for global in &dockerfile.global_args {
+            for item in &global.arg.items {
+                let name = &item.name.value;
+                // One ARG line sees the values that the same line set before.
+                let value = match (scope.build_arg(name), &item.default) {
+                    (Some(value), _) => Some(value.to_owned()),
+                    (None, Some(default)) => {
+                        let expanded = lexer
+                            .expand(&default.value, &|name| scope.get(name).map(str::to_owned))
+                            .map_err(|error| expand_error(&error, default))?;
+                        warn_unset(&expanded.unset, default, warnings);
+                        Some(expanded.text)
+                    }
+                    (None, None) => scope.get(name).map(str::to_owned),
+                };
+                if let Some(value) = value {
+                    set(&mut scope.values, name, value);
+                }
+            }
+        }
+        Ok(scope)
+    }
+
+    fn predefine(&mut self, name: String, value: String) {
+        let value = self.build_arg(&name).map_or(value, str::to_owned);
+        self.predefined.push((name, value));
+    }
+
+    /// The value of `name` before the first FROM.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        find(&self.values, name).or_else(|| find(&self.predefined, name))
+    }
+
+    /// What `--build-arg` says; the last one wins.
+    pub fn build_arg(&self, name: &str) -> Option<&str> {
+        self.build_args
+            .iter()
+            .rev()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| &**value)
+    }
+
+    /// Names known before the first FROM.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.values
+            .iter()
+            .chain(&self.predefined)
+            .map(|(name, _)| name.as_str())
+    }
+
+    /// Proxy variables for RUN, in both letter cases.
+    pub fn proxies(&self) -> Vec<(String, String)> {
+        let mut proxies = Vec::new();
+        for name in PROXIES {
+            let given = self
+                .build_args
+                .iter()
+                .rev()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name));
+            if let Some((_, value)) = given {
+                proxies.push((name.to_owned(), value.clone()));
+                proxies.push((name.to_lowercase(), value.clone()));
+            }
+        }
+        proxies
+    }
+}
+
+/// The value of `name` in an ordered list of variables.
+pub(super) fn find<'a>(values: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    values
+        .iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.as_str())
+}
+
+/// Sets a variable; one that is there keeps its place.
+pub(super) fn set(values: &mut Vec<(String, String)>, name: &str, value: String) {
+    match values.iter_mut().find(|(known, _)| known == name) {
+        Some((_, old)) => *old = value,
+        None => values.push((name.to_owned(), value)),
+    }
+}
+
+/// An expansion that failed, as people see it.
+pub(super) fn expand_error(error: &ExpandError, word: &Spanned<String>) -> Diagnostic {
+    Diagnostic::error("bad-expansion", word.span, error.to_string()).with_label("in this word")
+}
+
+/// Findings for names that are not set.
+pub(super) fn warn_unset(unset: &[String], word: &Spanned<String>, warnings: &mut Vec<Diagnostic>) {
+    for name in unset {
+        warnings.push(
+            Diagnostic::warning(
+                "UndefinedVar",
+                word.span,
+                format!("variable `{name}` is not defined: it expands to nothing"),
+            )
+            .with_label("used here"),
+        );
+    }
+}

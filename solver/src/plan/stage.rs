@@ -1,0 +1,374 @@
+//! A stage: what it starts from, and its state while instructions are applied to it.
+
+use strata_image::Platform as ImagePlatform;
+use strata_image::config::{History, ImageConfig, RuntimeConfig};
+use strata_parser::expand::Lexer;
+use strata_parser::platform::Platform;
+use strata_parser::{
+    Diagnostic, Diagnostics, Instruction, InstructionKind, Span, Spanned, Stage, parse_trigger,
+};
+
+use super::scope::{expand_error, find, set, warn_unset};
+use super::{Place, Planner};
+use crate::graph::{Root, VertexId};
+
+/// PATH of images that have none.
+pub(super) const DEFAULT_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A history entry to be.
+#[derive(Debug, Clone)]
+pub enum PlannedHistory {
+    /// The base image's, kept as it is.
+    Base(Box<History>),
+    /// An instruction that made a layer.
+    Layer {
+        /// `created_by`.
+        text: String,
+        /// The vertex whose layer it is.
+        vertex: VertexId,
+    },
+    /// An instruction that changed the config only.
+    Empty {
+        /// `created_by`.
+        text: String,
+    },
+}
+
+/// A stage as far as it is planned.
+#[derive(Debug, Clone)]
+pub struct StageState {
+    /// Its name for people: `build`, `stage-1`; empty for the only stage of a file.
+    pub name: String,
+    /// The root reached.
+    pub root: Root,
+    /// The image's config, without history and layers.
+    pub config: ImageConfig,
+    /// History, the base's included.
+    pub history: Vec<PlannedHistory>,
+    /// Variables in scope: ENV and ARG, in order of definition.
+    pub scope: Vec<(String, String)>,
+    /// Build arguments in scope, with what they were set to.
+    pub args: Vec<(String, Option<String>)>,
+    /// Platform.
+    pub platform: Platform,
+    /// Vertices of this stage and of the stages it is built FROM.
+    pub vertices: Vec<VertexId>,
+    /// This stage has had a CMD.
+    pub(super) cmd_set: bool,
+}
+
+impl StageState {
+    fn empty(name: String, platform: Platform) -> Self {
+        let config = ImageConfig::empty(&image_platform(&platform));
+        Self {
+            name,
+            root: Root::Empty,
+            config,
+            history: Vec::new(),
+            scope: Vec::new(),
+            args: Vec::new(),
+            platform,
+            vertices: Vec::new(),
+            cmd_set: false,
+        }
+    }
+
+    /// The runtime part of the config.
+    pub(super) fn runtime(&mut self) -> &mut RuntimeConfig {
+        &mut self.config.config
+    }
+
+    /// The shell for shell forms.
+    pub(super) fn shell(&self) -> Vec<String> {
+        if self.config.config.shell.is_empty() {
+            vec!["/bin/sh".to_owned(), "-c".to_owned()]
+        } else {
+            self.config.config.shell.clone()
+        }
+    }
+
+    /// The working directory, absolute.
+    pub(super) fn workdir(&self) -> &str {
+        match self.config.config.working_dir.as_str() {
+            "" => "/",
+            directory => directory,
+        }
+    }
+
+    /// Adds a history entry of an instruction that changed the config only.
+    pub(super) fn config_history(&mut self, text: String) {
+        self.history.push(PlannedHistory::Empty { text });
+    }
+
+    /// A build argument came into scope.
+    pub(super) fn set_arg(&mut self, name: &str, value: Option<String>) {
+        if let Some(value) = &value {
+            set(&mut self.scope, name, value.clone());
+        }
+        match self.args.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = value,
+            None => self.args.push((name.to_owned(), value)),
+        }
+    }
+}
+
+/// The image crate's form of a platform.
+pub(super) fn image_platform(platform: &Platform) -> ImagePlatform {
+    let variant = Some(platform.variant.as_str()).filter(|variant| !variant.is_empty());
+    ImagePlatform::new(&platform.os, &platform.arch, variant)
+}
+
+/// One instruction while it is applied.
+pub(super) struct Applied<'a> {
+    pub(super) instruction: &'a Instruction,
+    /// For ONBUILD triggers: the FROM line, because their own text is not in this file.
+    pub(super) at: Option<Span>,
+    pub(super) lexer: Lexer,
+    pub(super) place: Place,
+    /// `[build 2/5] `.
+    pub(super) prefix: String,
+    /// Index of the stage.
+    pub(super) stage: usize,
+}
+
+impl Applied<'_> {
+    /// Where to point for something at `span` of the instruction's text.
+    pub(super) fn at(&self, span: Span) -> Span {
+        self.at.unwrap_or(span)
+    }
+
+    /// An error at a word.
+    pub(super) fn error(
+        &self,
+        code: &'static str,
+        span: Span,
+        message: impl Into<String>,
+    ) -> Diagnostic {
+        let diagnostic = Diagnostic::error(code, self.at(span), message);
+        match self.at {
+            None => diagnostic,
+            Some(_) => diagnostic.with_note(format!(
+                "in the trigger `ONBUILD {}` of the base image",
+                self.instruction.text
+            )),
+        }
+    }
+
+    /// The word with its variables replaced.
+    pub(super) fn expand(
+        &self,
+        state: &StageState,
+        word: &Spanned<String>,
+        warnings: &mut Vec<Diagnostic>,
+    ) -> Result<String, Diagnostic> {
+        let word = Spanned::new(word.value.clone(), self.at(word.span));
+        let expanded = self
+            .lexer
+            .expand(&word.value, &|name| {
+                find(&state.scope, name).map(str::to_owned)
+            })
+            .map_err(|error| expand_error(&error, &word))?;
+        warn_unset(&expanded.unset, &word, warnings);
+        Ok(expanded.text)
+    }
+}
+
+impl Planner<'_> {
+    /// Plans the stage at `index`, and what it needs, once.
+    pub(super) fn stage(&mut self, index: usize) -> Result<StageState, Diagnostics> {
+        if let Some(state) = self.stages.get(&index) {
+            return Ok(state.clone());
+        }
+        let dockerfile = self.dockerfile;
+        let stage = &dockerfile.stages[index];
+        let mut state = self.start(index, stage)?;
+
+        let triggers = std::mem::take(&mut state.runtime().on_build);
+        let mut errors: Vec<Diagnostic> = Vec::new();
+        let mut from_triggers = Vec::with_capacity(triggers.len());
+        for trigger in &triggers {
+            match parse_trigger(trigger) {
+                Ok(instruction) => from_triggers.push(instruction),
+                Err(found) => errors.extend(found.list.into_iter().map(|mut diagnostic| {
+                    diagnostic.notes.push(format!(
+                        "in the trigger `ONBUILD {trigger}` of the base image"
+                    ));
+                    diagnostic.span = stage.span;
+                    diagnostic.related.clear();
+                    diagnostic.fix = None;
+                    diagnostic
+                })),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Diagnostics { list: errors });
+        }
+
+        let own = Lexer::new(dockerfile.directives.escape);
+        let all: Vec<(&Instruction, Option<Span>, Lexer)> = from_triggers
+            .iter()
+            .map(|instruction| (instruction, Some(stage.span), Lexer::default()))
+            .chain(
+                stage
+                    .instructions
+                    .iter()
+                    .map(|instruction| (instruction, None, own.clone())),
+            )
+            .collect();
+        let total = 1 + all
+            .iter()
+            .filter(|(instruction, ..)| makes_step(&instruction.kind))
+            .count();
+        let mut number = 1;
+        for (position, (instruction, at, lexer)) in all.into_iter().enumerate() {
+            number += usize::from(makes_step(&instruction.kind));
+            let applied = Applied {
+                instruction,
+                at,
+                lexer,
+                place: (index, position + 1),
+                prefix: step_prefix(&state.name, number, total),
+                stage: index,
+            };
+            self.apply(&mut state, &applied)?;
+        }
+        self.stages.insert(index, state.clone());
+        Ok(state)
+    }
+
+    /// The state after FROM.
+    fn start(&mut self, index: usize, stage: &Stage) -> Result<StageState, Diagnostics> {
+        let lexer = Lexer::new(self.dockerfile.directives.escape);
+        let mut unset = Vec::new();
+        let mut expand = |word: &Spanned<String>| -> Result<String, Diagnostic> {
+            let expanded = lexer
+                .expand(&word.value, &|name| {
+                    self.global.get(name).map(str::to_owned)
+                })
+                .map_err(|error| expand_error(&error, word))?;
+            unset.extend(expanded.unset.into_iter().map(|name| (name, word.span)));
+            Ok(expanded.text)
+        };
+        let image = expand(&stage.from.image)?;
+        let platform = match &stage.from.platform {
+            None => None,
+            Some(word) => Some((expand(word)?, word.span)),
+        };
+        for (name, span) in unset {
+            let near = strata_parser::suggest::nearest(&name, self.global.names());
+            self.warnings.push(
+                Diagnostic::warning(
+                    "UndefinedArgInFrom",
+                    span,
+                    format!("FROM uses the argument `{name}`, which is not declared before it"),
+                )
+                .with_suggestion(near),
+            );
+        }
+        if image.is_empty() {
+            return Err(Diagnostic::error(
+                "blank-base",
+                stage.from.image.span,
+                format!("base name `{}` should not be blank", stage.from.image.value),
+            )
+            .with_help("give the argument a default, or pass it with `--build-arg`")
+            .into());
+        }
+        let platform = match platform {
+            None => self.platform.clone(),
+            Some((text, span)) => Platform::parse(&text, &self.host)
+                .map_err(|error| Diagnostic::error("bad-platform", span, error.to_string()))?,
+        };
+
+        let only = self.dockerfile.stages.len() == 1 && stage.name().is_none();
+        let name = match stage.name() {
+            Some(name) => name.to_owned(),
+            None if only => String::new(),
+            None => format!("stage-{index}"),
+        };
+        let total = 1 + stage
+            .instructions
+            .iter()
+            .filter(|one| makes_step(&one.kind))
+            .count();
+
+        // A stage's name hides an image's, but only stages above count.
+        let above = self.dockerfile.stages[..index]
+            .iter()
+            .rposition(|earlier| earlier.name() == Some(image.as_str()));
+        let mut state = if let Some(above) = above {
+            let mut state = self.stage(above)?;
+            state.name = name;
+            state.cmd_set = false;
+            if stage.from.platform.is_some() {
+                state.platform = platform;
+            }
+            state
+        } else if image == "scratch" {
+            let mut state = StageState::empty(name, platform);
+            state.runtime().working_dir = "/".to_owned();
+            state
+        } else {
+            let text = format!("{}FROM {image}", step_prefix(&name, 1, total));
+            let id = self.image((index, 0), text, &image, &platform, stage.from.image.span)?;
+            self.from_image(name, platform, id)
+        };
+        if state.platform.os != "windows" && state.config.config.env("PATH").is_none() {
+            state.runtime().set_env("PATH", DEFAULT_PATH);
+            set(&mut state.scope, "PATH", DEFAULT_PATH.to_owned());
+        }
+        Ok(state)
+    }
+
+    fn from_image(
+        &self,
+        name: String,
+        platform: Platform,
+        id: crate::graph::ImageId,
+    ) -> StageState {
+        let base = &self.graph.images[id.0].base;
+        let mut state = StageState::empty(name, platform);
+        state.root = Root::Image(id);
+        let history = base
+            .config
+            .history
+            .iter()
+            .map(|entry| PlannedHistory::Base(Box::new(entry.clone())))
+            .collect();
+        state.history = history;
+        let mut config = base.config.clone();
+        config.created = None;
+        config.history.clear();
+        config.rootfs.diff_ids.clear();
+        if self.request.platform.is_some() {
+            config.set_platform(&image_platform(&state.platform));
+        }
+        state.config = config;
+        for variable in &state.config.config.env.clone() {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            set(&mut state.scope, name, value.to_owned());
+        }
+        state
+    }
+}
+
+/// Whether an instruction makes a layer, and so counts in `[stage 2/5]`.
+fn makes_step(kind: &InstructionKind) -> bool {
+    matches!(
+        kind,
+        InstructionKind::Run(_)
+            | InstructionKind::Copy(_)
+            | InstructionKind::Add(_)
+            | InstructionKind::Workdir(_)
+    )
+}
+
+/// `[build 2/5] `.
+fn step_prefix(stage: &str, number: usize, total: usize) -> String {
+    if stage.is_empty() {
+        format!("[{number}/{total}] ")
+    } else {
+        format!("[{stage} {number}/{total}] ")
+    }
+}

@@ -1,0 +1,240 @@
+//! What is asked of a build, and what comes back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use strata_cache::{DiffId, Digest, LayerId};
+use strata_executor::sandbox::{Limits, Network, SecretBytes};
+use strata_image::ImageConfig;
+
+/// Where the files for COPY and ADD come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Context {
+    /// A directory.
+    Directory(PathBuf),
+    /// No files at all (a Dockerfile on standard input without a context).
+    Empty,
+}
+
+/// When base images are looked for in their registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pull {
+    /// When the local store lacks them.
+    #[default]
+    Missing,
+    /// Always: a moved tag is seen.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How layers are compressed in an output.
+pub use strata_cache::codec::Codec;
+
+/// Where a result goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A file, or a directory for directory forms.
+    Path(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+/// One result of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// An image in the local store under these names (possibly none: only an ID).
+    Store,
+    /// An OCI layout: an archive, or a directory.
+    Oci {
+        /// Where.
+        destination: Destination,
+        /// A tar, or a directory.
+        archive: bool,
+        /// Compression of layers built here.
+        codec: Codec,
+    },
+    /// An archive for `docker load`.
+    Docker {
+        /// Where.
+        destination: Destination,
+        /// Compression of layers built here.
+        codec: Codec,
+    },
+    /// The root file system as one tar.
+    Tar {
+        /// Where.
+        destination: Destination,
+    },
+    /// The root file system in a directory.
+    Local {
+        /// Which directory.
+        destination: PathBuf,
+    },
+    /// A registry. The names come from the request's tags or from `name`.
+    Registry {
+        /// A name in place of the tags.
+        name: Option<String>,
+        /// Compression of layers built here.
+        codec: Codec,
+    },
+    /// Nothing: only the cache is filled.
+    CacheOnly,
+}
+
+/// A secret that steps may ask for by its ID.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    /// The ID.
+    pub id: String,
+    /// The content.
+    pub content: SecretBytes,
+}
+
+/// Everything that decides what a build does.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// The Dockerfile's text.
+    pub dockerfile: Vec<u8>,
+    /// Its name for messages, such as `Dockerfile` or `-`.
+    pub dockerfile_name: String,
+    /// Where it lies, if it is a file: `<path>.dockerignore` wins over `.dockerignore`.
+    pub dockerfile_path: Option<PathBuf>,
+    /// The build context.
+    pub context: Context,
+    /// The stage to build; none means the last.
+    pub target: Option<String>,
+    /// Build arguments in the order given. The CLI has filled in values from the environment.
+    pub build_args: Vec<(String, String)>,
+    /// Labels for the image's config.
+    pub labels: Vec<(String, String)>,
+    /// Names for the image.
+    pub tags: Vec<String>,
+    /// What to make of the result.
+    pub outputs: Vec<Output>,
+    /// Ignore existing records of RUN, COPY and ADD; write new ones.
+    pub no_cache: bool,
+    /// See [`Pull`].
+    pub pull: Pull,
+    /// Platform, such as `linux/arm64`; none means this machine's.
+    pub platform: Option<String>,
+    /// Network of RUN steps that don't say.
+    pub network: Network,
+    /// Entitlements given: `network.host`, `security.insecure`.
+    pub allow: Vec<String>,
+    /// Secrets.
+    pub secrets: Vec<Secret>,
+    /// Limits of RUN steps. In no key.
+    pub limits: Limits,
+    /// rlimits of RUN steps: soft, hard. In the key.
+    pub ulimits: BTreeMap<String, (u64, u64)>,
+    /// Bytes of /dev/shm.
+    pub shm_size: u64,
+    /// Further lines for /etc/hosts: name, address. Names are in the key.
+    pub extra_hosts: Vec<(String, String)>,
+    /// How many steps may run at once.
+    pub jobs: usize,
+    /// `SOURCE_DATE_EPOCH` of the environment; a build argument of that name wins.
+    pub epoch: Option<i64>,
+}
+
+/// What came of a build.
+#[derive(Debug, Clone)]
+pub struct BuildResult {
+    /// The image ID: digest of the config. None if only a cache or a file tree was asked for.
+    pub image: Option<Digest>,
+    /// Digests of manifests that outputs made: (output, digest).
+    pub manifests: Vec<(String, Digest)>,
+    /// The config.
+    pub config: ImageConfig,
+    /// Layers, base first.
+    pub layers: Vec<LayerId>,
+    /// Their diff IDs, where an output needed them.
+    pub diff_ids: Vec<DiffId>,
+    /// Size of the image's layers on disk, in bytes.
+    pub size: u64,
+    /// Steps of the stages that the target needs.
+    pub steps: usize,
+    /// How many of them were hits.
+    pub hits: usize,
+}
+
+/// Stops a build: call [`cancel`](Self::cancel) from the thread that waits for signals.
+#[derive(Clone, Default)]
+pub struct Cancel(Arc<CancelState>);
+
+#[derive(Default)]
+struct CancelState {
+    asked: AtomicBool,
+    hooks: Mutex<Hooks>,
+}
+
+#[derive(Default)]
+struct Hooks {
+    next: u64,
+    list: Vec<(u64, Box<dyn Fn() + Send>)>,
+}
+
+impl std::fmt::Debug for Cancel {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_tuple("Cancel")
+            .field(&self.is_cancelled())
+            .finish()
+    }
+}
+
+impl Cancel {
+    /// Asks the build to stop. Running commands get their stop signal, then SIGKILL.
+    pub fn cancel(&self) {
+        self.0.asked.store(true, Ordering::SeqCst);
+        for (_, hook) in &self.hooks().list {
+            hook();
+        }
+    }
+
+    /// True once asked.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.asked.load(Ordering::SeqCst)
+    }
+
+    /// Calls `hook` on the thread that cancels, or at once if that has happened, until the guard
+    /// is dropped.
+    pub fn on_cancel(&self, hook: impl Fn() + Send + 'static) -> HookGuard {
+        let mut hooks = self.hooks();
+        if self.is_cancelled() {
+            hook();
+        }
+        let number = hooks.next;
+        hooks.next += 1;
+        hooks.list.push((number, Box::new(hook)));
+        drop(hooks);
+        HookGuard {
+            cancel: self.clone(),
+            number,
+        }
+    }
+
+    fn hooks(&self) -> MutexGuard<'_, Hooks> {
+        self.0.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a hook of [`Cancel::on_cancel`] in place.
+#[derive(Debug)]
+#[must_use = "the hook is taken away when this is dropped"]
+pub struct HookGuard {
+    cancel: Cancel,
+    number: u64,
+}
+
+impl Drop for HookGuard {
+    fn drop(&mut self) {
+        self.cancel
+            .hooks()
+            .list
+            .retain(|(number, _)| *number != self.number);
+    }
+}
