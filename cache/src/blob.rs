@@ -1,78 +1,160 @@
 //! Files named by their digest.
+//!
+//! A blob is written to a scratch file, hashed on the way, renamed and entered in the index, in
+//! that order (see [`crate::index`]). A file without a row is a leftover. A row that a power cut
+//! made doubtful counts as missing, and the blob is written again.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::{Digest, StoreError};
+use crate::store::{Owner, Shared};
+use crate::{Digest, Hasher, StoreError};
 
 /// The blob directory of a store.
-#[derive(Debug)]
-pub struct Blobs {}
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    shared: Arc<Shared>,
+}
 
 impl Blobs {
-    /// Where the blob is or would be.
-    pub fn path(&self, digest: Digest) -> PathBuf {
-        let _ = digest;
-        todo!()
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
-    /// True if the blob is there.
+    /// Where the blob is or would be.
+    pub fn path(&self, digest: Digest) -> PathBuf {
+        self.shared.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// True if the blob is there. From then on it is held by this process's leases. False, too, if
+    /// that can't be found out: whoever needs the blob then gets the reason from writing it.
     pub fn contains(&self, digest: Digest) -> bool {
-        let _ = digest;
-        todo!()
+        matches!(self.shared.index.claim_blob(digest), Ok(Some(_)))
+    }
+
+    /// The size of a blob, if it is there. Holds it as [`contains`](Self::contains) does.
+    pub fn size(&self, digest: Digest) -> Result<Option<u64>, StoreError> {
+        self.shared.index.claim_blob(digest)
     }
 
     /// Opens a blob for reading.
     pub fn open(&self, digest: Digest) -> Result<File, StoreError> {
-        let _ = digest;
-        todo!()
+        if self.shared.index.claim_blob(digest)?.is_none() {
+            return Err(StoreError::NoBlob { digest });
+        }
+        let path = self.path(digest);
+        File::open(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => StoreError::NoBlob { digest },
+            _ => StoreError::io("open", &path, source),
+        })
     }
 
-    /// Reads a small blob (a manifest or a config) whole.
+    /// Reads a small blob (a manifest or a config) whole, and checks it.
     pub fn read(&self, digest: Digest) -> Result<Vec<u8>, StoreError> {
-        let _ = digest;
-        todo!()
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut self.open(digest)?, &mut bytes)
+            .map_err(|source| StoreError::io("read", &self.path(digest), source))?;
+        let found = Digest::of(&bytes);
+        if found != digest {
+            return Err(StoreError::Corrupt {
+                expected: digest,
+                found,
+            });
+        }
+        Ok(bytes)
     }
 
     /// Stores `bytes`.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
-        let _ = bytes;
-        todo!()
+        let digest = Digest::of(bytes);
+        if self.size(digest)? == Some(bytes.len() as u64) {
+            return Ok(digest);
+        }
+        let mut writer = self.writer()?;
+        writer
+            .write_all(bytes)
+            .map_err(|source| StoreError::io("write", &writer.path, source))?;
+        writer.commit(Some(digest))?;
+        Ok(digest)
     }
 
     /// Starts a blob whose digest is not known yet, or is to be checked at the end.
     pub fn writer(&self) -> Result<BlobWriter, StoreError> {
-        todo!()
+        let owner = self.shared.owner()?;
+        let path = owner.fresh("blob");
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| StoreError::io("create", &path, source))?;
+        Ok(BlobWriter {
+            blobs: self.clone(),
+            _owner: owner,
+            path,
+            file,
+            hasher: Hasher::default(),
+            size: 0,
+        })
     }
 }
 
 /// A blob being written; hashed on the way. Dropped without a commit, it leaves nothing.
 #[derive(Debug)]
 #[must_use = "a blob that is not committed is thrown away"]
-pub struct BlobWriter {}
+pub struct BlobWriter {
+    blobs: Blobs,
+    /// Keeps the scratch directory.
+    _owner: Arc<Owner>,
+    path: PathBuf,
+    file: File,
+    hasher: Hasher,
+    size: u64,
+}
 
 impl BlobWriter {
     /// Bytes written so far.
     pub fn size(&self) -> u64 {
-        todo!()
+        self.size
     }
 
-    /// Publishes the blob under its digest. With `expected`, a different digest is an error
-    /// (`StoreError::Corrupt` or the like) and nothing is published.
-    pub fn commit(self, expected: Option<Digest>) -> Result<(Digest, u64), StoreError> {
-        let _ = expected;
-        todo!()
+    /// Publishes the blob under its digest, and gives that and the size. With `expected`, another
+    /// digest is [`StoreError::Corrupt`] and nothing is published.
+    pub fn commit(mut self, expected: Option<Digest>) -> Result<(Digest, u64), StoreError> {
+        let found = std::mem::take(&mut self.hasher).finish();
+        if let Some(expected) = expected
+            && expected != found
+        {
+            return Err(StoreError::Corrupt { expected, found });
+        }
+        let target = self.blobs.path(found);
+        self.blobs
+            .shared
+            .index
+            .publish_blob(found, self.size, &self.path, &target)?;
+        Ok((found, self.size))
     }
 }
 
 impl Write for BlobWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let _ = buffer;
-        todo!()
+        let count = self.file.write(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.size += count as u64;
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        todo!()
+        self.file.flush()
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        // Gone already after a commit that moved it.
+        drop(std::fs::remove_file(&self.path));
     }
 }

@@ -5,10 +5,16 @@
 //! named by their digest), and records (which layer a cache key stands for), and it decides what
 //! may be removed. `docs/store.md` describes the directory tree, the locks and the crash states.
 
+mod attributes;
+mod beneath;
 pub mod blob;
+mod clone;
 pub mod codec;
+mod collect;
 pub mod diff;
 mod digest;
+mod error;
+mod failpoint;
 pub mod image;
 pub mod index;
 pub mod layer;
@@ -19,13 +25,17 @@ pub mod record;
 pub mod snapshot;
 pub mod statcache;
 pub mod store;
+mod tree;
+pub mod usage;
 pub mod verify;
 pub mod view;
+mod xattr;
 
+pub use clone::clone_file;
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, LayerId};
 pub use layer::{HardLinks, Scratch};
 pub use lease::Lease;
 pub use record::{CacheKey, CacheRecord, KeyPart, NewRecord, StepKind};
 pub use snapshot::{RootfsPlan, Snapshotter};
-pub use store::{Store, StoreError};
+pub use store::{Flavour, OpenOptions, Store, StoreError};
 pub use view::LayerView;

@@ -44,6 +44,13 @@ impl StepKind {
             Self::Workdir => "workdir",
         }
     }
+
+    /// The kind that [`as_str`](Self::as_str) gives this word for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Run, Self::Copy, Self::Add, Self::Workdir]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+    }
 }
 
 /// A finished step, about to be published together with its layer.

@@ -9,7 +9,7 @@ pub enum Principal {
     Name(String),
 }
 
-/// An owner.
+/// An owner. `user:` is `user`, as for chown(1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The user.
@@ -31,7 +31,65 @@ pub struct OwnerError {
 impl Owner {
     /// Reads an expanded value.
     pub fn parse(text: &str) -> Result<Self, OwnerError> {
-        let _ = text;
-        todo!()
+        let error = |reason| OwnerError {
+            owner: text.to_owned(),
+            reason,
+        };
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (text, None),
+        };
+        if group.is_some_and(|group| group.contains(':')) {
+            return Err(error("it has more than one colon"));
+        }
+        Ok(Self {
+            user: Principal::parse(user).map_err(error)?,
+            group: group
+                .filter(|group| !group.is_empty())
+                .map(Principal::parse)
+                .transpose()
+                .map_err(error)?,
+        })
+    }
+}
+
+impl Principal {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.is_empty() {
+            return Err("a part of it is empty");
+        }
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            // The largest value means "no one" to chown(2).
+            return match text.parse() {
+                Ok(u32::MAX) | Err(_) => Err("the number is too large"),
+                Ok(id) => Ok(Self::Id(id)),
+            };
+        }
+        Ok(Self::Name(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_are_names_or_numbers() {
+        let name = |name: &str| Principal::Name(name.to_owned());
+        let rows = [
+            ("app", name("app"), None),
+            ("1000", Principal::Id(1000), None),
+            ("app:staff", name("app"), Some(name("staff"))),
+            ("0:0", Principal::Id(0), Some(Principal::Id(0))),
+            ("1000:staff", Principal::Id(1000), Some(name("staff"))),
+            ("1a", name("1a"), None),
+            ("app:", name("app"), None),
+        ];
+        for (text, user, group) in rows {
+            assert_eq!(Owner::parse(text), Ok(Owner { user, group }), "{text}");
+        }
+        for text in ["", ":", ":b", "a:b:c", "4294967295", "99999999999"] {
+            assert!(Owner::parse(text).is_err(), "{text}");
+        }
     }
 }

@@ -169,6 +169,11 @@ impl Diagnostics {
             .filter(|diagnostic| diagnostic.level == Level::Error)
     }
 
+    /// All of them, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.list.iter()
+    }
+
     /// All pictures, with an empty line between. See [`render`].
     pub fn render(&self, file_name: &str, source: &str, colour: bool) -> String {
         let pictures: Vec<String> = self
@@ -210,7 +215,7 @@ impl<'a> IntoIterator for &'a Diagnostics {
     type IntoIter = std::slice::Iter<'a, Diagnostic>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.list.iter()
+        self.iter()
     }
 }
 
@@ -239,11 +244,11 @@ pub fn render_with(diagnostic: &Diagnostic, file_name: &str, source: &str, colou
 
     let index = LineIndex::new(source);
     let mut group = Group::with_title(title);
-    if !source.is_empty() {
+    if source.is_empty() {
+        group = group.element(annotate_snippets::Origin::path(printable(file_name)));
+    } else {
         let window = Window::around(diagnostic, source, &index);
         group = group.element(window.snippet(diagnostic, file_name));
-    } else {
-        group = group.element(annotate_snippets::Origin::path(printable(file_name)));
     }
     let notes = diagnostic
         .notes

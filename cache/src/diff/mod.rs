@@ -1,4 +1,22 @@
 //! Layers as tar streams, both ways (OCI image specification, "Image Layer Filesystem Changeset").
+//!
+//! What is written: PAX format; entries in the order of a walk whose siblings are sorted by the bytes
+//! of their names (so `a/x` comes before `a.b`, as paths are compared component by component); a
+//! whiteout stands where the name that it hides would; an opaque mark is the first thing in its
+//! directory. Times are whole seconds. Of the xattrs, `security.capability` and `user.*` are
+//! written. The root directory is left out unless its mode, owner or attributes are unusual. The
+//! first name of a group of hard links is the file.
+//!
+//! What is read: see [`apply_layer`].
+
+mod apply;
+mod header;
+mod pax;
+mod read;
+mod write;
+
+pub use header::EntryType;
+pub use read::{ArchiveEntry, ArchiveReader};
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -29,6 +47,14 @@ pub enum DiffError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file of the layer has no form in an archive.
+    #[error("`{path}` can't be written to a layer archive: {reason}")]
+    Unrepresentable {
+        /// The path in the layer.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
+    },
     /// The stream itself failed (truncated, or its decompressor or socket did).
     #[error("layer archive can't be read")]
     Stream(#[source] std::io::Error),
@@ -39,6 +65,12 @@ pub enum DiffError {
     #[error(transparent)]
     View(#[from] crate::view::ViewError),
 }
+
+/// What the name of a whiteout begins with.
+const WHITEOUT_PREFIX: &[u8] = b".wh.";
+
+/// The file that marks its directory as opaque.
+const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
 
 /// How a layer is written.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,12 +88,13 @@ pub fn write_layer(
     options: WriteOptions,
     output: &mut dyn Write,
 ) -> Result<(), DiffError> {
-    let _ = (directory, links, options, output);
-    todo!()
+    write::write_layer(directory, links, options, output)
 }
 
 /// Writes a whole tree (everything below `start`) as a plain tar without whiteouts: the
-/// `--output type=tar` form. Hard links within it are kept.
+/// `--output type=tar` form. `links` are groups of paths from the view's root, of any of its layers;
+/// those whose members are still one file are kept. Names are relative to `start`; if that is a file,
+/// it is the only entry.
 pub fn write_tree(
     view: &LayerView,
     start: &Entry,
@@ -69,8 +102,7 @@ pub fn write_tree(
     options: WriteOptions,
     output: &mut dyn Write,
 ) -> Result<(), DiffError> {
-    let _ = (view, start, links, options, output);
-    todo!()
+    write::write_tree(view, start, links, options, output)
 }
 
 /// Bounds on what an archive may make the store do.
@@ -93,12 +125,30 @@ pub struct Applied {
     pub bytes: u64,
     /// Entries whose owner could not be set, because only one id is mapped.
     pub foreign_owners: u64,
+    /// Devices that were left out, because a user namespace may not make them.
+    pub skipped_devices: u64,
+    /// Extended attributes that the file system or the kernel didn't take.
+    pub dropped_xattrs: u64,
 }
 
 /// Unpacks a layer's (uncompressed) tar into `directory`, an empty overlay upper directory, on top
 /// of `below`: whiteouts become overlay's marks, missing parents are copied up from `below` (or made
 /// 0755), a hard link to a file of a lower layer becomes a copy. Nothing outside `directory` is ever
 /// touched, whatever the names say.
+///
+/// - Names are relative to the root, absolute or not; `..` is refused. A parent that is a symlink
+///   (in this layer or below) is followed inside the root.
+/// - A name that comes again replaces what was there; a directory only changes its attributes.
+/// - Whiteouts and opaque marks hide what is below, never this layer's own files, wherever they stand.
+///   Those that hide nothing are left out. aufs's own files (`.wh..wh.*`) are skipped.
+/// - A hard link's own mode, owner and times are not looked at. Its target must be there by then.
+/// - `security.capability` and `user.*` attributes are set, others not.
+/// - Times are kept to the nanosecond, and the time of access is that of modification.
+///
+/// In a user namespace, owners that are not mapped and devices are left out and counted.
+/// Set-id bits are kept all the same: nobody else may be able to reach `directory`.
+///
+/// After an error `directory` holds a part of the layer.
 pub fn apply_layer(
     input: &mut dyn Read,
     directory: &Path,
@@ -106,6 +156,8 @@ pub fn apply_layer(
     userxattr: bool,
     limits: Limits,
 ) -> Result<Applied, DiffError> {
-    let _ = (input, directory, below, userxattr, limits);
-    todo!()
+    apply::apply_layer(input, directory, below, userxattr, limits)
 }
+
+#[cfg(test)]
+mod tests;

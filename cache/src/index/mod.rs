@@ -1,9 +1,36 @@
 //! The index: SQLite in WAL mode, one file, many processes.
 //!
-//! Writes are `BEGIN IMMEDIATE` transactions, short, never held across anything slow.
+//! Writes are `BEGIN IMMEDIATE` transactions, short, never held across anything slow. (A deferred
+//! transaction that reads and then writes fails at once if another process wrote in between,
+//! whatever the timeout.) A rename that publishes a layer or a blob happens inside its transaction:
+//! so whoever holds the write lock and sees a directory without a row knows that it is a leftover.
+//!
+//! Commits are not flushed one by one (`synchronous=NORMAL`): after a power cut the index is
+//! consistent but may lack the last transactions, which only ever makes things look unmade. Where a
+//! lost transaction would make the index name files that are gone (pruning), the commit is flushed.
 
-use crate::image::StoredImage;
-use crate::{CacheKey, CacheRecord, ChainId, DiffId, Digest, KeyPart, LayerId, Lease, StoreError};
+mod blobs;
+mod images;
+mod layers;
+mod leases;
+mod migrate;
+mod records;
+mod schema;
+mod sweep;
+pub(crate) mod usage;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::{ChainId, DiffId, Digest, LayerId, StoreError};
+
+pub(crate) use layers::{NewLayer, Published};
 
 /// A layer as the index knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,114 +62,242 @@ pub struct LayerBlob {
 
 /// The index of a store.
 #[derive(Debug)]
-pub struct Index {}
+pub struct Index {
+    root: PathBuf,
+    path: PathBuf,
+    connection: Mutex<Connection>,
+    boot: String,
+    read_only: bool,
+    held: Mutex<Held>,
+}
+
+/// What this process's live leases hold, so that a blob is claimed once and not at every look.
+#[derive(Debug, Default)]
+struct Held {
+    leases: Vec<String>,
+    blobs: HashSet<Digest>,
+}
 
 impl Index {
-    /// Looks up `keys` and claims what is found for `lease`, in one transaction: after it, pruning
-    /// leaves those records and layers alone. Marks them as used now.
-    ///
-    /// The answer has one entry for each key, in order. Records that a power cut made doubtful are
-    /// not found.
-    pub fn claim(
+    /// Opens the index of the store at `root`. `boot` marks the rows that are written.
+    pub(crate) fn open(root: &Path, boot: String, read_only: bool) -> Result<Self, StoreError> {
+        let path = root.join("index.db");
+        let fail = |source| index_error(&path, source);
+        let (mut connection, read_only) = if read_only {
+            (open_read_only(&path).map_err(fail)?, true)
+        } else {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+                | OpenFlags::SQLITE_OPEN_CREATE
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            (
+                Connection::open_with_flags(&path, flags).map_err(fail)?,
+                false,
+            )
+        };
+        connection.busy_handler(Some(wait_a_little)).map_err(fail)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        if !read_only {
+            // The last process to close would otherwise write the log back and flush it, at the end
+            // of every build.
+            connection
+                .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+                .map_err(fail)?;
+            connection
+                .execute_batch("PRAGMA synchronous=NORMAL")
+                .map_err(fail)?;
+            if let migrate::Outcome::Newer(version) = migrate::run(&mut connection).map_err(fail)? {
+                return Err(StoreError::Foreign {
+                    path: root.to_owned(),
+                    reason: format!(
+                        "its index is of version {version}, made by a later strata; use that or \
+                         another root"
+                    ),
+                });
+            }
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            path,
+            connection: Mutex::new(connection),
+            boot,
+            read_only,
+            held: Mutex::default(),
+        })
+    }
+
+    /// True if nothing can be written.
+    pub(crate) const fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// The mark of this boot's rows.
+    pub(crate) fn boot(&self) -> &str {
+        &self.boot
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A panic in the middle of a transaction has rolled it back on its way, so the connection
+        // is as good as before.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn error(&self, source: rusqlite::Error) -> StoreError {
+        index_error(&self.path, source)
+    }
+
+    /// Reads without a transaction: each statement sees one state of the index.
+    pub(crate) fn read<T>(
         &self,
-        lease: &Lease,
-        keys: &[CacheKey],
-    ) -> Result<Vec<Option<CacheRecord>>, StoreError> {
-        let _ = (lease, keys);
-        todo!()
+        action: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        action(&self.connection()).map_err(|source| self.error(source))
     }
 
-    /// One record without claiming it.
-    pub fn record(&self, key: CacheKey) -> Result<Option<CacheRecord>, StoreError> {
-        let _ = key;
-        todo!()
-    }
-
-    /// What the key of a record was made of.
-    pub fn parts(&self, key: CacheKey) -> Result<Vec<KeyPart>, StoreError> {
-        let _ = key;
-        todo!()
-    }
-
-    /// All records, newest first.
-    pub fn records(&self) -> Result<Vec<CacheRecord>, StoreError> {
-        todo!()
-    }
-
-    /// The row of a layer.
-    pub fn layer(&self, id: LayerId) -> Result<Option<LayerRow>, StoreError> {
-        let _ = id;
-        todo!()
-    }
-
-    /// The unpacked layer with this chain ID, claimed for `lease`.
-    pub fn claim_chain(
+    /// Runs `action` in a write transaction and commits it.
+    pub(crate) fn write<T>(
         &self,
-        lease: &Lease,
-        chain: ChainId,
-    ) -> Result<Option<LayerId>, StoreError> {
-        let _ = (lease, chain);
-        todo!()
+        action: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        self.try_write(|transaction| action(transaction).map_err(|source| self.error(source)))
     }
 
-    /// Remembers the diff ID of a layer.
-    pub fn set_diff_id(&self, id: LayerId, diff_id: DiffId) -> Result<(), StoreError> {
-        let _ = (id, diff_id);
-        todo!()
+    /// [`write`](Self::write) for actions that do more than talk to SQLite. An error rolls back.
+    pub(crate) fn try_write<T>(
+        &self,
+        action: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if self.read_only {
+            return Err(StoreError::ReadOnly {
+                path: self.root.clone(),
+            });
+        }
+        let mut connection = self.connection();
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|source| self.error(source))?;
+        let value = action(&transaction)?;
+        transaction.commit().map_err(|source| self.error(source))?;
+        Ok(value)
     }
 
-    /// The blob that holds `id` in `encoding`, if it was made before and is still there.
-    pub fn layer_blob(&self, id: LayerId, encoding: &str) -> Result<Option<LayerBlob>, StoreError> {
-        let _ = (id, encoding);
-        todo!()
-    }
-
-    /// Every blob that holds `id`, the one that it was pulled as first.
-    pub fn layer_blobs(&self, id: LayerId) -> Result<Vec<LayerBlob>, StoreError> {
-        let _ = id;
-        todo!()
-    }
-
-    /// Remembers that `blob` holds `id`.
-    pub fn add_layer_blob(&self, id: LayerId, blob: &LayerBlob) -> Result<(), StoreError> {
-        let _ = (id, blob);
-        todo!()
-    }
-
-    /// Stores an image (its config blob must be in the store already), or replaces it, and makes
-    /// `names` point to it. A name that pointed elsewhere is moved.
-    pub fn put_image(&self, image: &StoredImage, names: &[String]) -> Result<(), StoreError> {
-        let _ = (image, names);
-        todo!()
-    }
-
-    /// The image that `name` points to.
-    pub fn image_by_name(&self, name: &str) -> Result<Option<StoredImage>, StoreError> {
-        let _ = name;
-        todo!()
-    }
-
-    /// The image whose config digest begins with these hex digits (`sha256:` allowed in front);
-    /// `Err` only for I/O: several matches give all of them.
-    pub fn images_by_id(&self, prefix: &str) -> Result<Vec<StoredImage>, StoreError> {
-        let _ = prefix;
-        todo!()
-    }
-
-    /// All images with their names, newest first.
-    pub fn images(&self) -> Result<Vec<(StoredImage, Vec<String>)>, StoreError> {
-        todo!()
-    }
-
-    /// Takes a name away. An image without names stays until it is pruned. True if it was there.
-    pub fn remove_name(&self, name: &str) -> Result<bool, StoreError> {
-        let _ = name;
-        todo!()
-    }
-
-    /// Removes an image and all its names.
-    pub fn remove_image(&self, config: Digest) -> Result<(), StoreError> {
-        let _ = config;
-        todo!()
+    /// [`try_write`](Self::try_write), and the commit is on the disk when this returns.
+    pub(crate) fn write_durably<T>(
+        &self,
+        action: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let set = |level: &str| {
+            self.connection()
+                .execute_batch(level)
+                .map_err(|source| self.error(source))
+        };
+        // Another thread's commit in between is flushed, too: slower, never wrong.
+        set("PRAGMA synchronous=FULL")?;
+        let result = self.try_write(action);
+        set("PRAGMA synchronous=NORMAL")?;
+        result
     }
 }
+
+/// Waits for another process's transaction: half a minute in all, in steps that start small,
+/// because transactions are short. SQLite's own handler starts with 1 ms and goes to 100 ms.
+fn wait_a_little(tries: i32) -> bool {
+    let micros = match tries {
+        ..10 => 200,
+        10..50 => 1_000,
+        50..200 => 5_000,
+        _ => 20_000,
+    };
+    std::thread::sleep(Duration::from_micros(micros));
+    tries < 1_700
+}
+
+fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let probe = |connection: Connection| -> rusqlite::Result<Connection> {
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        Ok(connection)
+    };
+    Connection::open_with_flags(path, flags)
+        .and_then(probe)
+        .or_else(|error| {
+            // Without its log file a WAL database can't be opened on a read-only file system, unless
+            // one promises that nobody writes to it, which the file system sees to.
+            let mut uri = "file:".to_owned();
+            for byte in path.as_os_str().as_encoded_bytes() {
+                if byte.is_ascii_alphanumeric() || b"/-._".contains(byte) {
+                    uri.push(char::from(*byte));
+                } else {
+                    uri.push('%');
+                    for digit in [byte >> 4, byte & 15] {
+                        uri.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+                    }
+                }
+            }
+            uri.push_str("?immutable=1");
+            Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+                .and_then(probe)
+                .map_err(|_| error)
+        })
+}
+
+fn index_error(path: &Path, source: rusqlite::Error) -> StoreError {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::NoSpace {
+            action: "write",
+            path: path.to_owned(),
+            source: Box::new(source),
+        },
+        Some(ErrorCode::ReadOnly) => StoreError::ReadOnly {
+            path: path.to_owned(),
+        },
+        _ => StoreError::Index {
+            path: path.to_owned(),
+            source,
+        },
+    }
+}
+
+// How identities are stored. Kept here so that nothing outside can mix them up with plain numbers.
+
+impl ToSql for LayerId {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.cast_signed().into())
+    }
+}
+
+impl FromSql for LayerId {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        i64::column_result(value).map(|id| Self(id.cast_unsigned()))
+    }
+}
+
+impl ToSql for Digest {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Blob(self.as_bytes())))
+    }
+}
+
+impl FromSql for Digest {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        <[u8; 32]>::column_result(value).map(Self::from_bytes)
+    }
+}
+
+/// A count, size or time as SQLite's signed integer; what does not fit is capped.
+fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The reverse of [`int`].
+fn uint(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! How a stack of layers becomes a root file system.
 
+pub mod native;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,180 @@
+//! Encodings of layer tars. Codec, level and implementation are part of a blob's identity: another
+//! version of a library may give other bytes for the same input.
+//!
+//! Both encoders use all cores and give the same bytes on any number of them, and both hold a
+//! bounded number of blocks in memory.
+
+mod gzip;
+
+use std::io::{self, Cursor, Read, Write};
+use std::num::NonZero;
+use std::sync::OnceLock;
+
+use zstd::zstd_safe::CParameter;
+
+/// A way to compress a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// Plain tar.
+    None,
+    /// gzip at a level (0 to 9), compressed in blocks on all cores; same bytes on any number.
+    Gzip(u32),
+    /// zstd at a level (1 to 22).
+    Zstd(i32),
+}
+
+/// Input that one zstd worker takes at a time. Pinned, because it decides the bytes: what the library
+/// would choose depends on the level's window.
+const ZSTD_JOB: u32 = 2 << 20;
+
+/// More workers hold more memory (some 5 MiB each at level 3) than they are worth.
+const MAX_ZSTD_WORKERS: usize = 16;
+
+impl Codec {
+    /// The name under which blobs of this encoding are kept, such as `gzip-6-zlibrs1`.
+    ///
+    /// The number at the end counts the forms that this crate has had: it goes up whenever the bytes
+    /// change, which a test with known digests finds out.
+    pub fn encoding(self) -> String {
+        match self {
+            Self::None => "none".to_owned(),
+            Self::Gzip(level) => format!("gzip-{level}-zlibrs1"),
+            Self::Zstd(level) => format!("zstd-{level}-mt1"),
+        }
+    }
+
+    /// Compresses everything written to it into `output`. Call `finish` at the end.
+    ///
+    /// A level out of range is `InvalidInput`.
+    pub fn encoder<'a>(
+        self,
+        output: Box<dyn Write + Send + 'a>,
+    ) -> io::Result<Box<dyn Encoder + 'a>> {
+        match self {
+            Self::None => Ok(Box::new(Plain(output))),
+            Self::Gzip(level) => {
+                let pool = cpu_pool()?;
+                Ok(Box::new(gzip::GzipEncoder::new(output, level, pool)?))
+            }
+            Self::Zstd(level) => {
+                let workers = cores().get().min(MAX_ZSTD_WORKERS);
+                Ok(Box::new(zstd_encoder(output, level, workers)?))
+            }
+        }
+    }
+}
+
+fn cores() -> NonZero<usize> {
+    std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+}
+
+/// The threads that compress. Not rayon's global pool: nothing else may wait in this one.
+fn cpu_pool() -> io::Result<&'static rayon::ThreadPool> {
+    static POOL: OnceLock<rayon::ThreadPool> = OnceLock::new();
+    if let Some(pool) = POOL.get() {
+        return Ok(pool);
+    }
+    let pool = build_pool(cores().get())?;
+    // Another thread may have been faster; then this one's is dropped.
+    Ok(POOL.get_or_init(|| pool))
+}
+
+fn build_pool(threads: usize) -> io::Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("strata-cpu-{index}"))
+        .build()
+        .map_err(io::Error::other)
+}
+
+fn zstd_encoder<'a>(
+    output: Box<dyn Write + Send + 'a>,
+    level: i32,
+    workers: usize,
+) -> io::Result<Zstd<'a>> {
+    if !(1..=22).contains(&level) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("zstd has no level {level}"),
+        ));
+    }
+    let mut encoder = zstd::stream::write::Encoder::new(output, level)?;
+    // Worker mode even on one core: it cuts the input into jobs, which shows in the bytes. How many
+    // workers share the jobs does not.
+    encoder.set_parameter(CParameter::NbWorkers(
+        u32::try_from(workers.max(1)).unwrap_or(1),
+    ))?;
+    encoder.set_parameter(CParameter::JobSize(ZSTD_JOB))?;
+    encoder.set_parameter(CParameter::ChecksumFlag(true))?;
+    Ok(Zstd(encoder))
+}
+
+/// A compressing writer.
+pub trait Encoder: Write + Send {
+    /// Writes what is left and the trailer.
+    fn finish(self: Box<Self>) -> io::Result<()>;
+}
+
+struct Plain<'a>(Box<dyn Write + Send + 'a>);
+
+impl Write for Plain<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.0.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Encoder for Plain<'_> {
+    fn finish(mut self: Box<Self>) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+struct Zstd<'a>(zstd::stream::write::Encoder<'static, Box<dyn Write + Send + 'a>>);
+
+impl Write for Zstd<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.0.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // A flushed encoder would cut its block here, and the bytes would depend on who flushes.
+        Ok(())
+    }
+}
+
+impl Encoder for Zstd<'_> {
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        self.0.finish()?.flush()
+    }
+}
+
+/// Decompresses by content: gzip (several members), zstd (several frames, skippable ones too), or
+/// plain. The media type is not trusted.
+///
+/// A stream that ends early or has anything else behind it is an error of the reader returned. zstd
+/// windows above 128 MiB are refused.
+pub fn decoder<'a>(mut input: Box<dyn Read + Send + 'a>) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut magic = Vec::with_capacity(4);
+    (&mut input).take(4).read_to_end(&mut magic)?;
+    let gzip = magic.starts_with(&[0x1f, 0x8b]);
+    let zstd = match magic[..] {
+        [0x28, 0xb5, 0x2f, 0xfd] => true,
+        [first, 0x2a, 0x4d, 0x18] => first & 0xf0 == 0x50,
+        _ => false,
+    };
+    let whole = Cursor::new(magic).chain(input);
+    if gzip {
+        Ok(Box::new(flate2::read::MultiGzDecoder::new(whole)))
+    } else if zstd {
+        Ok(Box::new(zstd::stream::read::Decoder::new(whole)?))
+    } else {
+        Ok(Box::new(whole))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Flushing what this boot wrote, and collecting what dead processes left.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::Path;
+
+use crate::failpoint::failpoint;
+use crate::lock::FileLock;
+use crate::{Digest, LayerId, Store, StoreError, tree};
+
+impl Store {
+    /// Flushes layers and blobs to the disk with one `syncfs` and marks this boot's records as
+    /// safe from a power cut. Nothing is done if there is nothing to mark.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        if self.is_read_only() {
+            return Ok(());
+        }
+        // ORDER: first what there is, then the flush, then the mark. What another process publishes
+        // after the flush has begun is not in the mark.
+        let Some(mark) = self.index().mark()? else {
+            return Ok(());
+        };
+        let root = File::open(self.root())
+            .map_err(|source| StoreError::io("open", self.root(), source))?;
+        failpoint!("sync.before");
+        rustix::fs::syncfs(&root).map_err(|source| StoreError::io("flush", self.root(), source))?;
+        failpoint!("sync.flushed");
+        self.index().set_synced(&mark)
+    }
+
+    /// Collects what dead processes left: scratch directories, leases, lock files, layers and blobs
+    /// without a row, and rows that a power cut made doubtful. Called after a build that ran
+    /// something, never on the no-op path.
+    pub fn collect_leftovers(&self) -> Result<(), StoreError> {
+        if self.is_read_only() {
+            return Ok(());
+        }
+        // Two collectors would only get in each other's way; the other one is doing the work.
+        let Some(_lock) = FileLock::try_acquire(self.locks_dir().join("collect"), false)? else {
+            return Ok(());
+        };
+        self.collect_scratch()?;
+        self.collect_leases()?;
+        self.collect_locks()?;
+        self.index().drop_doubtful()?;
+        self.collect_layers()?;
+        self.collect_blobs()
+    }
+
+    /// Scratch directories whose lock file nobody holds.
+    fn collect_scratch(&self) -> Result<(), StoreError> {
+        let scratch = self.root().join("scratch");
+        for name in names(&scratch)? {
+            let Some(name) = name.to_str() else { continue };
+            let owner = name.strip_suffix(".lock").unwrap_or(name);
+            // ORDER: the lock first, as those who make a directory here take it first, too.
+            if let Some(lock) = FileLock::try_acquire(scratch.join(format!("{owner}.lock")), false)?
+            {
+                tree::remove(&scratch.join(owner))?;
+                drop(lock);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many scratch directories nobody owns.
+    pub(crate) fn dead_scratch(&self) -> Result<u64, StoreError> {
+        let scratch = self.root().join("scratch");
+        let mut count = 0;
+        for name in names(&scratch)? {
+            let Some(owner) = name.to_str() else { continue };
+            if owner.strip_suffix(".lock").is_some() {
+                continue;
+            }
+            let lock = scratch.join(format!("{owner}.lock"));
+            count +=
+                u64::from(self.is_read_only() || FileLock::try_acquire(lock, false)?.is_some());
+        }
+        Ok(count)
+    }
+
+    /// Leases whose file nobody holds, and claims whose lease has no file.
+    fn collect_leases(&self) -> Result<(), StoreError> {
+        let leases = self.root().join("leases");
+        for id in self.index().leases()? {
+            if let Some(lock) = FileLock::try_acquire(leases.join(&id), false)? {
+                self.index().release(&id)?;
+                drop(lock);
+            }
+        }
+        for name in names(&leases)? {
+            // Taking a dead lease's lock and dropping it removes the file.
+            drop(FileLock::try_acquire(leases.join(name), false)?);
+        }
+        Ok(())
+    }
+
+    fn collect_locks(&self) -> Result<(), StoreError> {
+        let locks = self.locks_dir();
+        for name in names(&locks)? {
+            if name != OsStr::new("collect") {
+                drop(FileLock::try_acquire(locks.join(name), false)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Layer directories without a row.
+    fn collect_layers(&self) -> Result<(), StoreError> {
+        // ORDER: first the directories, then the rows. A row that comes later belongs to a directory
+        // that is not in the list, or is found when the candidate is looked up again.
+        let directories = names(&self.root().join("layers"))?;
+        let known = self.index().layer_ids()?;
+        for name in directories {
+            let id: Option<LayerId> = name.to_str().and_then(|name| name.parse().ok());
+            if let Some(id) = id.filter(|id| !known.contains(id)) {
+                self.discard_layer_directory(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn collect_blobs(&self) -> Result<(), StoreError> {
+        let files = names(&self.root().join("blobs/sha256"))?;
+        let known = self.index().blob_digests()?;
+        for name in files {
+            let digest: Option<Digest> = name
+                .to_str()
+                .and_then(|name| format!("sha256:{name}").parse().ok());
+            if let Some(digest) = digest.filter(|digest| !known.contains(digest)) {
+                self.discard_blob_file(digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the directory of a layer that has no row. True if there was one.
+    pub(crate) fn discard_layer_directory(&self, id: LayerId) -> Result<bool, StoreError> {
+        if self.index().has_layer_row(id)? {
+            return Ok(false);
+        }
+        let path = self.layer_path(id);
+        let trash = self.shared.owner()?.fresh("trash");
+        let moved = self.index().move_away_layer(id, &path, &trash)?;
+        if moved {
+            failpoint!("trash.moved");
+            tree::remove(&trash)?;
+        }
+        Ok(moved)
+    }
+
+    /// Removes the file of a blob that has no row. True if there was one.
+    pub(crate) fn discard_blob_file(&self, digest: Digest) -> Result<bool, StoreError> {
+        if self.index().has_blob_row(digest)? {
+            return Ok(false);
+        }
+        self.index().unlink_blob(digest, &self.blobs().path(digest))
+    }
+}
+
+/// The names in a directory of the store. A directory that is missing is empty.
+pub(crate) fn names(directory: &Path) -> Result<Vec<std::ffi::OsString>, StoreError> {
+    let fail = |source: std::io::Error| StoreError::io("read", directory, source);
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(fail(source)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry.map_err(fail)?.file_name());
+    }
+    names.sort_unstable();
+    Ok(names)
+}

@@ -1,0 +1,333 @@
+//! Layers and trees to tar.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::header::{EntryType, Header, TarWriter};
+use super::{DiffError, OPAQUE_NAME, WHITEOUT_PREFIX, WriteOptions};
+use crate::beneath;
+use crate::layer::HardLinks;
+use crate::view::{Entry, FileKind, LayerView, Metadata, is_opaque, is_whiteout};
+use crate::xattr::{self, Xattr};
+
+pub(super) fn write_layer(
+    directory: &Path,
+    links: &HardLinks,
+    options: WriteOptions,
+    output: &mut dyn Write,
+) -> Result<(), DiffError> {
+    let fail = |action, path: &Path, source: rustix::io::Errno| DiffError::Io {
+        action,
+        path: path.to_owned(),
+        source: source.into(),
+    };
+    let root = beneath::open_root(directory).map_err(|source| fail("open", directory, source))?;
+    let mut writer = LayerWriter::new(links, options, output);
+
+    // Names still to be written, the next one last. Every file is opened by its path from the root,
+    // so that no depth of the tree takes more descriptors or stack.
+    let mut pending = vec![PathBuf::new()];
+    while let Some(path) = pending.pop() {
+        let found = beneath::find(root.as_fd(), &path);
+        let Some((file, stat)) = found.map_err(|source| fail("look up", &path, source))? else {
+            return Err(fail("look up", &path, rustix::io::Errno::NOENT));
+        };
+        if is_whiteout(&stat) {
+            writer.whiteout(&path)?;
+            continue;
+        }
+        let metadata = Metadata::of(&stat);
+        let xattrs = xattr::list_portable(file.as_fd())
+            .map_err(|source| fail("read attributes of", &path, source))?;
+        let source = Source {
+            path: &path,
+            metadata: &metadata,
+            xattrs: &xattrs,
+            group_layer: 0,
+            same_inode: false,
+        };
+        let is_directory = metadata.kind == FileKind::Directory;
+        if !path.as_os_str().is_empty() && is_marked(&path) {
+            return Err(DiffError::Unrepresentable {
+                path,
+                reason: "names that begin with `.wh.` mean deletions in a layer archive",
+            });
+        }
+        writer.entry(
+            &source,
+            &mut || {
+                beneath::open_file(root.as_fd(), &path)
+                    .map_err(|source| fail("open", &path, source))
+            },
+            &mut || {
+                let target = rustix::fs::readlinkat(&file, "", Vec::new())
+                    .map_err(|source| fail("read link", &path, source))?;
+                Ok(target.into_bytes())
+            },
+        )?;
+        if is_directory {
+            if is_opaque(file.as_fd()) && !path.as_os_str().is_empty() {
+                writer.whiteout_file(&[path.as_os_str().as_bytes(), b"/", OPAQUE_NAME].concat())?;
+            }
+            let opened = open_for_reading(root.as_fd(), &path);
+            let opened = opened.map_err(|source| fail("open", &path, source))?;
+            let names = beneath::names(opened.as_fd());
+            let mut names = names.map_err(|source| fail("read directory", &path, source))?;
+            names.sort_unstable_by(|one, other| other.0.cmp(&one.0));
+            let names = names.into_iter();
+            pending.extend(names.map(|(name, _)| beneath::join(&path, &name)));
+        }
+    }
+    writer.finish()
+}
+
+fn open_for_reading(root: std::os::fd::BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
+    beneath::open(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+fn is_marked(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.as_bytes().starts_with(WHITEOUT_PREFIX))
+}
+
+pub(super) fn write_tree(
+    view: &LayerView,
+    start: &Entry,
+    links: &HardLinks,
+    options: WriteOptions,
+    output: &mut dyn Write,
+) -> Result<(), DiffError> {
+    let mut writer = LayerWriter::new(links, options, output);
+    // A file is written under its own name, a directory's content without the directory's.
+    let base = if start.is_dir() {
+        start.path.clone()
+    } else {
+        start.path.parent().map(Path::to_owned).unwrap_or_default()
+    };
+    writer.base = base;
+    view.try_walk(start, &mut |entry| {
+        let xattrs = view.portable_xattrs(entry)?;
+        let source = Source {
+            path: &entry.path,
+            metadata: &entry.metadata,
+            xattrs: &xattrs,
+            group_layer: entry.layer,
+            same_inode: true,
+        };
+        writer.entry(&source, &mut || Ok(view.open(entry)?), &mut || {
+            Ok(view.read_link(entry)?.into_os_string().into_encoded_bytes())
+        })
+    })?;
+    writer.finish()
+}
+
+/// What is to be written as one entry.
+struct Source<'a> {
+    path: &'a Path,
+    metadata: &'a Metadata,
+    xattrs: &'a [Xattr],
+    /// The layer whose hard links count.
+    group_layer: usize,
+    /// Whether members of a group must be one inode, too: in a stack, a group of one layer says
+    /// nothing about files of another one.
+    same_inode: bool,
+}
+
+/// The first name written for a group of hard links.
+struct FirstName {
+    path: Vec<u8>,
+    metadata: Metadata,
+}
+
+struct LayerWriter<'a> {
+    tar: TarWriter<'a>,
+    options: WriteOptions,
+    /// The groups that a path is a member of (several when groups of many layers are given).
+    groups: HashMap<&'a [u8], Vec<usize>>,
+    /// By group and layer.
+    firsts: HashMap<(usize, usize), FirstName>,
+    /// What is taken off the front of every path.
+    base: PathBuf,
+    buffer: Vec<u8>,
+}
+
+impl<'a> LayerWriter<'a> {
+    fn new(links: &'a HardLinks, options: WriteOptions, output: &'a mut dyn Write) -> Self {
+        let mut groups: HashMap<&[u8], Vec<usize>> = HashMap::new();
+        for (index, group) in links.0.iter().enumerate() {
+            for path in group {
+                groups.entry(path).or_default().push(index);
+            }
+        }
+        Self {
+            tar: TarWriter::new(output),
+            options,
+            groups,
+            firsts: HashMap::new(),
+            base: PathBuf::new(),
+            buffer: vec![0; 256 * 1024],
+        }
+    }
+
+    fn entry(
+        &mut self,
+        source: &Source<'_>,
+        open: &mut dyn FnMut() -> Result<File, DiffError>,
+        read_link: &mut dyn FnMut() -> Result<Vec<u8>, DiffError>,
+    ) -> Result<(), DiffError> {
+        let metadata = source.metadata;
+        let kind = match metadata.kind {
+            FileKind::File => EntryType::File,
+            FileKind::Directory => EntryType::Directory,
+            FileKind::Symlink => EntryType::Symlink,
+            FileKind::Fifo => EntryType::Fifo,
+            FileKind::CharDevice => EntryType::CharDevice,
+            FileKind::BlockDevice => EntryType::BlockDevice,
+            // A socket is nothing without the process that made it.
+            FileKind::Socket => return Ok(()),
+        };
+        let relative = source.path.strip_prefix(&self.base).unwrap_or(source.path);
+        let mut path = relative.as_os_str().as_bytes().to_vec();
+        if kind == EntryType::Directory {
+            if path.is_empty() {
+                // The root is there anyway. It is written only if it is not the usual one.
+                if (metadata.mode, metadata.uid, metadata.gid) == (0o755, 0, 0)
+                    && source.xattrs.is_empty()
+                {
+                    return Ok(());
+                }
+                path.push(b'.');
+            }
+            path.push(b'/');
+        }
+        let mut header = Header {
+            path: &path,
+            kind,
+            mode: if kind == EntryType::Symlink {
+                0o777
+            } else {
+                metadata.mode
+            },
+            uid: metadata.uid,
+            gid: metadata.gid,
+            size: 0,
+            mtime: match self.options.epoch {
+                Some(epoch) => metadata.mtime.0.min(epoch),
+                None => metadata.mtime.0,
+            },
+            link: &[],
+            device: metadata.rdev,
+            xattrs: source.xattrs,
+        };
+        if kind != EntryType::Directory
+            && let Some(first) = self.first_name(source, &path)
+        {
+            header.kind = EntryType::HardLink;
+            header.link = &first;
+            // The file itself carries them.
+            header.xattrs = &[];
+            return self.tar.header(&header).map_err(DiffError::Output);
+        }
+        match kind {
+            EntryType::Symlink => {
+                let target = read_link()?;
+                header.link = &target;
+                self.tar.header(&header).map_err(DiffError::Output)
+            }
+            EntryType::File => {
+                header.size = metadata.size;
+                let file = open()?;
+                self.tar.header(&header).map_err(DiffError::Output)?;
+                self.copy(file, source.path)
+            }
+            _ => self.tar.header(&header).map_err(DiffError::Output),
+        }
+    }
+
+    /// The name that this file was already written under; remembers it if it is the first.
+    fn first_name(&mut self, source: &Source<'_>, path: &[u8]) -> Option<Vec<u8>> {
+        let groups = self.groups.get(source.path.as_os_str().as_bytes())?;
+        let same = |first: &&FirstName| {
+            let (one, other) = (&first.metadata, source.metadata);
+            // A record that disagrees with the files must never lose content.
+            one.kind == other.kind
+                && one.size == other.size
+                && (!source.same_inode || one.inode == other.inode)
+        };
+        let firsts = &self.firsts;
+        let known = groups
+            .iter()
+            .filter_map(|group| firsts.get(&(*group, source.group_layer)));
+        if let Some(first) = known.clone().find(same) {
+            return Some(first.path.clone());
+        }
+        for group in groups {
+            let key = (*group, source.group_layer);
+            self.firsts.entry(key).or_insert_with(|| FirstName {
+                path: path.to_vec(),
+                metadata: source.metadata.clone(),
+            });
+        }
+        None
+    }
+
+    fn copy(&mut self, mut file: File, path: &Path) -> Result<(), DiffError> {
+        while self.tar.remaining() > 0 {
+            let wanted = usize::try_from(self.tar.remaining()).unwrap_or(usize::MAX);
+            let wanted = wanted.min(self.buffer.len());
+            let fail = |source| DiffError::Io {
+                action: "read",
+                path: path.to_owned(),
+                source,
+            };
+            match file.read(&mut self.buffer[..wanted]) {
+                // The header is written: there is no way back.
+                Ok(0) => return Err(fail(io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => self
+                    .tar
+                    .content(&self.buffer[..count])
+                    .map_err(DiffError::Output)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(fail(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The file that says that the name at `path` is gone.
+    fn whiteout(&mut self, path: &Path) -> Result<(), DiffError> {
+        let Some(name) = path.file_name() else {
+            return Ok(());
+        };
+        let marked = [WHITEOUT_PREFIX, name.as_bytes()].concat();
+        let path = beneath::join(path.parent().unwrap_or(Path::new("")), &marked);
+        self.whiteout_file(path.as_os_str().as_bytes())
+    }
+
+    fn whiteout_file(&mut self, path: &[u8]) -> Result<(), DiffError> {
+        // All zero, as containerd writes it.
+        let header = Header {
+            path,
+            kind: EntryType::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: 0,
+            link: &[],
+            device: (0, 0),
+            xattrs: &[],
+        };
+        self.tar.header(&header).map_err(DiffError::Output)
+    }
+
+    fn finish(self) -> Result<(), DiffError> {
+        self.tar.finish().map_err(DiffError::Output)
+    }
+}

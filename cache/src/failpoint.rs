@@ -1,0 +1,50 @@
+//! Places where a test may kill the process.
+//!
+//! `STRATA_FAILPOINT=name:abort` ends the process, as `kill -9` would, when it comes by `name`;
+//! `name:wait` stops it there until it is killed. Compiled into debug builds and under the feature
+//! `failpoints` only.
+
+/// Marks a place by name.
+macro_rules! failpoint {
+    ($name:literal) => {
+        #[cfg(any(debug_assertions, feature = "failpoints"))]
+        $crate::failpoint::hit($name);
+    };
+}
+
+pub(crate) use failpoint;
+
+/// Does what the environment asks for at `name`.
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+pub(crate) fn hit(name: &str) {
+    use std::sync::OnceLock;
+
+    static WANTED: OnceLock<Option<(String, String)>> = OnceLock::new();
+    let wanted = WANTED.get_or_init(|| {
+        let text = std::env::var("STRATA_FAILPOINT").ok()?;
+        let (name, action) = text.rsplit_once(':')?;
+        Some((name.to_owned(), action.to_owned()))
+    });
+    let Some((wanted, action)) = wanted else {
+        return;
+    };
+    if wanted != name {
+        return;
+    }
+    match action.as_str() {
+        "abort" => {
+            // No destructor may run: this stands for kill -9.
+            let me = rustix::process::getpid();
+            if rustix::process::kill_process(me, rustix::process::Signal::KILL).is_ok() {
+                loop {
+                    std::thread::park();
+                }
+            }
+            std::process::abort();
+        }
+        "wait" => loop {
+            std::thread::park();
+        },
+        _ => {}
+    }
+}

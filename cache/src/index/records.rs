@@ -1,0 +1,168 @@
+//! Records: looking up keys and claiming what they stand for.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Index, int, uint};
+use crate::store::now_ms;
+use crate::{CacheKey, CacheRecord, Digest, KeyPart, Lease, NewRecord, StepKind, StoreError};
+
+pub(super) const COLUMNS: &str =
+    "r.key, r.layer, r.parent, r.kind, r.text, r.created, r.last_used, r.uses, r.cost_ms";
+
+/// Records and layers whose files a power cut can't have taken.
+pub(super) const TRUSTED: &str = "(r.boot IS NULL OR r.boot = ?1) AND EXISTS (SELECT 1 FROM layers l \
+                       WHERE l.id = r.layer AND (l.boot IS NULL OR l.boot = ?1))";
+
+impl Index {
+    /// Looks up `keys` and claims what is found for `lease`, in one transaction: after it, pruning
+    /// leaves those records and layers alone. Marks them as used now.
+    ///
+    /// The answer has one entry for each key, in order. Records that a power cut made doubtful are
+    /// not found. In a store that can't be written to, this is a plain look-up, which holds nothing.
+    pub fn claim(
+        &self,
+        lease: &Lease,
+        keys: &[CacheKey],
+    ) -> Result<Vec<Option<CacheRecord>>, StoreError> {
+        let look_up = |index: &Connection| -> rusqlite::Result<Vec<Option<CacheRecord>>> {
+            keys.iter().map(|key| self.find(index, *key)).collect()
+        };
+        if self.is_read_only() {
+            return self.read(look_up);
+        }
+        let now = int(now_ms());
+        let claimed = self.write(|transaction| {
+            let found = look_up(transaction)?;
+            for record in found.iter().flatten() {
+                transaction
+                    .prepare_cached(
+                        "UPDATE records SET last_used = ?2, uses = uses + 1 WHERE key = ?1",
+                    )?
+                    .execute(params![record.key.0, now])?;
+                Self::claim_layer(transaction, lease.id(), record.layer)?;
+            }
+            Ok(found)
+        });
+        match claimed {
+            Err(error) if error.is_read_only() => self.read(look_up),
+            other => other,
+        }
+    }
+
+    /// One record without claiming it.
+    pub fn record(&self, key: CacheKey) -> Result<Option<CacheRecord>, StoreError> {
+        self.read(|index| self.find(index, key))
+    }
+
+    fn find(&self, index: &Connection, key: CacheKey) -> rusqlite::Result<Option<CacheRecord>> {
+        let record = index
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM records r WHERE r.key = ?2 AND {TRUSTED}"
+            ))?
+            .query_row(params![self.boot(), key.0], from_row)
+            .optional()?;
+        // A directory that somebody deleted by hand is a miss, not a failing mount later.
+        Ok(record.filter(|record| self.has_directory(record.layer)))
+    }
+
+    /// What the key of a record was made of.
+    pub fn parts(&self, key: CacheKey) -> Result<Vec<KeyPart>, StoreError> {
+        let text: Option<String> = self.read(|index| {
+            index
+                .prepare_cached("SELECT parts FROM records WHERE key = ?1")?
+                .query_row([key.0], |row| row.get(0))
+                .optional()
+        })?;
+        // Parts only explain; ones that can't be read explain nothing.
+        Ok(text
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default())
+    }
+
+    /// All records, newest first.
+    pub fn records(&self) -> Result<Vec<CacheRecord>, StoreError> {
+        self.read(|index| {
+            index
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM records r WHERE {TRUSTED} ORDER BY r.seq DESC"
+                ))?
+                .query_map([self.boot()], from_row)?
+                .collect()
+        })
+    }
+
+    /// Records of the same kind and text, newest first: the ones that a missed step is compared
+    /// with when the miss is explained.
+    pub fn records_like(
+        &self,
+        kind: StepKind,
+        text: &str,
+        limit: usize,
+    ) -> Result<Vec<CacheRecord>, StoreError> {
+        self.read(|index| {
+            index
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM records r WHERE r.kind = ?2 AND r.text = ?3 AND \
+                     {TRUSTED} ORDER BY r.seq DESC LIMIT ?4"
+                ))?
+                .query_map(
+                    params![self.boot(), kind.as_str(), text, int(limit as u64)],
+                    from_row,
+                )?
+                .collect()
+        })
+    }
+
+    /// Puts a record in the place of any other with its key.
+    pub(super) fn put_record(
+        &self,
+        index: &Connection,
+        record: &NewRecord,
+        layer: crate::LayerId,
+        parts: &str,
+    ) -> rusqlite::Result<()> {
+        let now = int(now_ms());
+        // Not an upsert: the row needs a new `seq`.
+        index
+            .prepare_cached("DELETE FROM records WHERE key = ?1")?
+            .execute([record.key.0])?;
+        index
+            .prepare_cached(
+                "INSERT INTO records (key, layer, parent, kind, text, created, last_used, cost_ms, \
+                 boot, parts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                record.key.0,
+                layer,
+                record.parent,
+                record.kind.as_str(),
+                record.text,
+                now,
+                int(record.cost_ms),
+                self.boot(),
+                parts,
+            ])?;
+        Ok(())
+    }
+}
+
+pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<CacheRecord> {
+    let kind: String = row.get(3)?;
+    Ok(CacheRecord {
+        key: CacheKey(row.get::<_, Digest>(0)?),
+        layer: row.get(1)?,
+        parent: row.get(2)?,
+        kind: StepKind::from_word(&kind).ok_or_else(|| {
+            rusqlite::Error::FromSqlConversionFailure(
+                3,
+                rusqlite::types::Type::Text,
+                format!("unknown kind of step `{kind}`").into(),
+            )
+        })?,
+        text: row.get(4)?,
+        created_ms: uint(row.get(5)?),
+        last_used_ms: uint(row.get(6)?),
+        uses: uint(row.get(7)?),
+        cost_ms: uint(row.get(8)?),
+    })
+}

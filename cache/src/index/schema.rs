@@ -1,0 +1,115 @@
+//! The tables, version 1.
+//!
+//! - Keys and digests are 32-byte BLOBs, layer ids are their 64 bits as a signed integer.
+//! - `boot` is the boot that wrote a row, until a sync; NULL afterwards. A row counts if it is NULL
+//!   or this boot's: what another boot wrote without a sync may have lost its files.
+//! - `seq` grows with every row ever made, so that "all that was there before the sync" can be said.
+//! - Times are milliseconds since the epoch.
+
+/// Version that [`TABLES`] makes, kept in `user_version`.
+pub(super) const VERSION: i32 = 1;
+
+/// Everything, for a new index.
+pub(super) const TABLES: &str = "
+CREATE TABLE layers (
+    seq            INTEGER PRIMARY KEY AUTOINCREMENT,
+    id             INTEGER NOT NULL UNIQUE,
+    diff_id        BLOB,
+    chain_id       BLOB,
+    content_digest BLOB,
+    size           INTEGER NOT NULL,
+    entries        INTEGER NOT NULL,
+    created        INTEGER NOT NULL,
+    last_used      INTEGER NOT NULL,
+    boot           TEXT,
+    links          BLOB
+);
+CREATE UNIQUE INDEX layers_chain ON layers (chain_id) WHERE chain_id IS NOT NULL;
+CREATE INDEX layers_unsynced ON layers (boot) WHERE boot IS NOT NULL;
+
+CREATE TABLE records (
+    seq       INTEGER PRIMARY KEY AUTOINCREMENT,
+    key       BLOB NOT NULL UNIQUE,
+    layer     INTEGER NOT NULL,
+    parent    INTEGER,
+    kind      TEXT NOT NULL,
+    text      TEXT NOT NULL,
+    created   INTEGER NOT NULL,
+    last_used INTEGER NOT NULL,
+    uses      INTEGER NOT NULL DEFAULT 0,
+    cost_ms   INTEGER NOT NULL,
+    boot      TEXT,
+    parts     TEXT NOT NULL
+);
+CREATE INDEX records_layer ON records (layer);
+CREATE INDEX records_parent ON records (parent) WHERE parent IS NOT NULL;
+CREATE INDEX records_unsynced ON records (boot) WHERE boot IS NOT NULL;
+
+CREATE TABLE blobs (
+    seq       INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest    BLOB NOT NULL UNIQUE,
+    size      INTEGER NOT NULL,
+    created   INTEGER NOT NULL,
+    last_used INTEGER NOT NULL,
+    boot      TEXT
+);
+CREATE INDEX blobs_unsynced ON blobs (boot) WHERE boot IS NOT NULL;
+
+CREATE TABLE layer_blobs (
+    layer    INTEGER NOT NULL,
+    encoding TEXT NOT NULL,
+    digest   BLOB NOT NULL,
+    size     INTEGER NOT NULL,
+    UNIQUE (layer, encoding)
+);
+CREATE INDEX layer_blobs_digest ON layer_blobs (digest);
+
+CREATE TABLE images (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+    config   BLOB NOT NULL UNIQUE,
+    manifest BLOB,
+    created  INTEGER NOT NULL,
+    boot     TEXT
+);
+CREATE INDEX images_unsynced ON images (boot) WHERE boot IS NOT NULL;
+
+CREATE TABLE image_layers (
+    config     BLOB NOT NULL,
+    position   INTEGER NOT NULL,
+    diff_id    BLOB NOT NULL,
+    layer      INTEGER,
+    blob       BLOB,
+    blob_size  INTEGER,
+    media_type TEXT,
+    PRIMARY KEY (config, position)
+) WITHOUT ROWID;
+CREATE INDEX image_layers_layer ON image_layers (layer) WHERE layer IS NOT NULL;
+CREATE INDEX image_layers_blob ON image_layers (blob) WHERE blob IS NOT NULL;
+
+CREATE TABLE names (
+    name   TEXT PRIMARY KEY,
+    config BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX names_config ON names (config);
+
+CREATE TABLE lease_layers (
+    lease TEXT NOT NULL,
+    layer INTEGER NOT NULL,
+    PRIMARY KEY (lease, layer)
+) WITHOUT ROWID;
+CREATE INDEX lease_layers_layer ON lease_layers (layer);
+
+CREATE TABLE lease_blobs (
+    lease  TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (lease, digest)
+) WITHOUT ROWID;
+CREATE INDEX lease_blobs_digest ON lease_blobs (digest);
+
+CREATE TABLE mounts (
+    directory TEXT PRIMARY KEY,
+    id        TEXT NOT NULL,
+    created   INTEGER NOT NULL,
+    last_used INTEGER NOT NULL
+) WITHOUT ROWID;
+";

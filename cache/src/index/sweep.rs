@@ -1,0 +1,186 @@
+//! What the index does for a sync, for collecting leftovers and for pruning.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use rusqlite::{Connection, params};
+
+use super::{Index, int};
+use crate::store::now_ms;
+use crate::{Digest, LayerId, StoreError};
+
+/// Tables whose rows count only after a sync or in the boot that wrote them.
+const SYNCED: [&str; 4] = ["layers", "blobs", "records", "images"];
+
+/// The rows that were there at some moment: the highest `seq` of each table.
+#[derive(Debug)]
+pub(crate) struct Mark([i64; SYNCED.len()]);
+
+impl Index {
+    /// Notes which rows are there now, or nothing if all of them are safe.
+    pub(crate) fn mark(&self) -> Result<Option<Mark>, StoreError> {
+        self.read(|index| {
+            let mut mark = Mark([0; SYNCED.len()]);
+            let mut any = false;
+            for (table, highest) in SYNCED.iter().zip(&mut mark.0) {
+                let found: Option<i64> = index
+                    .prepare_cached(&format!("SELECT max(seq) FROM {table} WHERE boot = ?1"))?
+                    .query_row([self.boot()], |row| row.get(0))?;
+                any |= found.is_some();
+                *highest = found.unwrap_or(0);
+            }
+            Ok(any.then_some(mark))
+        })
+    }
+
+    /// Says that the files of all rows up to `mark` are on the disk.
+    pub(crate) fn set_synced(&self, mark: &Mark) -> Result<(), StoreError> {
+        self.write_durably(|transaction| {
+            for (table, highest) in SYNCED.iter().zip(mark.0) {
+                transaction
+                    .prepare_cached(&format!(
+                        "UPDATE {table} SET boot = NULL WHERE boot = ?1 AND seq <= ?2"
+                    ))
+                    .and_then(|mut statement| statement.execute(params![self.boot(), highest]))
+                    .map_err(|source| self.error(source))?;
+            }
+            Ok(())
+        })?;
+        // Whoever opens the index first reads the whole log. Short logs make quick look-ups, and
+        // the disk is being waited for anyway. Frames that a reader still needs stay.
+        self.read(|index| index.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
+    }
+
+    /// Notes that a cache mount is used.
+    pub(crate) fn touch_mount(&self, directory: &str, id: &str) -> Result<(), StoreError> {
+        let now = int(now_ms());
+        self.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO mounts (directory, id, created, last_used) \
+                     VALUES (?1, ?2, ?3, ?3) ON CONFLICT (directory) DO UPDATE SET last_used = ?3",
+                )?
+                .execute(params![directory, id, now])?;
+            Ok(())
+        })
+    }
+
+    /// Removes the rows that another boot wrote and did not sync, with what hangs on them.
+    pub(crate) fn drop_doubtful(&self) -> Result<(), StoreError> {
+        let any = self.read(|index| {
+            for table in SYNCED {
+                if index
+                    .prepare_cached(&format!(
+                        "SELECT 1 FROM {table} WHERE boot IS NOT NULL AND boot <> ?1"
+                    ))?
+                    .exists([self.boot()])?
+                {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })?;
+        if !any {
+            return Ok(());
+        }
+        self.write_durably(|transaction| {
+            for table in SYNCED {
+                transaction
+                    .execute(
+                        &format!("DELETE FROM {table} WHERE boot IS NOT NULL AND boot <> ?1"),
+                        [self.boot()],
+                    )
+                    .map_err(|source| self.error(source))?;
+            }
+            drop_dangling(transaction).map_err(|source| self.error(source))
+        })
+    }
+
+    /// The layers that have a row, to be relied on or not.
+    pub(crate) fn layer_ids(&self) -> Result<HashSet<LayerId>, StoreError> {
+        self.read(|index| {
+            index
+                .prepare_cached("SELECT id FROM layers")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        })
+    }
+
+    /// The blobs that have a row, to be relied on or not.
+    pub(crate) fn blob_digests(&self) -> Result<HashSet<Digest>, StoreError> {
+        self.read(|index| {
+            index
+                .prepare_cached("SELECT digest FROM blobs")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        })
+    }
+
+    /// True if the index has any row for the layer, to be relied on or not.
+    pub(crate) fn has_layer_row(&self, id: LayerId) -> Result<bool, StoreError> {
+        self.read(|index| has_layer(index, id))
+    }
+
+    /// True if the index has any row for the blob, to be relied on or not.
+    pub(crate) fn has_blob_row(&self, digest: Digest) -> Result<bool, StoreError> {
+        self.read(|index| has_blob(index, digest))
+    }
+
+    /// Moves a layer's directory to `trash` if it has no row. Publishing holds the write lock from
+    /// the rename to the row, so under that lock a directory without a row is nobody's.
+    pub(crate) fn move_away_layer(
+        &self,
+        id: LayerId,
+        path: &Path,
+        trash: &Path,
+    ) -> Result<bool, StoreError> {
+        self.try_write(|transaction| {
+            if has_layer(transaction, id).map_err(|source| self.error(source))? {
+                return Ok(false);
+            }
+            match std::fs::rename(path, trash) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                Err(source) => Err(StoreError::io("rename", path, source)),
+            }
+        })
+    }
+
+    /// Unlinks a blob's file if it has no row, by the same rule.
+    pub(crate) fn unlink_blob(&self, digest: Digest, path: &Path) -> Result<bool, StoreError> {
+        self.try_write(|transaction| {
+            if has_blob(transaction, digest).map_err(|source| self.error(source))? {
+                return Ok(false);
+            }
+            match std::fs::remove_file(path) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                Err(source) => Err(StoreError::io("remove", path, source)),
+            }
+        })
+    }
+}
+
+fn has_layer(index: &Connection, id: LayerId) -> rusqlite::Result<bool> {
+    index
+        .prepare_cached("SELECT 1 FROM layers WHERE id = ?1")?
+        .exists([id])
+}
+
+fn has_blob(index: &Connection, digest: Digest) -> rusqlite::Result<bool> {
+    index
+        .prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1")?
+        .exists([digest])
+}
+
+/// Removes rows that name a layer, a blob or an image which has no row.
+pub(super) fn drop_dangling(index: &Connection) -> rusqlite::Result<()> {
+    index.execute_batch(
+        "DELETE FROM records WHERE layer NOT IN (SELECT id FROM layers);
+         DELETE FROM layer_blobs WHERE layer NOT IN (SELECT id FROM layers)
+             OR digest NOT IN (SELECT digest FROM blobs);
+         DELETE FROM images WHERE config NOT IN (SELECT digest FROM blobs);
+         DELETE FROM image_layers WHERE config NOT IN (SELECT config FROM images);
+         DELETE FROM names WHERE config NOT IN (SELECT config FROM images);",
+    )
+}

@@ -1,0 +1,316 @@
+//! The one walk over a finished upper directory: its size, its hard links, and whether overlayfs
+//! left something in it that would not mean the same elsewhere.
+
+use std::collections::HashMap;
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode};
+use rustix::io::Errno;
+
+use crate::layer::HardLinks;
+use crate::{StoreError, tree};
+
+/// What the walk found.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    /// Bytes allocated, each inode counted once.
+    pub(crate) size: u64,
+    /// Entries, the root not counted.
+    pub(crate) entries: u64,
+    /// Names that are one inode. Empty if that was not asked for.
+    pub(crate) links: HardLinks,
+}
+
+/// Marks that overlayfs keeps for its own book-keeping between an upper and its lowers. They mean
+/// nothing in another stack.
+const PRIVATE: [&[u8]; 6] = [
+    b"origin",
+    b"impure",
+    b"nlink",
+    b"uuid",
+    b"protattr",
+    b"upper",
+];
+
+/// Marks that make a directory or file stand for another one elsewhere. Mounts ask for neither.
+const REFUSED: [&[u8]; 2] = [b"redirect", b"metacopy"];
+
+/// Walks the tree at `root`. `mounted`: it was the upper directory of a mounted overlay. `links`:
+/// group the names of each inode.
+pub(crate) fn measure(root: &Path, mounted: bool, links: bool) -> Result<Measured, StoreError> {
+    let fd = rustix::fs::openat(CWD, root, tree::DIRECTORY, Mode::empty())
+        .map_err(|source| StoreError::io("open", root, source))?;
+    let mut walk = Walk {
+        root: fd,
+        path: root,
+        mounted,
+        links,
+        inodes: HashMap::new(),
+        measured: Measured::default(),
+    };
+    // Paths from the root, so that any depth needs one open directory.
+    let mut pending = vec![Vec::new()];
+    while let Some(directory) = pending.pop() {
+        walk.directory(&directory, &mut pending)?;
+    }
+    Ok(walk.finish())
+}
+
+struct Walk<'a> {
+    root: OwnedFd,
+    path: &'a Path,
+    mounted: bool,
+    links: bool,
+    inodes: HashMap<(u64, u64), Vec<Vec<u8>>>,
+    measured: Measured,
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, relative: &[u8], pending: &mut Vec<Vec<u8>>) -> Result<(), StoreError> {
+        let fail = |action, name: &[u8], source: Errno| {
+            StoreError::io(action, &self.path.join(OsStr::from_bytes(name)), source)
+        };
+        let name: &[u8] = if relative.is_empty() { b"." } else { relative };
+        let directory =
+            open_directory(&self.root, name).map_err(|source| fail("open", relative, source))?;
+        if self.mounted {
+            clean_xattrs(&directory)
+                .map_err(|source| fail("read attributes of", relative, source))?
+                .map_or(Ok(()), |mark| Err(refused(relative, &mark)))?;
+        }
+        let mut suspects = Vec::new();
+        let (mounted, links) = (self.mounted, self.links);
+        let (inodes, measured) = (&mut self.inodes, &mut self.measured);
+        tree::for_each_entry(&directory, |name, _| {
+            let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let path = || join(relative, name.to_bytes());
+            measured.entries += 1;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            if kind == FileType::Directory {
+                pending.push(path());
+            } else if stat.st_nlink > 1 {
+                let names = inodes.entry((stat.st_dev, stat.st_ino)).or_default();
+                // Without names wanted, one empty name stands for "seen".
+                let first = names.is_empty();
+                if links || first {
+                    names.push(if links { path() } else { Vec::new() });
+                }
+                if !first {
+                    return Ok(());
+                }
+            }
+            measured.size += tree::allocated(&stat);
+            // A file with a size and no blocks may be sparse, or stand for the file below.
+            if mounted && kind == FileType::RegularFile && stat.st_size > 0 && stat.st_blocks == 0 {
+                suspects.push(path());
+            }
+            Ok(())
+        })
+        .map_err(|source| {
+            StoreError::io("read", &self.path.join(OsStr::from_bytes(relative)), source)
+        })?;
+        for suspect in suspects {
+            let path = self.path.join(OsStr::from_bytes(&suspect));
+            for (mark, _) in marks(&names(&path)?) {
+                if REFUSED.contains(&mark.as_slice()) {
+                    return Err(refused(&suspect, &mark));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Measured {
+        if self.links {
+            let mut groups: Vec<_> = self
+                .inodes
+                .into_values()
+                .filter(|names| names.len() > 1)
+                .collect();
+            for names in &mut groups {
+                names.sort_unstable();
+            }
+            groups.sort_unstable();
+            self.measured.links = HardLinks(groups);
+        }
+        self.measured
+    }
+}
+
+/// Opens a directory of the tree; one that its owner may not read (a step's `chmod 0`) is opened
+/// all the same where the caller is its owner, and keeps its mode.
+fn open_directory(root: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    match rustix::fs::openat(root, name, tree::DIRECTORY, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            let stat = rustix::fs::statat(root, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+            rustix::fs::chmodat(root, name, mode | Mode::RWXU, AtFlags::empty())?;
+            let opened = rustix::fs::openat(root, name, tree::DIRECTORY, Mode::empty());
+            rustix::fs::chmodat(root, name, mode, AtFlags::empty())?;
+            opened
+        }
+        other => other,
+    }
+}
+
+fn refused(path: &[u8], mark: &[u8]) -> StoreError {
+    StoreError::Layer {
+        path: PathBuf::from(OsStr::from_bytes(path)),
+        reason: format!(
+            "overlayfs marked it with `{}`, which only means something in the mount that made it",
+            String::from_utf8_lossy(mark)
+        ),
+    }
+}
+
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(directory.len() + 1 + name.len());
+    path.extend_from_slice(directory);
+    if !directory.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+/// Removes overlay's private marks from a directory. Gives the mark that can't be kept, if any.
+fn clean_xattrs(directory: impl AsFd) -> Result<Option<Vec<u8>>, Errno> {
+    let mut buffer = [0_u8; 1024];
+    let list = match rustix::fs::flistxattr(&directory, &mut buffer[..]) {
+        Ok(count) => buffer[..count].to_vec(),
+        Err(Errno::OPNOTSUPP) => return Ok(None),
+        Err(Errno::RANGE) => {
+            let mut large = vec![0; 64 * 1024];
+            let count = rustix::fs::flistxattr(&directory, large.as_mut_slice())?;
+            large.truncate(count);
+            large
+        }
+        Err(error) => return Err(error),
+    };
+    for (mark, full) in marks(&list) {
+        if REFUSED.contains(&mark.as_slice()) {
+            return Ok(Some(mark));
+        }
+        if PRIVATE.contains(&mark.as_slice()) {
+            match rustix::fs::fremovexattr(&directory, full.as_c_str()) {
+                Ok(()) | Err(Errno::NODATA) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Overlay's marks in a list of xattr names: the short word and the whole name.
+fn marks(list: &[u8]) -> Vec<(Vec<u8>, CString)> {
+    list.split(|byte| *byte == 0)
+        .filter_map(|name| {
+            let mark = overlay_mark(name)?;
+            Some((mark.to_vec(), CString::new(name).ok()?))
+        })
+        .collect()
+}
+
+/// `opaque` for `trusted.overlay.opaque` or `user.overlay.opaque`.
+fn overlay_mark(name: &[u8]) -> Option<&[u8]> {
+    name.strip_prefix(b"trusted.overlay.")
+        .or_else(|| name.strip_prefix(b"user.overlay."))
+}
+
+/// The NUL-separated xattr names of a path that is not followed.
+fn names(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let mut list = vec![0; 64 * 1024];
+    match rustix::fs::llistxattr(path, list.as_mut_slice()) {
+        Ok(count) => {
+            list.truncate(count);
+            Ok(list)
+        }
+        Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
+        Err(source) => Err(StoreError::io("read attributes of", path, source)),
+    }
+}
+
+/// The xattrs of a path that is not followed, overlay's own left out, sorted.
+pub(crate) fn own_xattrs(path: &Path) -> Result<Vec<(CString, Vec<u8>)>, StoreError> {
+    let mut found = Vec::new();
+    for name in names(path)?.split(|byte| *byte == 0) {
+        if name.is_empty() || overlay_mark(name).is_some() {
+            continue;
+        }
+        let Ok(name) = CString::new(name) else {
+            continue;
+        };
+        let mut value = vec![0; 64 * 1024];
+        match rustix::fs::lgetxattr(path, name.as_c_str(), value.as_mut_slice()) {
+            Ok(count) => {
+                value.truncate(count);
+                found.push((name, value));
+            }
+            Err(Errno::NODATA) => {}
+            Err(source) => return Err(StoreError::io("read attributes of", path, source)),
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hard_links_are_grouped_and_their_blocks_counted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("b/c")).unwrap();
+        std::fs::write(dir.path().join("b/one"), vec![7; 100_000]).unwrap();
+        std::fs::hard_link(dir.path().join("b/one"), dir.path().join("a")).unwrap();
+        std::fs::hard_link(dir.path().join("b/one"), dir.path().join("b/c/three")).unwrap();
+        std::fs::write(dir.path().join("alone"), "x").unwrap();
+        let measured = measure(dir.path(), false, true).unwrap();
+        assert_eq!(measured.entries, 6);
+        assert_eq!(
+            measured.links,
+            HardLinks(vec![vec![
+                b"a".to_vec(),
+                b"b/c/three".to_vec(),
+                b"b/one".to_vec()
+            ]])
+        );
+        assert!(measured.size >= 100_000 && measured.size < 200_000);
+        let again = measure(dir.path(), false, false).unwrap();
+        assert_eq!(again.links, HardLinks::default());
+        assert_eq!(again.size, measured.size);
+    }
+
+    #[test]
+    fn overlays_private_marks_go_and_redirects_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let set = |path: &Path, name: &str, value: &[u8]| {
+            rustix::fs::lsetxattr(path, name, value, rustix::fs::XattrFlags::empty())
+        };
+        set(&inner, "user.overlay.impure", b"y").expect("TMPDIR must have user xattrs");
+        set(&inner, "user.overlay.opaque", b"y").unwrap();
+        set(&inner, "user.mine", b"z").unwrap();
+        measure(dir.path(), true, true).unwrap();
+        let left = String::from_utf8(names(&inner).unwrap()).unwrap();
+        assert!(left.contains("user.overlay.opaque"));
+        assert!(left.contains("user.mine"));
+        assert!(!left.contains("impure"));
+        assert_eq!(
+            own_xattrs(&inner).unwrap(),
+            vec![(c"user.mine".to_owned(), b"z".to_vec())]
+        );
+        set(&inner, "user.overlay.redirect", b"/etc").unwrap();
+        assert!(matches!(
+            measure(dir.path(), true, true),
+            Err(StoreError::Layer { path, .. }) if path == Path::new("inner")
+        ));
+        // Nobody but a mount makes such marks, and without one they are not looked for.
+        measure(dir.path(), false, true).unwrap();
+    }
+}
