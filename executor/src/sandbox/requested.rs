@@ -68,7 +68,7 @@ impl Requested {
         for mount in &spec.mounts {
             match &mount.kind {
                 MountKind::Secret { .. } => ready.extend(secrets.next()),
-                _ => ready.push(prepare(mount, stage)?),
+                _ => ready.push(prepare(mount, stage, spec.insecure)?),
             }
         }
         Ok(Self(ready))
@@ -84,7 +84,7 @@ impl Requested {
     }
 }
 
-fn prepare(mount: &Mount, stage: &OwnedFd) -> Result<Ready, Failure> {
+fn prepare(mount: &Mount, stage: &OwnedFd, insecure: bool) -> Result<Ready, Failure> {
     let place = || format!("mount on {}", quoted(&mount.target));
     let tree = match &mount.kind {
         MountKind::Bind { source } => {
@@ -103,8 +103,12 @@ fn prepare(mount: &Mount, stage: &OwnedFd) -> Result<Ready, Failure> {
             return Err(Failure::new(place(), "a secret is a private file"));
         }
     };
-    if mount.read_only {
-        set_attributes(&tree, true, MountAttrFlags::MOUNT_ATTR_RDONLY).stage(place)?;
+    let mut attributes = MountAttrFlags::empty();
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, mount.read_only);
+    // As everywhere in a sandbox, device nodes open nothing.
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !insecure);
+    if !attributes.is_empty() {
+        set_attributes(&tree, true, attributes).stage(place)?;
     }
     let want = if is_directory(&tree).stage(place)? {
         Want::Directory
