@@ -89,14 +89,14 @@ fn content(tree: &dyn SourceTree, item: &Item) -> Result<Hashed, CopyError> {
     for _ in 0..ATTEMPTS {
         let mut file = tree.open(&item.entry)?;
         if tree.immutable() {
-            let (digest, _) = hash(&mut file).map_err(failed)?;
+            let (digest, _) = hash(&mut file, u64::MAX).map_err(failed)?;
             return Ok(Hashed {
                 digest,
                 metadata: None,
             });
         }
         let before = file_metadata(&file).map_err(failed)?;
-        let (digest, size) = hash(&mut file).map_err(failed)?;
+        let (digest, size) = hash(&mut file, before.size).map_err(failed)?;
         let after = file_metadata(&file).map_err(failed)?;
         if same_content(&before, &after) && size == before.size {
             return Ok(Hashed {
@@ -121,7 +121,9 @@ fn same_content(before: &Metadata, after: &Metadata) -> bool {
         && before.ctime == after.ctime
 }
 
-fn hash(file: &mut File) -> std::io::Result<(Digest, u64)> {
+/// Hashes up to `expected` bytes of a file: that its size is still the same is seen afterwards, and
+/// costs less than another read.
+fn hash(file: &mut File, expected: u64) -> std::io::Result<(Digest, u64)> {
     thread_local! {
         // One buffer a thread: most files are smaller than the cost of a fresh one.
         static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 * 1024]);
@@ -129,9 +131,9 @@ fn hash(file: &mut File) -> std::io::Result<(Digest, u64)> {
     BUFFER.with_borrow_mut(|buffer| {
         let mut hasher = Hasher::default();
         let mut size = 0;
-        loop {
+        while size < expected {
             match file.read(buffer) {
-                Ok(0) => return Ok((hasher.finish(), size)),
+                Ok(0) => break,
                 Ok(count) => {
                     hasher.update(&buffer[..count]);
                     size += count as u64;
@@ -140,6 +142,7 @@ fn hash(file: &mut File) -> std::io::Result<(Digest, u64)> {
                 Err(error) => return Err(error),
             }
         }
+        Ok((hasher.finish(), size))
     })
 }
 
