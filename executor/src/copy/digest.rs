@@ -30,7 +30,6 @@ const SERIAL_BYTES: u64 = 1 << 20;
 pub(super) fn contents(
     selection: &mut Selection,
     tree: &dyn SourceTree,
-    spec: &CopySpec<'_>,
     learned: &mut dyn FnMut(&Entry, Digest),
 ) -> Result<(), CopyError> {
     let mut unknown = Vec::new();
@@ -58,7 +57,6 @@ pub(super) fn contents(
         let item = &mut selection.items[index];
         if let Some(metadata) = hashed.metadata {
             item.entry.metadata = metadata;
-            (item.mode, item.owner) = attributes(tree, spec, &item.entry);
         }
         item.digest = Some(hashed.digest);
         learned(&item.entry, hashed.digest);
@@ -66,9 +64,10 @@ pub(super) fn contents(
     for index in 0..selection.items.len() {
         if let Some(first) = selection.items[index].same_as {
             let first = &selection.items[first];
-            let (digest, mode, owner) = (first.digest, first.mode, first.owner);
+            let (digest, metadata) = (first.digest, first.entry.metadata.clone());
             let item = &mut selection.items[index];
-            (item.digest, item.mode, item.owner) = (digest, mode, owner);
+            item.digest = digest;
+            item.entry.metadata = metadata;
         }
     }
     Ok(())
@@ -147,7 +146,11 @@ fn hash(file: &mut File, expected: u64) -> std::io::Result<(Digest, u64)> {
 }
 
 /// The digest of the whole selection, and of each entry in it.
-pub(super) fn combine(selection: &Selection) -> (Digest, Vec<SelectedFile>) {
+pub(super) fn combine(
+    selection: &Selection,
+    tree: &dyn SourceTree,
+    spec: &CopySpec<'_>,
+) -> (Digest, Vec<SelectedFile>) {
     let mut whole = Encoder::default();
     let mut files = Vec::with_capacity(selection.items.len());
     whole.bytes(VERSION);
@@ -169,7 +172,7 @@ pub(super) fn combine(selection: &Selection) -> (Digest, Vec<SelectedFile>) {
         whole.number(items.len() as u64);
         for index in items {
             let item = &selection.items[index];
-            let digest = entry(item, group.items.start);
+            let digest = entry(tree, spec, item, group.items.start);
             whole.bytes(item.name.as_os_str().as_bytes());
             whole.bytes(digest.as_bytes());
             files.push(SelectedFile {
@@ -183,7 +186,7 @@ pub(super) fn combine(selection: &Selection) -> (Digest, Vec<SelectedFile>) {
 
 /// The digest of one entry without its name. Hard links are told from equal files by the position
 /// of the first name in the group.
-fn entry(item: &Item, start: usize) -> Digest {
+fn entry(tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item, start: usize) -> Digest {
     let mut encoder = Encoder::default();
     let metadata = &item.entry.metadata;
     encoder.bytes(match metadata.kind {
@@ -195,9 +198,10 @@ fn entry(item: &Item, start: usize) -> Digest {
         FileKind::CharDevice => b"character device",
         FileKind::BlockDevice => b"block device",
     });
-    encoder.number(u64::from(item.mode));
-    encoder.number(u64::from(item.owner.0));
-    encoder.number(u64::from(item.owner.1));
+    let (mode, owner) = attributes(tree, spec, &item.entry);
+    encoder.number(u64::from(mode));
+    encoder.number(u64::from(owner.0));
+    encoder.number(u64::from(owner.1));
     match metadata.kind {
         FileKind::File => {
             let digest = item

@@ -43,6 +43,31 @@ fn chown_is_for_everything_copied_and_made() {
 }
 
 #[test]
+fn the_owner_may_become_known_between_selecting_and_writing() {
+    let case = Case::new();
+    case.file("context/a", "a");
+    let tree = case.context();
+    let sources = strings(&["a"]);
+    let spec = CopySpec {
+        sources: &sources,
+        destination: "/x/",
+        ..CopySpec::default()
+    };
+    let mut selection = select(&tree, &spec).unwrap();
+    selection.digest(&tree, &spec, &mut |_, _| {}).unwrap();
+    let spec = CopySpec {
+        owner: Some((12, 34)),
+        ..spec
+    };
+    selection
+        .write(&tree, &spec, &case.below(), &case.at("upper"))
+        .unwrap();
+    if is_root("--chown") {
+        assert_eq!(case.attributes("x/a"), "644 12:34");
+    }
+}
+
+#[test]
 fn chmod_is_for_files_and_directories_but_not_links() {
     let case = Case::new();
     case.file("context/d/sub/f", "f")
