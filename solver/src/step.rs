@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strata_cache::lock::KeyGuard;
 use strata_cache::{CacheKey, LayerId, LayerView, Lease, NewRecord, Store, StoreError};
+use strata_executor::sandbox::Credentials;
 use strata_executor::users::{self, UserError};
 use strata_parser::{Diagnostic, Span};
 
@@ -116,8 +117,7 @@ impl Shared<'_> {
             Op::Copy(copy) => Some(self.copy_files(id, vertex, copy, &scratch, stacks)?),
             Op::Workdir(workdir) => {
                 let view = self.view(&stack);
-                let who = users::credentials(&view, &workdir.user)
-                    .map_err(|error| user_error(&error, vertex.span))?;
+                let who = credentials(&view, &workdir.user, vertex.span)?;
                 strata_executor::copy::make_directory(
                     &workdir.path,
                     (who.uid, who.gid),
@@ -180,6 +180,14 @@ impl Shared<'_> {
     fn view(&self, stack: &[LayerId]) -> LayerView {
         LayerView::new(self.store.layer_paths(stack))
     }
+}
+
+/// Who a step runs as; without USER that is root, whatever the image's files say.
+fn credentials(view: &LayerView, user: &str, span: Span) -> Result<Credentials, Diagnostic> {
+    if user.is_empty() {
+        return Ok(Credentials::default());
+    }
+    users::credentials(view, user).map_err(|error| user_error(&error, span))
 }
 
 /// A user who can't be found, at the instruction.

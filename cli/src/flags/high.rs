@@ -135,6 +135,16 @@ impl Build {
             }
             (false, mode) => mode.unwrap_or_default(),
         };
+        for (name, value) in [("--provenance", &low.provenance), ("--sbom", &low.sbom)] {
+            if value
+                .as_deref()
+                .is_some_and(|value| !["false", "0"].contains(&value))
+            {
+                return Err(CommandError::usage(format!(
+                    "`{name}`: attestations are not supported yet"
+                )));
+            }
+        }
         let tags = each("--tag", &low.tag, value::tag)?;
         let outputs = outputs(low, &tags, surroundings)?;
         let print_id = low.quiet;
@@ -665,9 +675,21 @@ mod tests {
             ),
             (&["--platform", "linux/amd64,linux/arm64"], "`--platform`"),
             (&["--push"], "`--push`"),
+            (&["--provenance", "mode=max"], "`--provenance`"),
+            (&["--sbom=true"], "`--sbom`"),
         ] {
             let error = build(arguments).unwrap_err();
             assert!(error.contains(part), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn flags_of_docker_that_change_nothing_are_taken() {
+        for arguments in [
+            &["--rm", "--force-rm"][..],
+            &["--rm=true", "--provenance=false", "--sbom", "0"],
+        ] {
+            assert!(build(arguments).is_ok(), "{arguments:?}");
         }
     }
 

@@ -195,6 +195,25 @@ pub(crate) struct Build {
     /// Show nothing but errors, and write the image ID to standard output
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Accepted for docker's sake: nothing is left behind
+    #[arg(
+        long,
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub(crate) rm: Option<String>,
+    /// Accepted for docker's sake: nothing is left behind
+    #[arg(long, hide = true)]
+    pub(crate) force_rm: bool,
+    /// Not supported yet; false is accepted
+    #[arg(long, hide = true, value_name = "BOOL")]
+    pub(crate) provenance: Option<String>,
+    /// Not supported yet; false is accepted
+    #[arg(long, hide = true, value_name = "BOOL")]
+    pub(crate) sbom: Option<String>,
 }
 
 /// Limits by control group, for steps and containers.

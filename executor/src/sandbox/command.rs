@@ -294,6 +294,9 @@ fn exec(spec: &RunSpec, argv: &[CString], environment: &[CString]) -> i32 {
         return complain(NOT_FOUND, "no command was given");
     };
     let name = program.to_string_lossy();
+    if name.is_empty() {
+        return complain(NOT_FOUND, "the command's name is empty");
+    }
     if program.to_bytes().contains(&b'/') {
         let error = sys::exec(program, &argv, &environment);
         return explain(&name, program, &error);
@@ -320,7 +323,6 @@ fn exec(spec: &RunSpec, argv: &[CString], environment: &[CString]) -> i32 {
     }
     match denied {
         Some((candidate, error)) => explain(&name, &candidate, &error),
-        None if name.is_empty() => complain(NOT_FOUND, "the command's name is empty"),
         None => complain(
             NOT_FOUND,
             &format!("`{name}` was not found in PATH ({path})"),

@@ -11,7 +11,9 @@
 )]
 
 mod basics;
+mod isolation;
 mod limits;
+mod mounts;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +31,13 @@ fn main() -> ExitCode {
         .filter(|word| !word.starts_with('-'))
         .collect();
     let exact = arguments.iter().any(|word| word == "--exact");
-    let all: Vec<Test> = [basics::TESTS, limits::TESTS].concat();
+    let all: Vec<Test> = [
+        basics::TESTS,
+        isolation::TESTS,
+        limits::TESTS,
+        mounts::TESTS,
+    ]
+    .concat();
     if arguments.iter().any(|word| word == "--list") {
         for (name, _) in all {
             println!("{name}: test");

@@ -10,11 +10,10 @@ use strata_executor::sandbox::{
     self, Ended, Mount, MountKind, RunSpec, SecretBytes, Stdio, Stream as SandboxStream,
 };
 use strata_executor::tree::LayerTree;
-use strata_executor::users;
 use strata_parser::Diagnostic;
 use strata_parser::mount::Sharing;
 
-use super::{Failure, Shared, Stacks, user_error};
+use super::{Failure, Shared, Stacks, credentials};
 use crate::error::chain;
 use crate::event::{Event, Stream};
 use crate::graph::{MountOp, MountSource, Root, RunOp, Vertex};
@@ -45,8 +44,7 @@ impl Shared<'_> {
         stacks: Stacks<'_>,
     ) -> Result<(), Failure> {
         let view = self.view(scratch.stack());
-        let credentials = users::credentials(&view, &run.user)
-            .map_err(|error| user_error(&error, vertex.span))?;
+        let credentials = credentials(&view, &run.user, vertex.span)?;
         let mut held = self.mounts(vertex, run, stacks)?;
         if let Some((name, text)) = &run.script {
             held.mounts.push(Mount {
