@@ -177,7 +177,7 @@ fn mount_root(plan: &RootfsPlan) -> Result<OwnedFd, Failure> {
                 .as_ref()
                 .or(lowers.first())
                 .ok_or_else(|| Failure::new("mount overlay", "no layers"))?;
-            mount_overlay(overlay, &open_directory(place)?)
+            Ok(mount_overlay(overlay, &open_directory(place)?)?.root)
         }
         RootfsPlan::Native { tree } => {
             let place = open_directory(tree)?;
