@@ -57,10 +57,14 @@ fn from_takes_stages_images_arguments_and_scratch(sandbox: &Sandbox) {
 
 fn a_digest_names_an_image(sandbox: &Sandbox) {
     sandbox.busybox();
-    let digest = sandbox
-        .run(&["inspect", "--format", "json", "busybox"])
-        .json();
-    let digest = digest[0]["digest"].as_str().unwrap().to_owned();
+    let known = sandbox.run(&["inspect", "busybox"]).json();
+    let digest = known[0]["RepoDigests"][0]
+        .as_str()
+        .unwrap()
+        .rsplit_once('@')
+        .unwrap()
+        .1
+        .to_owned();
     for from in [
         format!("busybox@{digest}"),
         format!("busybox:latest@{digest}"),

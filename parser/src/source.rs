@@ -1,12 +1,10 @@
 //! Physical lines to logical lines.
 //!
 //! A logical line is what one instruction is read from: its physical lines joined, the escape
-//! characters that joined them gone. [`Logical`] remembers where each part came from, so that a
+//! characters that joined them gone. `Logical` remembers where each part came from, so that a
 //! word in the joined text still has a place in the file.
 
 use std::borrow::Cow;
-
-use nom::Offset;
 
 use crate::diagnostic::Diagnostic;
 use crate::span::Span;
@@ -135,10 +133,19 @@ impl Logical {
         self.text.push_str(text);
     }
 
-    /// Where `part`, which must be a slice of [`text`](Self::text), was written.
+    /// Where `part`, a slice of [`text`](Self::text), was written.
     pub(crate) fn span(&self, part: &str) -> Span {
-        let start = self.text.as_str().offset(part);
+        let start = self.offset(part);
         self.range(start, start + part.len())
+    }
+
+    /// Where `part`, a slice of [`text`](Self::text), begins in it.
+    pub(crate) fn offset(&self, part: &str) -> usize {
+        let start = (part.as_ptr() as usize).checked_sub(self.text.as_ptr() as usize);
+        // An empty slice may come from elsewhere; the end is as good a place as any.
+        start
+            .filter(|start| start + part.len() <= self.text.len())
+            .unwrap_or(self.text.len())
     }
 
     /// Where a range of the joined text was written.

@@ -119,7 +119,7 @@ fn sources_and_dest(
     let mut heredocs = std::mem::take(&mut context.heredocs).into_iter().peekable();
     let mut out = Vec::with_capacity(sources.len());
     for source in sources {
-        let start = nom::Offset::offset(context.line.text.as_str(), *source);
+        let start = context.line.offset(source);
         let end = start + source.len();
         match heredocs.next_if(|at| at.range.start == start && at.range.end == end) {
             Some(at) => out.push(Source::Heredoc(at.heredoc)),
@@ -128,7 +128,7 @@ fn sources_and_dest(
     }
     // What is left is no source of its own: the destination, or a delimiter with blanks.
     if let Some(left) = heredocs.next() {
-        let is_dest = left.range.start == nom::Offset::offset(context.line.text.as_str(), *dest);
+        let is_dest = left.range.start == context.line.offset(dest);
         let error =
             |message: String| Diagnostic::error("misplaced-heredoc", left.heredoc.span, message);
         return Err(if is_dest {
@@ -161,6 +161,9 @@ fn too_few(context: &Context<'_>, name: &str, statement: &Statement<'_>) -> Diag
 
 /// `http`, `https`, or another scheme that only ADD fetches.
 fn remote_scheme(source: &str) -> Option<&'static str> {
+    if source.starts_with("git@") && source.contains(':') {
+        return Some("git");
+    }
     ["http", "https", "git", "ssh"].into_iter().find(|scheme| {
         source
             .strip_prefix(*scheme)
