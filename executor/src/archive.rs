@@ -180,6 +180,7 @@ pub(crate) fn unpack(
     };
     let mut reader = ArchiveReader::new(&mut *stream, LIMITS);
     loop {
+        spec.go_on()?;
         match reader.next() {
             Ok(Some(entry)) => unpacking.entry(&entry, &mut reader)?,
             Ok(None) => return Ok(()),
@@ -399,6 +400,7 @@ impl Unpacking<'_> {
         let (parent, name) = self.destination.parent(path)?;
         let mut file = create(parent.as_fd(), &name, path)?;
         loop {
+            self.spec.go_on()?;
             match reader.read(&mut self.buffer) {
                 Ok(0) => break,
                 Ok(count) => file
