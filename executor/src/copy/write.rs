@@ -469,7 +469,7 @@ fn write_file(
         }
     }
     let mut file = archive::create(parent, name, path)?;
-    if tree.immutable() {
+    if tree.immutable() || item.digest.is_none() {
         copy(&source, &file, path)?;
     } else {
         // What the key was made of must be what arrives.
