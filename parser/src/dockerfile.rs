@@ -117,16 +117,20 @@ impl Dockerfile {
                     flags,
                     description,
                     name_span,
-                } => stages.push(Stage {
-                    from,
-                    instructions: Vec::new(),
-                    span: item.span,
-                    name_span,
-                    text: item.text,
-                    flags,
-                    comments: item.comments,
-                    description,
-                }),
+                    text,
+                    comments,
+                } => {
+                    stages.push(Stage {
+                        from,
+                        instructions: Vec::new(),
+                        span: item.span,
+                        name_span,
+                        text,
+                        flags,
+                        comments,
+                        description,
+                    });
+                }
                 Parsed::Instruction(instruction) => match stages.last_mut() {
                     Some(stage) => stage.instructions.push(instruction),
                     None => match instruction {

@@ -36,9 +36,6 @@ pub(crate) struct Item {
     pub(crate) parsed: Parsed,
     /// From its name to the end of its last line.
     pub(crate) span: Span,
-    /// The joined line.
-    pub(crate) text: String,
-    pub(crate) comments: Vec<Spanned<String>>,
 }
 
 /// Reads a file from its first line to its last, or to the first that can't be a line at all.
@@ -198,8 +195,6 @@ impl<'a> Walker<'a> {
                 self.reading.items.push(Item {
                     parsed,
                     span: Span::new(start, end),
-                    text: logical.text.trim().to_owned(),
-                    comments: context.comments,
                 });
             }
             Err(error) => {
