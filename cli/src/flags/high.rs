@@ -145,8 +145,8 @@ impl Build {
                 )));
             }
         }
-        let tags = each("--tag", &low.tag, value::tag)?;
-        let outputs = outputs(low, &tags, surroundings)?;
+        let mut tags = each("--tag", &low.tag, value::tag)?;
+        let outputs = outputs(low, &mut tags, surroundings)?;
         let print_id = low.quiet;
         if print_id && outputs.iter().any(output::writes_stdout) {
             return Err(CommandError::usage(
@@ -263,17 +263,22 @@ impl Build {
 
 fn outputs(
     low: &low::Build,
-    tags: &[String],
+    tags: &mut Vec<String>,
     surroundings: &Surroundings<'_>,
 ) -> Result<Vec<Output>, CommandError> {
-    let mut outputs = each("--output", &low.output, |text| {
-        let mut output = output::output(text, surroundings.stdout_is_terminal)?;
+    let mut outputs = Vec::new();
+    for text in &low.output {
+        let mut parsed = flag(
+            "--output",
+            output::output(text, surroundings.stdout_is_terminal),
+        )?;
         // Paths are the working directory's, which the solver needn't know.
-        if let Some(path) = output::path_mut(&mut output) {
+        if let Some(path) = output::path_mut(&mut parsed.output) {
             *path = surroundings.path(path);
         }
-        Ok(output)
-    })?;
+        tags.extend(parsed.name.filter(|name| !tags.contains(name)));
+        outputs.push(parsed.output);
+    }
     if outputs
         .iter()
         .filter(|output| output::writes_stdout(output))
