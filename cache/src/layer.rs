@@ -93,7 +93,7 @@ impl Store {
             .ok_or(StoreError::NoLayer { layer })
     }
 
-    /// Paths of `stack`, base first: what a [`LayerView`](crate::LayerView) is made of.
+    /// Paths of `stack`, base first: what a [`LayerView`] is made of.
     pub fn layer_paths(&self, stack: &[LayerId]) -> Vec<PathBuf> {
         stack.iter().map(|layer| self.layer_path(*layer)).collect()
     }

@@ -396,7 +396,10 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
             DIRECTORIES.contains(&name)
                 || name.starts_with("index.db")
                 || name.starts_with("stub-")
-                || matches!(name, "version" | ".version" | ".creating" | "lost+found")
+                || matches!(
+                    name,
+                    "version" | ".version" | ".creating" | "snapshotter" | "lost+found"
+                )
         });
         if !ours {
             return Err(StoreError::Foreign {

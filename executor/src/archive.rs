@@ -328,7 +328,7 @@ impl Unpacking<'_> {
         Ok(path)
     }
 
-    fn existing(&self, parent: &Path, path: &Path) -> Result<Option<Entry>, CopyError> {
+    fn existing(&mut self, parent: &Path, path: &Path) -> Result<Option<Entry>, CopyError> {
         if self.fresh.contains(parent) && !self.destination.has(path)? {
             return Ok(None);
         }

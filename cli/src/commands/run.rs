@@ -27,7 +27,6 @@ use strata_image::ResolvedImage;
 use strata_image::config::RuntimeConfig;
 
 use super::pull;
-use super::stored;
 use super::transfer::Transfers;
 use crate::error::CommandError;
 use crate::error::Kind;
@@ -74,16 +73,15 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
     let images = Images::new(&store, RegistryOptions::default());
     let image = find(&images, &lease, &run)?;
     let layers = if image.layers.iter().all(|layer| layer.layer.is_some()) {
-        images.ensure_layers(&lease, &image, &NoProgress)
+        images.ensure_layers(&lease, &image, &NoProgress)?
     } else {
         let mut transfers = Transfers::start(false);
         let layers = transfers.step(format!("unpack {}", run.image), |progress| {
-            images.ensure_layers(&lease, &image, progress)
+            Ok(images.ensure_layers(&lease, &image, progress)?)
         });
         transfers.close();
-        layers
-    }
-    .map_err(|error| CommandError::new(stored::kind(&error), error))?;
+        layers?
+    };
     let code = start(&store, &run, &image.config.config, &layers, &forward)?;
     match code {
         0 => Ok(()),
@@ -114,10 +112,9 @@ impl Forward {
 
 /// The image: the store's, or if that is allowed and needed a registry's.
 fn find(images: &Images<'_>, lease: &Lease, run: &Run) -> Result<ResolvedImage, CommandError> {
-    let failed = |error: strata_image::ImageError| CommandError::new(stored::kind(&error), error);
     if run.pull != low::PullWhen::Always {
-        if let Some((name, image)) = images.find_local(&run.image).map_err(failed)? {
-            return images.resolve_stored(&name, &image).map_err(failed);
+        if let Some((name, image)) = images.find_local(&run.image)? {
+            return Ok(images.resolve_stored(lease, &name, &image)?);
         }
         if run.pull == low::PullWhen::Never {
             return Err(CommandError::failed(format!(
@@ -134,10 +131,10 @@ fn find(images: &Images<'_>, lease: &Lease, run: &Run) -> Result<ResolvedImage, 
     let mut transfers = Transfers::start(false);
     let image = pull::pull(images, lease, &run.image, &platform, policy, &mut transfers);
     transfers.close();
-    let image = image.map_err(failed)?;
+    let image = image?;
     // Resolved again, so that its layers are known as unpacked.
-    match images.find_local(&image.name).map_err(failed)? {
-        Some((name, stored)) => images.resolve_stored(&name, &stored).map_err(failed),
+    match images.find_local(&image.name)? {
+        Some((name, stored)) => Ok(images.resolve_stored(lease, &name, &stored)?),
         None => Ok(image),
     }
 }

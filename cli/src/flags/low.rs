@@ -463,6 +463,12 @@ pub(crate) struct Save {
     /// Form of the archive
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ArchiveFormat::Docker)]
     pub(crate) format: ArchiveFormat,
+    /// Compression of layers that were built here: gzip, zstd, uncompressed
+    #[arg(long, value_name = "CODEC", default_value = "gzip")]
+    pub(crate) compression: String,
+    /// Show nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// `strata load`

@@ -192,14 +192,12 @@ struct Group {
     items: std::ops::Range<usize>,
 }
 
-/// One selected entry, with its metadata as they will be written.
+/// One selected entry.
 #[derive(Debug)]
 struct Item {
     entry: Entry,
     /// Path relative to the group's source; empty for the source itself.
     name: PathBuf,
-    mode: u32,
-    owner: (u32, u32),
     target: Option<PathBuf>,
     xattrs: Vec<Xattr>,
     /// Content of a regular file.
@@ -275,12 +273,13 @@ impl Selection {
         spec: &CopySpec<'_>,
         learned: &mut dyn FnMut(&Entry, Digest),
     ) -> Result<(Digest, Vec<SelectedFile>), CopyError> {
-        digest::contents(self, tree, spec, learned)?;
-        Ok(digest::combine(self))
+        digest::contents(self, tree, learned)?;
+        Ok(digest::combine(self, tree, spec))
     }
 
     /// Writes the selection into `upper`, on top of `below` (a view of the stack without the
-    /// scratch). `upper` may hold the result of earlier writes of the same step.
+    /// scratch). `upper` may hold the result of earlier writes of the same step. Owner and mode are
+    /// those of this `spec`: a name in `--chown` may have been unknown when the files were selected.
     ///
     /// With digests known, the content written is checked against them while it is copied: a
     /// context file that changed in the middle is an error, never a wrong layer under a right key.

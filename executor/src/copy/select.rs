@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use strata_cache::view::{Entry, FileKind, ViewError};
 
-use super::{CopyError, CopySpec, Group, Item, Selection, attributes, clean, near, shown};
+use super::{CopyError, CopySpec, Group, Item, Selection, clean, near, shown};
 use crate::glob::{self, has_wildcard};
 use crate::tree::{SourceTree, TreeError};
 
@@ -278,7 +278,6 @@ impl Walk<'_> {
             _ => None,
         };
         let xattrs = self.tree.xattrs(&entry)?;
-        let (mode, owner) = attributes(self.tree, self.filter.spec, &entry);
         let index = self.items.len();
         let same_as = self
             .tree
@@ -288,8 +287,6 @@ impl Walk<'_> {
         self.items.push(Item {
             entry,
             name,
-            mode,
-            owner,
             target,
             xattrs,
             digest: None,

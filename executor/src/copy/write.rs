@@ -293,7 +293,7 @@ impl Writer<'_> {
     }
 
     fn attributes(&self, item: &Item) -> Attributes {
-        attributes(item, self.spec)
+        attributes(self.tree, self.spec, item)
     }
 
     /// Makes links and special files at once, and notes regular files as jobs.
@@ -372,10 +372,11 @@ fn parent_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
 }
 
-fn attributes(item: &Item, spec: &CopySpec<'_>) -> Attributes {
+fn attributes(tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item) -> Attributes {
+    let (mode, owner) = super::attributes(tree, spec, &item.entry);
     Attributes {
-        mode: item.mode,
-        owner: item.owner,
+        mode,
+        owner,
         mtime: clamp(spec.epoch, item.entry.metadata.mtime),
         xattrs: item.xattrs.clone(),
     }
@@ -444,7 +445,7 @@ fn write_file(
     buffer: &mut Vec<u8>,
 ) -> Result<bool, CopyError> {
     let name = path.file_name().unwrap_or_default();
-    let attributes = attributes(item, spec);
+    let attributes = attributes(tree, spec, item);
     let mut source = tree.open(&item.entry)?;
     let metadata = &item.entry.metadata;
     let unchanged = attributes.mode == metadata.mode

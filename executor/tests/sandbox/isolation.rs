@@ -56,10 +56,9 @@ pub(crate) const TESTS: &[Test] = &[
 fn namespaces_are_its_own() {
     let bench = Bench::new();
     let kinds = ["mnt", "pid", "uts", "ipc", "cgroup", "net"];
-    let script: String = kinds
-        .iter()
+    let script = kinds
         .map(|kind| format!("readlink /proc/self/ns/{kind}; "))
-        .collect();
+        .concat();
     let mut spec = bench.script(&(script + "hostname"));
     spec.network = Network::None;
     let ran = run(&spec);
@@ -272,14 +271,15 @@ fn elf(code: &[u8]) -> Vec<u8> {
     file
 }
 
+const EPERM: i32 = 1;
+const ENOSYS: i32 = 38;
+const EFAULT: i32 = 14;
+
 fn system_calls_are_filtered() {
     if std::env::consts::ARCH != "x86_64" {
         println!("  skipped: the probe is a program for x86-64");
         return;
     }
-    const EPERM: i32 = 1;
-    const ENOSYS: i32 = 38;
-    const EFAULT: i32 = 14;
     let bench = Bench::new();
     let cases: &[(&str, u32, [u64; 3], i32)] = &[
         ("clone3", 435, [0, 0, 0], ENOSYS),
@@ -315,7 +315,7 @@ fn system_calls_are_filtered() {
         std::os::unix::fs::chown(&path, Some(0), Some(0)).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&path, mode).unwrap();
-        script += &format!("/probe/{index}; echo $?; ");
+        script.extend(["/probe/", &index.to_string(), "; echo $?; "]);
     }
     let ran = run(&bench.script(&script));
     for ((name, _, _, expected), found) in cases.iter().zip(&ran.stdout) {

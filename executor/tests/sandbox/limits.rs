@@ -118,7 +118,7 @@ fn find_quota() -> Option<String> {
 }
 
 /// All groups of ours that exist.
-fn groups() -> Vec<std::path::PathBuf> {
+pub(crate) fn groups() -> Vec<std::path::PathBuf> {
     fn walk(directory: &std::path::Path, depth: u32, found: &mut Vec<std::path::PathBuf>) {
         let Ok(entries) = std::fs::read_dir(directory) else {
             return;

@@ -11,6 +11,8 @@
 )]
 
 mod basics;
+mod callers;
+mod driver;
 mod isolation;
 mod limits;
 mod mounts;
@@ -24,6 +26,9 @@ pub(crate) type Test = (&'static str, fn());
 
 fn main() -> ExitCode {
     strata_executor::sandbox::init_if_asked();
+    if let Some(code) = driver::run_if_asked() {
+        return code;
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let filters: Vec<&str> = arguments
         .iter()
@@ -33,6 +38,7 @@ fn main() -> ExitCode {
     let exact = arguments.iter().any(|word| word == "--exact");
     let all: Vec<Test> = [
         basics::TESTS,
+        callers::TESTS,
         isolation::TESTS,
         limits::TESTS,
         mounts::TESTS,

@@ -181,7 +181,7 @@ fn entries_keep_their_metadata_and_chown_overrides_the_owner() {
     assert_eq!(case.attributes("x/d"), format!("750 {owner}"));
     assert_eq!(case.time("x/d/f"), (1_000_000_000, 0));
     assert_eq!(case.time("x/d"), (1_000_000_000, 0));
-    if !rustix::process::geteuid().is_root() {
+    if owner == "0:0" {
         return;
     }
     let chmod = |_: u32, _: bool| 0o777;
