@@ -10,11 +10,27 @@
     clippy::unwrap_used,
     reason = "a test that can't go on should stop where it is"
 )]
-
-#[allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    reason = "the cases come with the command"
+#![expect(
+    clippy::format_push_string,
+    reason = "Dockerfiles are put together for reading, not for speed"
 )]
+
 mod support;
+
+mod add;
+mod cache_hits;
+mod concurrent;
+mod config;
+mod copy;
+mod crash;
+mod errors;
+mod ignore;
+mod images;
+mod native;
+mod output;
+mod progress;
+mod registry;
+mod rootless;
+mod run_image;
+mod stages;
+mod step;

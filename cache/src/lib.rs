@@ -26,6 +26,7 @@ pub mod snapshot;
 pub mod statcache;
 pub mod store;
 mod tree;
+pub mod usage;
 pub mod verify;
 pub mod view;
 mod xattr;

@@ -199,6 +199,44 @@ pub(crate) fn allocated(stat: &rustix::fs::Stat) -> u64 {
     u64::try_from(stat.st_blocks).unwrap_or(0) * 512
 }
 
+/// Bytes on disk and entries below `path`, itself not counted; a file with several names counts
+/// once. A tree that others change meanwhile gives an approximate answer, never an error.
+pub(crate) fn usage(path: &Path) -> (u64, u64) {
+    let Ok(root) = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) else {
+        return (0, 0);
+    };
+    let mut seen = std::collections::HashSet::new();
+    let (mut bytes, mut entries) = (0, 0);
+    let mut pending = vec![Vec::new()];
+    while let Some(relative) = pending.pop() {
+        let name: &[u8] = if relative.is_empty() { b"." } else { &relative };
+        let Ok(directory) = rustix::fs::openat(&root, name, DIRECTORY, Mode::empty()) else {
+            continue;
+        };
+        // What can't be listed (any more) counts for nothing.
+        for_each_entry(&directory, |name, _| {
+            let Ok(stat) = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
+                return Ok(());
+            };
+            entries += 1;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                let mut child = relative.clone();
+                if !child.is_empty() {
+                    child.push(b'/');
+                }
+                child.extend_from_slice(name.to_bytes());
+                pending.push(child);
+            } else if stat.st_nlink > 1 && !seen.insert((stat.st_dev, stat.st_ino)) {
+                return Ok(());
+            }
+            bytes += allocated(&stat);
+            Ok(())
+        })
+        .unwrap_or(());
+    }
+    (bytes, entries)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;

@@ -7,7 +7,8 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::process::Pid;
 
@@ -138,8 +139,21 @@ pub(crate) fn reset_signals() {
         if signal == libc::SIGKILL || signal == libc::SIGSTOP {
             continue;
         }
-        // SAFETY: SIG_DFL is a valid disposition for every signal; unknown numbers give EINVAL.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // The C library would not touch the two signals that it keeps for its own threads, which
+        // an ancestor may have ignored. The kernel's structure is a handler, flags, a restorer and
+        // a mask of 64 bits; all zeroes is the default action.
+        let default = [0_u64; 4];
+        // SAFETY: the structure, no larger than this, lives through the call, the old action is
+        // not asked for, and the size is that of the kernel's mask. Unknown numbers give EINVAL.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            );
+        }
     }
     // SAFETY: an all-zero `sigset_t` is a valid place for sigemptyset to write to; the mask is
     // then only read.
@@ -232,4 +246,103 @@ pub(crate) fn exec(path: &CStr, argv: &[&CStr], env: &[&CStr]) -> io::Error {
     // call, as does `path`.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// The event counter that the handler of SIGWINCH adds to; -1 if nobody watches.
+static WINDOW_CHANGES: AtomicI32 = AtomicI32::new(-1);
+
+extern "C" fn window_changed(_signal: libc::c_int) {
+    let counter = WINDOW_CHANGES.load(Ordering::SeqCst);
+    if counter != -1 {
+        let one = 1_u64.to_ne_bytes();
+        // SAFETY: write is async-signal-safe, and gets eight readable bytes. errno is put back,
+        // as the interrupted code may be about to read it.
+        unsafe {
+            let errno = *libc::__errno_location();
+            libc::write(counter, one.as_ptr().cast(), one.len());
+            *libc::__errno_location() = errno;
+        }
+    }
+}
+
+/// Tells of changes of the terminal's size (SIGWINCH), as a descriptor to poll. One at a time;
+/// dropped, the signal is handled as before.
+#[derive(Debug)]
+pub(crate) struct WindowChanges {
+    counter: OwnedFd,
+    before: OldAction,
+}
+
+struct OldAction(libc::sigaction);
+
+impl std::fmt::Debug for OldAction {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("OldAction")
+    }
+}
+
+impl WindowChanges {
+    /// None if somebody watches already.
+    pub(crate) fn watch() -> io::Result<Option<Self>> {
+        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+        let counter = rustix::event::eventfd(0, flags)?;
+        let free = WINDOW_CHANGES.compare_exchange(
+            -1,
+            counter.as_raw_fd(),
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+        if free.is_err() {
+            return Ok(None);
+        }
+        // SAFETY: all zeroes is a valid `sigaction` to fill in and to be written to; the handler
+        // has the type that a handler without SA_SIGINFO has, and does only what is allowed in one.
+        let before = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let mut before: libc::sigaction = std::mem::zeroed();
+            let handler: extern "C" fn(libc::c_int) = window_changed;
+            action.sa_sigaction = handler as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigemptyset(&raw mut action.sa_mask);
+            if libc::sigaction(libc::SIGWINCH, &raw const action, &raw mut before) == -1 {
+                let error = io::Error::last_os_error();
+                WINDOW_CHANGES.store(-1, Ordering::SeqCst);
+                return Err(error);
+            }
+            before
+        };
+        Ok(Some(Self {
+            counter,
+            before: OldAction(before),
+        }))
+    }
+
+    /// The descriptor, readable after a change.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.counter.as_fd()
+    }
+
+    /// Forgets the changes so far.
+    pub(crate) fn clear(&self) {
+        let mut count = [0_u8; 8];
+        // Nothing to read is as good.
+        rustix::io::read(&self.counter, &mut count).ok();
+    }
+}
+
+impl Drop for WindowChanges {
+    fn drop(&mut self) {
+        // SAFETY: the action is one that the kernel gave out.
+        unsafe {
+            libc::sigaction(
+                libc::SIGWINCH,
+                &raw const self.before.0,
+                std::ptr::null_mut(),
+            );
+        }
+        // A handler that runs in another thread at this moment may still write to the number of
+        // a descriptor that is about to be closed; the counter is taken away first to make that
+        // as unlikely as it is harmless (eight bytes need a descriptor that took its place).
+        WINDOW_CHANGES.store(-1, Ordering::SeqCst);
+    }
 }

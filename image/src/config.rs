@@ -1,7 +1,7 @@
 //! The image config (OCI image specification, "Image Configuration", with Docker's additions).
 //!
 //! Fields that strata does not know are kept at every level. Keys are written in one fixed order
-//! and empty values left out, as BuildKit does, so equal configs give equal bytes.
+//! and empty values left out, as `BuildKit` does, so equal configs give equal bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -410,7 +410,7 @@ fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 mod key_set {
     use serde::ser::SerializeMap;
 
-    use super::{BTreeMap, BTreeSet, Deserialize, Deserializer, Map, Serializer, Value};
+    use super::{BTreeSet, Deserialize, Deserializer, Map, Serializer, Value};
 
     pub(super) fn serialize<S: Serializer>(
         set: &BTreeSet<String>,
@@ -426,8 +426,124 @@ mod key_set {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<BTreeSet<String>, D::Error> {
-        let map: Option<BTreeMap<String, serde::de::IgnoredAny>> =
-            Option::deserialize(deserializer)?;
-        Ok(map.unwrap_or_default().into_keys().collect())
+        let map: Option<Map<String, Value>> = Option::deserialize(deserializer)?;
+        let map = map.unwrap_or_default();
+        Ok(map.into_iter().map(|(key, _)| key).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_survive_at_every_level() {
+        let text = r#"{"architecture":"amd64","config":{"Env":["A=1"],"Healthcheck":{"Test":["NONE"],"New":1},"Domainname":"d"},"history":[{"created_by":"x","v1":true}],"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"moby.buildkit.cache.v0":"abc"}"#;
+        let config = ImageConfig::parse(text.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(config.to_bytes()).unwrap(), text);
+    }
+
+    #[test]
+    fn empty_values_are_left_out_and_nulls_read() {
+        let text = r#"{"architecture":"amd64","os":"linux","config":{"Env":null,"Cmd":null,"Entrypoint":[],"Labels":null,"Volumes":{"/v":{}},"ExposedPorts":{"80/tcp":{},"443/tcp":null},"OnBuild":null,"User":"","ArgsEscaped":false,"Healthcheck":null},"history":null,"rootfs":{"type":"layers","diff_ids":null}}"#;
+        let config = ImageConfig::parse(text.as_bytes()).unwrap();
+        assert_eq!(
+            String::from_utf8(config.to_bytes()).unwrap(),
+            r#"{"architecture":"amd64","config":{"ExposedPorts":{"443/tcp":{},"80/tcp":{}},"Volumes":{"/v":{}}},"os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#
+        );
+    }
+
+    #[test]
+    fn all_of_docker_s_fields_are_written_in_one_order() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let mut config = ImageConfig::empty(&Platform::new("linux", "arm", Some("v7")));
+        config.created = Some(
+            "2024-05-06T07:08:09.5Z"
+                .parse::<jiff::Timestamp>()
+                .unwrap()
+                .into(),
+        );
+        config.config = RuntimeConfig {
+            user: "u".to_owned(),
+            exposed_ports: ["80/tcp".to_owned()].into(),
+            env: words("B=2 A=1"),
+            entrypoint: Some(words("/e")),
+            cmd: Some(words("a b")),
+            volumes: ["/v".to_owned()].into(),
+            working_dir: "/w".to_owned(),
+            labels: [("l".to_owned(), "1".to_owned())].into(),
+            stop_signal: "SIGTERM".to_owned(),
+            args_escaped: true,
+            healthcheck: Some(Healthcheck {
+                test: words("CMD true"),
+                interval: 1_000_000_000,
+                retries: 3,
+                ..Healthcheck::default()
+            }),
+            on_build: words("RUN"),
+            shell: words("/bin/sh -c"),
+            extra: Map::new(),
+        };
+        config.history = vec![History {
+            created: config.created.clone(),
+            created_by: "RUN x".to_owned(),
+            comment: "c".to_owned(),
+            empty_layer: true,
+            ..History::default()
+        }];
+        let text = String::from_utf8(config.to_bytes()).unwrap();
+        assert_eq!(
+            text,
+            concat!(
+                r#"{"architecture":"arm","config":{"User":"u","ExposedPorts":{"80/tcp":{}},"#,
+                r#""Env":["B=2","A=1"],"Entrypoint":["/e"],"Cmd":["a","b"],"Volumes":{"/v":{}},"#,
+                r#""WorkingDir":"/w","Labels":{"l":"1"},"StopSignal":"SIGTERM","ArgsEscaped":true,"#,
+                r#""Healthcheck":{"Test":["CMD","true"],"Interval":1000000000,"Retries":3},"#,
+                r#""OnBuild":["RUN"],"Shell":["/bin/sh","-c"]},"created":"2024-05-06T07:08:09.5Z","#,
+                r#""history":[{"created":"2024-05-06T07:08:09.5Z","created_by":"RUN x","#,
+                r#""comment":"c","empty_layer":true}],"os":"linux","#,
+                r#""rootfs":{"type":"layers","diff_ids":[]},"variant":"v7"}"#,
+            )
+        );
+        assert_eq!(ImageConfig::parse(text.as_bytes()).unwrap(), config);
+    }
+
+    #[test]
+    fn variables_are_set_in_place() {
+        let mut config = RuntimeConfig {
+            env: vec!["A=1".to_owned(), "PATH=/bin".to_owned(), "BARE".to_owned()],
+            ..RuntimeConfig::default()
+        };
+        config.set_env("A", "x=y");
+        config.set_env("BARE", "");
+        config.set_env("NEW", "n");
+        assert_eq!(config.env, ["A=x=y", "PATH=/bin", "BARE=", "NEW=n"]);
+        assert_eq!(config.env("A"), Some("x=y"));
+        assert_eq!(config.env("PAT"), None);
+    }
+
+    #[test]
+    fn foreign_configs_are_refused_with_a_reason() {
+        for (text, reason) in [
+            (r#"{"rootfs":{"type":"snapshots"}}"#, "snapshots"),
+            (r#"{"config":{"Env":"x"}}"#, "parsed"),
+            (r#"{"rootfs":{"diff_ids":["md5:1"]}}"#, "parsed"),
+            ("", "parsed"),
+        ] {
+            let error = ImageConfig::parse(text.as_bytes()).unwrap_err();
+            assert!(error.to_string().contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn times_keep_their_spelling() {
+        let time: Time = serde_json::from_str("\"2024-01-01T00:00:00.100+02:00\"").unwrap();
+        assert_eq!(time.as_str(), "2024-01-01T00:00:00.100+02:00");
+        assert_eq!(
+            time.timestamp().unwrap(),
+            "2023-12-31T22:00:00.1Z".parse::<jiff::Timestamp>().unwrap()
+        );
+        let odd: Time = serde_json::from_str("\"soon\"").unwrap();
+        assert_eq!(odd.timestamp(), None);
     }
 }

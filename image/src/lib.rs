@@ -12,16 +12,20 @@
 //! Manifests and configs that came from elsewhere are kept as the bytes that came: they are parsed
 //! to be looked at and never written out again to be hashed.
 
+mod archive;
 pub mod config;
+mod ensure;
 pub mod export;
 pub mod import;
 pub mod load;
 pub mod manifest;
+mod pipe;
 mod platform;
 mod progress;
 mod reference;
 pub mod registry;
 mod resolve;
+mod unpack;
 
 pub use config::ImageConfig;
 pub use export::{BuiltImage, ExportError};

@@ -128,6 +128,15 @@ impl Descriptor {
             platform: None,
         }
     }
+
+    /// True for a member of an index that says something about another member.
+    pub fn is_attestation(&self) -> bool {
+        self.annotations.contains_key("vnd.docker.reference.type")
+            || self
+                .platform
+                .as_ref()
+                .is_some_and(|platform| platform.os == "unknown")
+    }
 }
 
 /// An image manifest.
@@ -173,7 +182,7 @@ impl Index {
         let images: Vec<&Descriptor> = self
             .manifests
             .iter()
-            .filter(|member| !is_attestation(member))
+            .filter(|member| !member.is_attestation())
             .collect();
         if let [only] = images[..]
             && only.platform.is_none()
@@ -204,19 +213,11 @@ impl Index {
     }
 }
 
-fn is_attestation(member: &Descriptor) -> bool {
-    member.annotations.contains_key("vnd.docker.reference.type")
-        || member
-            .platform
-            .as_ref()
-            .is_some_and(|platform| platform.os == "unknown")
-}
-
 /// A manifest or an index, by what its bytes say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
     /// An image.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     /// A choice of images.
     Index(Index),
 }
@@ -276,4 +277,81 @@ pub struct RawManifest {
     pub media_type: String,
     /// What they say.
     pub manifest: Manifest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(members: &[(&str, Option<&str>)]) -> Index {
+        Index {
+            schema_version: 2,
+            media_type: None,
+            manifests: members
+                .iter()
+                .map(|(content, platform)| {
+                    let digest = Digest::of(content.as_bytes());
+                    let mut descriptor = Descriptor::new(media::OCI_MANIFEST, digest, 1);
+                    descriptor.platform = platform.map(|text| text.parse().unwrap());
+                    descriptor
+                })
+                .collect(),
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_best_member_of_an_index_is_chosen() {
+        let arm = index(&[
+            ("v5", Some("linux/arm/v5")),
+            ("v7", Some("linux/arm/v7")),
+            ("again", Some("linux/arm/v7")),
+            ("amd", Some("linux/amd64")),
+        ]);
+        let choose = |index: &Index, platform: &str| {
+            let platform: Platform = platform.parse().unwrap();
+            index.choose(&platform).map(|member| member.digest)
+        };
+        assert_eq!(choose(&arm, "linux/arm/v7").unwrap(), Digest::of(b"v7"));
+        assert_eq!(choose(&arm, "linux/arm/v6").unwrap(), Digest::of(b"v5"));
+        let error = choose(&arm, "linux/s390x").unwrap_err().to_string();
+        assert!(error.contains("linux/arm/v5, linux/arm/v7"), "{error}");
+
+        let single = index(&[("only", None), ("attestation", Some("unknown/unknown"))]);
+        assert_eq!(choose(&single, "linux/s390x").unwrap(), Digest::of(b"only"));
+    }
+
+    #[test]
+    fn documents_are_told_apart_by_their_own_words() {
+        let digest = Digest::of(b"");
+        let config = format!(r#"{{"mediaType":"x","digest":"{digest}","size":1}}"#);
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
+        assert!(matches!(
+            Document::parse(manifest.as_bytes(), Some(media::OCI_MANIFEST)),
+            Ok(Document::Manifest(_))
+        ));
+        let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+        assert!(matches!(
+            Document::parse(index.as_bytes(), None),
+            Ok(Document::Index(_))
+        ));
+        let rows = [
+            // Both at once, whatever the sender calls it.
+            format!(r#"{{"schemaVersion":2,"manifests":[],"config":{config},"layers":[]}}"#),
+            r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(),
+            r#"{"schemaVersion":2,"mediaType":"application/json"}"#.to_owned(),
+            format!(
+                r#"{{"schemaVersion":2,"mediaType":"{}"}}"#,
+                media::OCI_MANIFEST
+            ),
+            "[]".to_owned(),
+            String::new(),
+        ];
+        for text in rows {
+            assert!(
+                Document::parse(text.as_bytes(), Some(media::OCI_INDEX)).is_err(),
+                "{text}"
+            );
+        }
+    }
 }

@@ -87,7 +87,7 @@ impl Platform {
             "powerpc64" if cfg!(target_endian = "little") => ("ppc64le", variant),
             other => (other, variant),
         };
-        self.architecture = architecture.to_owned();
+        architecture.clone_into(&mut self.architecture);
         self.variant = variant;
         self
     }
@@ -167,5 +167,48 @@ impl FromStr for Platform {
             [os, architecture, variant] => Ok(Self::new(os, architecture, Some(variant))),
             _ => Err(error()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_normalised() {
+        let rows = [
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/amd64/v1", "linux/amd64"),
+            ("linux/amd64/v3", "linux/amd64/v3"),
+            ("Linux/AArch64", "linux/arm64"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/arm/6", "linux/arm/v6"),
+            ("armhf", "linux/arm/v7"),
+            ("i686", "linux/386"),
+            ("s390x", "linux/s390x"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), expected);
+        }
+        for bad in ["", "/", "linux/", "a/b/c/d", "linux/a b"] {
+            assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_platform_runs_itself_and_what_is_older() {
+        let accepts = |wanted: &str, offered: &str| {
+            let wanted: Platform = wanted.parse().unwrap();
+            wanted.accepts(&offered.parse().unwrap())
+        };
+        assert_eq!(accepts("linux/amd64", "linux/amd64"), Some(0));
+        assert_eq!(accepts("linux/arm/v7", "linux/arm/v6"), Some(1));
+        assert_eq!(accepts("linux/arm/v6", "linux/arm/v7"), None);
+        assert_eq!(accepts("linux/amd64", "linux/amd64/v2"), None);
+        assert_eq!(accepts("linux/amd64/v3", "linux/amd64"), Some(2));
+        assert_eq!(accepts("linux/arm64/v9", "linux/arm64"), Some(10));
+        assert_eq!(accepts("linux/amd64", "linux/386"), None);
+        assert_eq!(accepts("linux/amd64", "windows/amd64"), None);
     }
 }

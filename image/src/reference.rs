@@ -62,12 +62,12 @@ impl Reference {
             _ => (rest, None),
         };
         if let Some(host) = host {
-            check_host(host).map_err(|reason| fail(reason))?;
+            check_host(host).map_err(fail)?;
         }
         if let Some(tag) = tag {
-            check_tag(tag).map_err(|reason| fail(reason))?;
+            check_tag(tag).map_err(fail)?;
         }
-        check_path(path).map_err(|reason| fail(reason))?;
+        check_path(path).map_err(fail)?;
         let registry = match host {
             None | Some("index.docker.io") => DEFAULT_REGISTRY,
             Some(host) => host,
@@ -251,5 +251,103 @@ fn check_tag(tag: &str) -> Result<(), &'static str> {
         Ok(())
     } else {
         Err("the tag is 1 to 128 letters, digits, `_`, `.` and `-`, the first not `.` or `-`")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_completed_as_docker_does() {
+        let hex = "a".repeat(64);
+        let digest = format!("sha256:{hex}");
+        let rows = [
+            ("debian", "docker.io/library/debian:latest", "debian:latest"),
+            ("debian:12", "docker.io/library/debian:12", "debian:12"),
+            (
+                "docker.io/debian",
+                "docker.io/library/debian:latest",
+                "debian:latest",
+            ),
+            ("index.docker.io/a/b", "docker.io/a/b:latest", "a/b:latest"),
+            ("a/b:C.d-e_f", "docker.io/a/b:C.d-e_f", "a/b:C.d-e_f"),
+            ("localhost/x", "localhost/x:latest", "localhost/x:latest"),
+            (
+                "localhost:5000/x",
+                "localhost:5000/x:latest",
+                "localhost:5000/x:latest",
+            ),
+            ("[::1]:5000/x/y:1", "[::1]:5000/x/y:1", "[::1]:5000/x/y:1"),
+            (
+                "ghcr.io/a/b/c",
+                "ghcr.io/a/b/c:latest",
+                "ghcr.io/a/b/c:latest",
+            ),
+            ("host:80/x:1", "host:80/x:1", "host:80/x:1"),
+            ("UP/x", "UP/x:latest", "UP/x:latest"),
+            (
+                "a__b/c---d/e.f_g",
+                "docker.io/a__b/c---d/e.f_g:latest",
+                "a__b/c---d/e.f_g:latest",
+            ),
+            ("sha256:1", "docker.io/library/sha256:1", "sha256:1"),
+        ];
+        for (text, full, familiar) in rows {
+            let reference = Reference::parse(text).unwrap();
+            assert_eq!(reference.to_string(), full, "{text}");
+            assert_eq!(reference.familiar(), familiar, "{text}");
+            assert_eq!(Reference::parse(full).unwrap(), reference, "{text}");
+        }
+        let pinned = Reference::parse(&format!("x@{digest}")).unwrap();
+        assert_eq!(pinned.tag, None);
+        assert_eq!(pinned.identifier(), digest);
+        let both = Reference::parse(&format!("h.io/x:1@{digest}")).unwrap();
+        assert_eq!(both.to_string(), format!("h.io/x:1@{digest}"));
+        assert_eq!(both.identifier(), digest);
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_with_a_reason() {
+        let rows = [
+            ("", "empty"),
+            ("Debian", "lower case"),
+            ("a/B", "lower case"),
+            ("a//b", "empty"),
+            ("/a", "empty"),
+            ("a/", "empty"),
+            ("-a", "begins and ends"),
+            ("a-", "begins and ends"),
+            ("a..b", "joined by"),
+            ("a._b", "joined by"),
+            ("a___b", "joined by"),
+            ("a b", "joined by"),
+            ("a:", "tag"),
+            ("a:.b", "tag"),
+            ("a:b c", "tag"),
+            ("host:port/x", "port"),
+            ("host:99999/x", "port"),
+            ("[::1/x", "`[` without `]`"),
+            ("[nonsense]:1/x", "IPv6"),
+            ("-a.b/x", "host"),
+            ("a@sha256:1", "64 hex digits"),
+            ("a@sha512:1", "sha512"),
+            ("ä", "begins and ends"),
+        ];
+        for (text, reason) in rows {
+            let error = Reference::parse(text).unwrap_err();
+            assert!(error.reason.contains(reason), "{text}: {error}");
+        }
+        let id = "a".repeat(64);
+        assert!(
+            Reference::parse(&id)
+                .unwrap_err()
+                .reason
+                .contains("image ID")
+        );
+        assert!(Reference::parse(&format!("x:{}", "t".repeat(129))).is_err());
+        assert!(Reference::parse(&format!("x:{}", "t".repeat(128))).is_ok());
+        assert!(Reference::parse(&format!("h.io/{}", "a".repeat(251))).is_err());
+        assert!(Reference::parse(&format!("h.io/{}", "a".repeat(250))).is_ok());
     }
 }

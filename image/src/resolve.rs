@@ -1,9 +1,14 @@
 //! From the name of a base image to layers that a step can stand on.
 
-use strata_cache::image::{StoredBlob, StoredImage};
-use strata_cache::{DiffId, Digest, LayerId, Lease, Store, StoreError};
+use std::path::Path;
 
-use crate::registry::{Client, RegistryError, RegistryOptions};
+use strata_cache::image::{StoredBlob, StoredImage, StoredLayer};
+use strata_cache::{ChainId, DiffId, Digest, LayerId, Lease, Store, StoreError};
+
+use crate::config::RawConfig;
+use crate::load::{self, Selector};
+use crate::manifest::{Document, Manifest, ManifestError, media};
+use crate::registry::{Client, FetchedManifest, RegistryError, RegistryOptions};
 use crate::{ImageConfig, LoadError, Platform, Progress, Reference, ReferenceError};
 
 /// Why an image can't be had.
@@ -35,7 +40,7 @@ pub enum ImageError {
         name: String,
         /// What is wrong.
         #[source]
-        source: crate::manifest::ManifestError,
+        source: ManifestError,
     },
     /// Its config can't be used.
     #[error("image `{name}`")]
@@ -57,6 +62,13 @@ pub enum ImageError {
         #[source]
         source: strata_cache::diff::DiffError,
     },
+    /// The tar of a root file system can't be unpacked.
+    #[error("import a root file system")]
+    Import {
+        /// What is wrong.
+        #[source]
+        source: strata_cache::diff::DiffError,
+    },
     /// A layer is not what the config says.
     #[error("layer {blob} of `{name}` unpacks to {found}, but the config says {expected}")]
     DiffId {
@@ -68,6 +80,14 @@ pub enum ImageError {
         expected: Digest,
         /// As unpacked.
         found: Digest,
+    },
+    /// Several images have an ID that begins so.
+    #[error("`{text}` is the beginning of {count} image IDs: give more digits")]
+    Ambiguous {
+        /// The text.
+        text: String,
+        /// How many.
+        count: usize,
     },
     /// A layer's blob is not in the store any more, and nothing says where it came from.
     #[error(
@@ -161,36 +181,281 @@ impl<'store> Images<'store> {
         policy: PullPolicy,
         progress: &dyn Progress,
     ) -> Result<ResolvedImage, ImageError> {
-        let _ = (lease, text, platform, policy, progress);
-        todo!()
+        let name = match Transport::of(text) {
+            Transport::File(rest) => {
+                let (path, selector) = load::split_selector(rest);
+                return self.resolve_file(lease, text, &path, &selector, platform, progress);
+            }
+            Transport::Name(name) => name,
+        };
+        let reference = match Reference::parse(name) {
+            Ok(reference) => reference,
+            // An image ID is no name, but it is one in the store.
+            Err(error) => {
+                return match self.find_local(name)? {
+                    Some((name, image)) => self.resolve_stored(lease, &name, &image),
+                    None => Err(error.into()),
+                };
+            }
+        };
+        let stored = self.stored(&reference)?;
+        match (policy, stored) {
+            (PullPolicy::Never, None) => Err(ImageError::NotLocal {
+                name: reference.familiar(),
+            }),
+            (PullPolicy::Never, Some(image)) => {
+                self.resolve_stored(lease, &reference.to_string(), &image)
+            }
+            (PullPolicy::Missing, Some(image)) => {
+                let resolved = self.resolve_stored(lease, &reference.to_string(), &image)?;
+                // One name stands for several images in a registry, but for one here. What was
+                // built or imported here is nowhere else.
+                let fits = platform.accepts(&resolved.config.platform()).is_some();
+                if fits || resolved.manifest.is_none() {
+                    Ok(resolved)
+                } else {
+                    self.pull(lease, &reference, platform)
+                }
+            }
+            (PullPolicy::Missing | PullPolicy::Always, _) => self.pull(lease, &reference, platform),
+        }
     }
 
-    /// The image of the local store that `text` means: a name, or the first digits of an ID.
+    /// The image of the local store that `text` means: a name, or the first digits of an ID. The
+    /// name in the answer is the one in full, or the ID.
     pub fn find_local(&self, text: &str) -> Result<Option<(String, StoredImage)>, ImageError> {
-        let _ = text;
-        todo!()
+        if let Ok(reference) = Reference::parse(text)
+            && let Some(image) = self.stored(&reference)?
+        {
+            return Ok(Some((reference.to_string(), image)));
+        }
+        let mut matches = self.store.index().images_by_id(text)?;
+        if matches.len() > 1 {
+            return Err(ImageError::Ambiguous {
+                text: text.to_owned(),
+                count: matches.len(),
+            });
+        }
+        Ok(matches.pop().map(|image| (image.config.to_string(), image)))
     }
 
-    /// A stored image as [`resolve`](Self::resolve) gives it.
+    fn stored(&self, reference: &Reference) -> Result<Option<StoredImage>, ImageError> {
+        let index = self.store.index();
+        if let Some(image) = index.image_by_name(&reference.to_string())? {
+            return Ok(Some(image));
+        }
+        // A digest says more than the tag beside it.
+        match reference.digest {
+            Some(digest) if reference.tag.is_some() => {
+                Ok(index.image_by_name(&reference.with_digest(digest).to_string())?)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A stored image as [`resolve`](Self::resolve) gives it; its layers are claimed for `lease`.
     pub fn resolve_stored(
         &self,
+        lease: &Lease,
         name: &str,
         image: &StoredImage,
     ) -> Result<ResolvedImage, ImageError> {
-        let _ = (name, image);
-        todo!()
+        let blobs = self.store.blobs();
+        let config =
+            RawConfig::parse(blobs.read(image.config)?).map_err(|source| ImageError::Config {
+                name: name.to_owned(),
+                source,
+            })?;
+        // The store forgets blobs that it has not (yet, or any more). The manifest knows them.
+        let manifest = match image.manifest {
+            Some(digest) if blobs.contains(digest) => {
+                match Document::parse(&blobs.read(digest)?, None) {
+                    Ok(Document::Manifest(manifest)) => Some(manifest),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        let index = self.store.index();
+        let mut layers = Vec::with_capacity(image.layers.len());
+        let mut chain: Option<ChainId> = None;
+        for (position, stored) in image.layers.iter().enumerate() {
+            let this = match chain {
+                Some(below) => below.push(stored.diff_id),
+                None => ChainId(stored.diff_id.0),
+            };
+            chain = Some(this);
+            let layer = match stored.layer {
+                Some(layer) if index.claim_layer_id(lease, layer)? => Some(layer),
+                _ => index.claim_chain(lease, this)?,
+            };
+            let named = manifest
+                .as_ref()
+                .and_then(|manifest| manifest.layers.get(position))
+                .map(stored_blob);
+            layers.push(ResolvedLayer {
+                diff_id: stored.diff_id,
+                blob: stored.blob.clone().or(named),
+                layer,
+            });
+        }
+        Ok(ResolvedImage {
+            name: name.to_owned(),
+            config: config.config,
+            config_digest: config.digest,
+            manifest: image.manifest,
+            layers,
+            source: image.manifest.and_then(|_| Reference::parse(name).ok()),
+        })
     }
 
-    /// Unpacks the layers of `image` that are not unpacked yet, fetching what lacks, and claims all
-    /// for `lease`. Fetches several at once and unpacks in order; two processes that want the same
-    /// layer unpack it once.
-    pub fn ensure_layers(
+    fn resolve_file(
         &self,
         lease: &Lease,
-        image: &ResolvedImage,
+        text: &str,
+        path: &Path,
+        selector: &Selector,
+        platform: &Platform,
         progress: &dyn Progress,
-    ) -> Result<Vec<LayerId>, ImageError> {
-        let _ = (lease, image, progress);
-        todo!()
+    ) -> Result<ResolvedImage, ImageError> {
+        let image = load::load_one(self.store, path, selector, platform, progress)?;
+        self.store.index().put_image(&image, &[])?;
+        let mut resolved = self.resolve_stored(lease, text, &image)?;
+        resolved.source = None;
+        Ok(resolved)
     }
+
+    /// Fetches manifest and config, and remembers the name.
+    fn pull(
+        &self,
+        lease: &Lease,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, ImageError> {
+        let name = reference.to_string();
+        let blobs = self.store.blobs();
+        let wrong = |source: ManifestError| ImageError::Manifest {
+            name: name.clone(),
+            source,
+        };
+        let fetched = self.client.manifest(reference)?;
+        let document =
+            Document::parse(&fetched.bytes, fetched.media_type.as_deref()).map_err(wrong)?;
+        let (fetched, manifest) = match document {
+            Document::Manifest(manifest) => (fetched, manifest),
+            Document::Index(index) => {
+                let member = index.choose(platform).map_err(wrong)?;
+                let fetched = self.member(reference, member.digest)?;
+                match Document::parse(&fetched.bytes, fetched.media_type.as_deref())
+                    .map_err(wrong)?
+                {
+                    Document::Manifest(manifest) => (fetched, manifest),
+                    Document::Index(_) => {
+                        return Err(wrong(ManifestError::MediaType {
+                            media_type: "an index within an index".to_owned(),
+                        }));
+                    }
+                }
+            }
+        };
+        let config_bytes = if blobs.contains(manifest.config.digest) {
+            blobs.read(manifest.config.digest)?
+        } else {
+            let descriptor = &manifest.config;
+            let bytes = self
+                .client
+                .read_blob(reference, descriptor.digest, descriptor.size)?;
+            blobs.put(&bytes)?;
+            bytes
+        };
+        let config = RawConfig::parse(config_bytes).map_err(|source| ImageError::Config {
+            name: name.clone(),
+            source,
+        })?;
+        let layers = stored_layers(&manifest, &config.config).map_err(wrong)?;
+        blobs.put(&fetched.bytes)?;
+        let image = StoredImage {
+            config: config.digest,
+            manifest: Some(fetched.digest),
+            layers,
+            created_ms: now_ms(),
+        };
+        let mut names = vec![name.clone()];
+        if let (Some(_), Some(digest)) = (&reference.tag, reference.digest) {
+            names = vec![reference.with_digest(digest).to_string()];
+        }
+        self.store.index().put_image(&image, &names)?;
+        let mut resolved = self.resolve_stored(lease, &name, &image)?;
+        resolved.source = Some(reference.clone());
+        Ok(resolved)
+    }
+
+    /// A member of an index: from the store if it was fetched before.
+    fn member(&self, reference: &Reference, digest: Digest) -> Result<FetchedManifest, ImageError> {
+        let blobs = self.store.blobs();
+        if blobs.contains(digest) {
+            return Ok(FetchedManifest {
+                bytes: blobs.read(digest)?,
+                digest,
+                media_type: None,
+            });
+        }
+        Ok(self.client.manifest(&reference.with_digest(digest))?)
+    }
+}
+
+/// What a text in FROM is.
+enum Transport<'a> {
+    /// A layout or an archive, in whichever form.
+    File(&'a str),
+    /// A name.
+    Name(&'a str),
+}
+
+impl<'a> Transport<'a> {
+    fn of(text: &'a str) -> Self {
+        for prefix in ["oci-layout:", "oci-archive:", "docker-archive:", "oci:"] {
+            if let Some(rest) = text.strip_prefix(prefix) {
+                // BuildKit writes `oci-layout://PATH`, with an absolute path after the slashes.
+                return Self::File(rest.strip_prefix("//").unwrap_or(rest));
+            }
+        }
+        Self::Name(text.strip_prefix("docker://").unwrap_or(text))
+    }
+}
+
+fn stored_blob(descriptor: &crate::manifest::Descriptor) -> StoredBlob {
+    StoredBlob {
+        digest: descriptor.digest,
+        size: descriptor.size,
+        media_type: media::oci_layer(&descriptor.media_type).to_owned(),
+    }
+}
+
+/// The layers that manifest and config name together.
+pub(crate) fn stored_layers(
+    manifest: &Manifest,
+    config: &ImageConfig,
+) -> Result<Vec<StoredLayer>, ManifestError> {
+    let diff_ids = config.diff_ids();
+    if diff_ids.len() != manifest.layers.len() {
+        return Err(ManifestError::LayerCount {
+            manifest: manifest.layers.len(),
+            config: diff_ids.len(),
+        });
+    }
+    Ok(diff_ids
+        .iter()
+        .zip(&manifest.layers)
+        .map(|(diff_id, descriptor)| StoredLayer {
+            diff_id: *diff_id,
+            layer: None,
+            blob: Some(stored_blob(descriptor)),
+        })
+        .collect())
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn now_ms() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
 }

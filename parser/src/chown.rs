@@ -9,7 +9,7 @@ pub enum Principal {
     Name(String),
 }
 
-/// An owner.
+/// An owner. `user:` is `user`, as for chown(1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The user.
@@ -44,7 +44,11 @@ impl Owner {
         }
         Ok(Self {
             user: Principal::parse(user).map_err(error)?,
-            group: group.map(Principal::parse).transpose().map_err(error)?,
+            group: group
+                .filter(|group| !group.is_empty())
+                .map(Principal::parse)
+                .transpose()
+                .map_err(error)?,
         })
     }
 }
@@ -79,11 +83,12 @@ mod tests {
             ("0:0", Principal::Id(0), Some(Principal::Id(0))),
             ("1000:staff", Principal::Id(1000), Some(name("staff"))),
             ("1a", name("1a"), None),
+            ("app:", name("app"), None),
         ];
         for (text, user, group) in rows {
             assert_eq!(Owner::parse(text), Ok(Owner { user, group }), "{text}");
         }
-        for text in ["", ":", "a:", ":b", "a:b:c", "4294967295", "99999999999"] {
+        for text in ["", ":", ":b", "a:b:c", "4294967295", "99999999999"] {
             assert!(Owner::parse(text).is_err(), "{text}");
         }
     }

@@ -3,10 +3,16 @@
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Diagnostics;
 use crate::directive::Directives;
+use crate::grammar::Parsed;
 use crate::instruction::ArgInstruction;
 use crate::instruction::Flag;
 use crate::instruction::From;
 use crate::instruction::Instruction;
+use crate::instruction::InstructionKind;
+use crate::reader::Item;
+use crate::reader::Reading;
+use crate::reader::read;
+use crate::source::Decoded;
 use crate::span::Span;
 use crate::span::Spanned;
 
@@ -75,9 +81,125 @@ impl Dockerfile {
     /// Errors don't stop at the first: what comes back lists one for each instruction that can't
     /// be read. Any bytes may be given.
     pub fn parse(text: &[u8]) -> Result<Self, Diagnostics> {
-        let _ = text;
-        todo!()
+        if let Some(error) = wrong_encoding(text) {
+            return Err(error.into());
+        }
+        let decoded = Decoded::new(text);
+        let Reading {
+            directives,
+            items,
+            warnings,
+            mut errors,
+        } = read(&decoded);
+        let mut global_args = Vec::new();
+        let mut stages: Vec<Stage> = Vec::new();
+        let complete = errors.is_empty();
+        if complete && items.is_empty() {
+            let blank = decoded
+                .text
+                .trim_start_matches('\u{feff}')
+                .trim()
+                .is_empty();
+            let message = if blank {
+                "the Dockerfile is empty"
+            } else {
+                "the Dockerfile has no instructions"
+            };
+            errors.push(
+                Diagnostic::error("no-instructions", Span::at(0), message)
+                    .with_help("begin with `FROM image`"),
+            );
+        }
+        for item in items {
+            match item.parsed {
+                Parsed::From {
+                    from,
+                    flags,
+                    description,
+                    name_span,
+                    text,
+                    comments,
+                } => {
+                    stages.push(Stage {
+                        from,
+                        instructions: Vec::new(),
+                        span: item.span,
+                        name_span,
+                        text,
+                        flags,
+                        comments,
+                        description,
+                    });
+                }
+                Parsed::Instruction(instruction) => match stages.last_mut() {
+                    Some(stage) => stage.instructions.push(instruction),
+                    None => match instruction {
+                        Instruction {
+                            kind: InstructionKind::Arg(arg),
+                            span,
+                            name_span,
+                            comments,
+                            ..
+                        } => global_args.push(GlobalArg {
+                            arg,
+                            span,
+                            name_span,
+                            comments,
+                        }),
+                        other => errors.push(before_from(&other)),
+                    },
+                },
+            }
+        }
+        if errors.is_empty()
+            && stages.is_empty()
+            && let Some(last) = global_args.last()
+        {
+            errors.push(
+                Diagnostic::error("no-stage", last.name_span, "the Dockerfile has no stage")
+                    .with_help("add `FROM image` after the arguments"),
+            );
+        }
+        // Without its FROM, an instruction is not to blame for standing outside of a stage.
+        if !complete {
+            errors.retain(|error| error.code != BEFORE_FROM);
+        }
+        if errors.is_empty() {
+            return Ok(Self {
+                source: decoded.text,
+                directives,
+                global_args,
+                stages,
+                warnings,
+            });
+        }
+        errors.sort_by_key(|error| error.span.start);
+        Err(Diagnostics { list: errors })
     }
+}
+
+const BEFORE_FROM: &str = "before-from";
+
+fn before_from(instruction: &Instruction) -> Diagnostic {
+    Diagnostic::error(
+        BEFORE_FROM,
+        instruction.name_span,
+        format!("{} stands before the first FROM", instruction.name()),
+    )
+    .with_help("begin with `FROM image`; only ARG may come before it")
+}
+
+/// Text that was saved in two bytes a character is not worth a list of errors.
+fn wrong_encoding(text: &[u8]) -> Option<Diagnostic> {
+    let marked = text.starts_with(&[0xFF, 0xFE]) || text.starts_with(&[0xFE, 0xFF]);
+    marked.then(|| {
+        Diagnostic::error(
+            "bad-utf8",
+            Span::new(0, 2),
+            "the Dockerfile is UTF-16, not UTF-8",
+        )
+        .with_help("save the file as UTF-8")
+    })
 }
 
 /// Reads one ONBUILD trigger, as the config of an image keeps it.
@@ -85,6 +207,38 @@ impl Dockerfile {
 /// The escape character is a backslash, whatever the file that the trigger came from used. Spans
 /// belong to `text`.
 pub fn parse_trigger(text: &str) -> Result<Instruction, Diagnostics> {
-    let _ = text;
-    todo!()
+    let decoded = Decoded::new(text.as_bytes());
+    let Reading { items, errors, .. } = read(&decoded);
+    if !errors.is_empty() {
+        return Err(Diagnostics { list: errors });
+    }
+    let error = |span, message: String| {
+        Err(Diagnostics::from(Diagnostic::error(
+            "invalid-trigger",
+            span,
+            message,
+        )))
+    };
+    let mut items = items.into_iter();
+    match (items.next(), items.next()) {
+        (None, _) => error(Span::at(0), "the trigger is empty".to_owned()),
+        (Some(_), Some(second)) => error(
+            second.span,
+            "the trigger holds more than one instruction".to_owned(),
+        ),
+        (
+            Some(Item {
+                parsed: Parsed::Instruction(instruction),
+                span,
+                ..
+            }),
+            None,
+        ) => match instruction.kind {
+            InstructionKind::Onbuild(_) | InstructionKind::Maintainer(_) => {
+                error(span, format!("{} can't be a trigger", instruction.name()))
+            }
+            _ => Ok(instruction),
+        },
+        (Some(item), None) => error(item.span, "FROM can't be a trigger".to_owned()),
+    }
 }

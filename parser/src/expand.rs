@@ -147,7 +147,7 @@ impl Lexer {
 
     /// Expands the body of a COPY or ADD heredoc: quotes are ordinary characters, and the escape
     /// is a backslash whatever the file says.
-    pub fn expand_heredoc(body: &str, lookup: Lookup<'_>) -> Result<Expanded, ExpandError> {
+    pub fn expand_heredoc(&self, body: &str, lookup: Lookup<'_>) -> Result<Expanded, ExpandError> {
         let mut scanner = Scanner::new(body, '\\', Quotes::Ordinary, Some(lookup));
         let text = scanner.text_until(None, false, &mut None)?;
         Ok(Expanded {
@@ -170,7 +170,6 @@ impl Lexer {
 
 /// Splits a line as a shell would, keeping quotes, escapes and variables, and says where each
 /// word is. For finding heredocs: `<<` and the blanks after it don't end a word.
-#[expect(dead_code, reason = "the grammar follows")]
 pub(crate) fn raw_words(line: &str) -> Result<Vec<Span>, ExpandError> {
     let mut scanner = Scanner::new(line, '\\', Quotes::Keep, None);
     let mut words = Some(Words::default());
@@ -181,7 +180,6 @@ pub(crate) fn raw_words(line: &str) -> Result<Vec<Span>, ExpandError> {
 
 /// A heredoc's delimiter: the word without its quotes, and whether any part of it was quoted.
 /// `None` if it isn't one word.
-#[expect(dead_code, reason = "the grammar follows")]
 pub(crate) fn delimiter(word: &str) -> Option<(String, bool)> {
     let mut scanner = Scanner::new(word, '\\', Quotes::Remove, None);
     let mut words = Some(Words::default());

@@ -222,7 +222,7 @@ fn words_split_after_expansion() {
 #[test]
 fn heredoc_bodies_keep_quotes_but_not_escapes() {
     let body = "say \"$a\" '$a' \\$a it's\n";
-    let expanded = Lexer::expand_heredoc(body, &environment).unwrap();
+    let expanded = Lexer::default().expand_heredoc(body, &environment).unwrap();
     assert_eq!(expanded.text, "say \"one\" 'one' $a it's\n");
 }
 

@@ -1,6 +1,6 @@
 //! Dockerfile text to typed instructions with source spans.
 //!
-//! ```no_run
+//! ```
 //! use strata_parser::Dockerfile;
 //! use strata_parser::InstructionKind;
 //!
@@ -12,7 +12,7 @@
 //!
 //! A mistake is a [`Diagnostic`]: data with a place, rendered when somebody wants to read it.
 //!
-//! ```no_run
+//! ```
 //! use strata_parser::Dockerfile;
 //! use strata_parser::render;
 //!
@@ -42,6 +42,7 @@ pub mod lint;
 pub mod mount;
 pub mod pattern;
 pub mod platform;
+mod reader;
 pub mod reference;
 pub mod signal;
 pub mod source;

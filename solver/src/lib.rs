@@ -6,13 +6,20 @@
 //! `schedule` runs what is missing and needed; `output` writes the results.
 
 pub mod bases;
+mod build;
+mod context;
 pub mod error;
 pub mod event;
 pub mod graph;
 pub mod key;
+mod output;
 pub mod plan;
+mod recipes;
 pub mod request;
+mod schedule;
+mod step;
 
+pub use build::build;
 pub use error::{BuildError, Report};
 pub use event::{Event, EventSink, StepId, StepInfo};
 pub use request::{BuildRequest, BuildResult, Cancel};

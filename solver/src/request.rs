@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use strata_cache::{DiffId, Digest, LayerId};
 use strata_executor::sandbox::{Limits, Network, SecretBytes};
-use strata_image::config::ImageConfig;
+use strata_image::ImageConfig;
 
 /// Where the files for COPY and ADD come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,18 +161,80 @@ pub struct BuildResult {
     pub hits: usize,
 }
 
-/// A flag that stops a build: set it from a signal handler's thread.
-#[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+/// Stops a build: call [`cancel`](Self::cancel) from the thread that waits for signals.
+#[derive(Clone, Default)]
+pub struct Cancel(Arc<CancelState>);
+
+#[derive(Default)]
+struct CancelState {
+    asked: AtomicBool,
+    hooks: Mutex<Hooks>,
+}
+
+#[derive(Default)]
+struct Hooks {
+    next: u64,
+    list: Vec<(u64, Box<dyn Fn() + Send>)>,
+}
+
+impl std::fmt::Debug for Cancel {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_tuple("Cancel")
+            .field(&self.is_cancelled())
+            .finish()
+    }
+}
 
 impl Cancel {
     /// Asks the build to stop. Running commands get their stop signal, then SIGKILL.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.asked.store(true, Ordering::SeqCst);
+        for (_, hook) in &self.hooks().list {
+            hook();
+        }
     }
 
     /// True once asked.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.asked.load(Ordering::SeqCst)
+    }
+
+    /// Calls `hook` on the thread that cancels, or at once if that has happened, until the guard
+    /// is dropped.
+    pub fn on_cancel(&self, hook: impl Fn() + Send + 'static) -> HookGuard {
+        let mut hooks = self.hooks();
+        if self.is_cancelled() {
+            hook();
+        }
+        let number = hooks.next;
+        hooks.next += 1;
+        hooks.list.push((number, Box::new(hook)));
+        drop(hooks);
+        HookGuard {
+            cancel: self.clone(),
+            number,
+        }
+    }
+
+    fn hooks(&self) -> MutexGuard<'_, Hooks> {
+        self.0.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a hook of [`Cancel::on_cancel`] in place.
+#[derive(Debug)]
+#[must_use = "the hook is taken away when this is dropped"]
+pub struct HookGuard {
+    cancel: Cancel,
+    number: u64,
+}
+
+impl Drop for HookGuard {
+    fn drop(&mut self) {
+        self.cancel
+            .hooks()
+            .list
+            .retain(|(number, _)| *number != self.number);
     }
 }

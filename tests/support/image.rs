@@ -150,6 +150,9 @@ impl Image {
         }
         let mut top = self.top().clone();
         top.0.retain(|path, node| {
+            if path.is_empty() {
+                return false;
+            }
             node.kind != Kind::Directory
                 || below
                     .0

@@ -15,6 +15,9 @@ mod pax;
 mod read;
 mod write;
 
+pub use header::EntryType;
+pub use read::{ArchiveEntry, ArchiveReader};
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 

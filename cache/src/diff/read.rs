@@ -20,7 +20,6 @@ use std::io::{self, Read};
 use super::header::{BLOCK, EntryType};
 use super::pax::{parse_number, parse_records, parse_time};
 use super::{DiffError, Limits};
-use crate::xattr::Xattr;
 
 /// Bytes of one extended header or long name: Go's reader (so docker and containerd) has the same.
 const MAX_EXTENSION: u64 = 1 << 20;
@@ -30,22 +29,27 @@ const MAX_PATH: usize = 4096;
 
 /// One entry's header, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ArchiveEntry {
+pub struct ArchiveEntry {
     /// The name as it stands there. Never empty, without NUL.
     pub name: Vec<u8>,
+    /// Type.
     pub kind: EntryType,
     /// Permission bits.
     pub mode: u32,
+    /// Owner.
     pub uid: u32,
+    /// Group.
     pub gid: u32,
     /// Bytes of content.
     pub size: u64,
+    /// Modification time: seconds and nanoseconds since the epoch.
     pub mtime: (i64, u32),
     /// The target of a link, without NUL.
     pub link: Vec<u8>,
+    /// Major and minor number of a device.
     pub device: (u32, u32),
     /// All that were given, sorted.
-    pub xattrs: Vec<Xattr>,
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What a block's header says by itself.
@@ -69,7 +73,8 @@ struct Pending {
     link: Option<Vec<u8>>,
 }
 
-pub(super) struct ArchiveReader<'a> {
+/// Reads the entries of an (uncompressed) archive, one after the other.
+pub struct ArchiveReader<'a> {
     input: &'a mut dyn Read,
     limits: Limits,
     /// Headers of any kind.
@@ -96,8 +101,19 @@ pub(super) fn shown(name: &[u8]) -> String {
         .collect()
 }
 
+impl std::fmt::Debug for ArchiveReader<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ArchiveReader")
+            .field("headers", &self.headers)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<'a> ArchiveReader<'a> {
-    pub(super) fn new(input: &'a mut dyn Read, limits: Limits) -> Self {
+    /// Reads from `input`; whatever goes beyond `limits` is refused.
+    pub fn new(input: &'a mut dyn Read, limits: Limits) -> Self {
         Self {
             input,
             limits,
@@ -123,7 +139,11 @@ impl<'a> ArchiveReader<'a> {
     }
 
     /// The next entry; what is left of the last one's content is skipped. None at the end.
-    pub(super) fn next(&mut self) -> Result<Option<ArchiveEntry>, DiffError> {
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "entries can fail, and borrow nothing"
+    )]
+    pub fn next(&mut self) -> Result<Option<ArchiveEntry>, DiffError> {
         self.skip_content()?;
         let mut pending = Pending::default();
         loop {
@@ -401,7 +421,7 @@ impl<'a> ArchiveReader<'a> {
     }
 
     /// A piece of the current entry's content; 0 at its end.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, DiffError> {
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, DiffError> {
         let wanted = usize::try_from(self.remaining).unwrap_or(usize::MAX);
         let wanted = wanted.min(buffer.len());
         if wanted == 0 {

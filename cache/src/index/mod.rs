@@ -16,7 +16,8 @@ mod leases;
 mod migrate;
 mod records;
 mod schema;
-pub(crate) mod sweep;
+mod sweep;
+pub(crate) mod usage;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

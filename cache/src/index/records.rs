@@ -6,11 +6,11 @@ use super::{Index, int, uint};
 use crate::store::now_ms;
 use crate::{CacheKey, CacheRecord, Digest, KeyPart, Lease, NewRecord, StepKind, StoreError};
 
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "r.key, r.layer, r.parent, r.kind, r.text, r.created, r.last_used, r.uses, r.cost_ms";
 
 /// Records and layers whose files a power cut can't have taken.
-const TRUSTED: &str = "(r.boot IS NULL OR r.boot = ?1) AND EXISTS (SELECT 1 FROM layers l \
+pub(super) const TRUSTED: &str = "(r.boot IS NULL OR r.boot = ?1) AND EXISTS (SELECT 1 FROM layers l \
                        WHERE l.id = r.layer AND (l.boot IS NULL OR l.boot = ?1))";
 
 impl Index {
@@ -18,8 +18,7 @@ impl Index {
     /// leaves those records and layers alone. Marks them as used now.
     ///
     /// The answer has one entry for each key, in order. Records that a power cut made doubtful are
-    /// not found. In a store that can't be written to, this is a plain look-up: nobody can prune
-    /// there either.
+    /// not found. In a store that can't be written to, this is a plain look-up, which holds nothing.
     pub fn claim(
         &self,
         lease: &Lease,

@@ -23,7 +23,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{FileType, Stat};
 
@@ -100,6 +100,19 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// An entry of a tree that is no view of layers, such as a build context: `path` in that
+    /// tree, and `host_path` where it lies.
+    pub fn outside_layers(path: PathBuf, metadata: Metadata, host_path: PathBuf) -> Self {
+        static NO_LAYERS: OnceLock<Arc<[usize]>> = OnceLock::new();
+        Self {
+            path,
+            metadata,
+            host_path,
+            layer: 0,
+            merged: Arc::clone(NO_LAYERS.get_or_init(|| Arc::new([]))),
+        }
+    }
+
     /// Whether this is a directory.
     pub fn is_dir(&self) -> bool {
         self.metadata.kind == FileKind::Directory
@@ -107,7 +120,8 @@ impl Entry {
 }
 
 impl Metadata {
-    pub(crate) fn of(stat: &Stat) -> Self {
+    /// What `stat` says.
+    pub fn of(stat: &Stat) -> Self {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => FileKind::Directory,
             FileType::Symlink => FileKind::Symlink,

@@ -89,6 +89,13 @@ impl Program<'_> {
             .map(|argument| c_string(argument.as_str(), "an argument"))
             .collect::<Result<Vec<_>, _>>()?;
         let filter = (!spec.insecure).then(|| seccomp::filter(capability::DEFAULT));
+        if filter.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Failure::new(
+                "make the seccomp filter",
+                "the system calls of this kind of machine are not known; only \
+                 `--security=insecure` works here",
+            ));
+        }
         change_groups(&spec)?;
         if let Some(filter) = &filter {
             sys::seccomp_install(filter).during("install the seccomp filter")?;
@@ -287,6 +294,9 @@ fn exec(spec: &RunSpec, argv: &[CString], environment: &[CString]) -> i32 {
         return complain(NOT_FOUND, "no command was given");
     };
     let name = program.to_string_lossy();
+    if name.is_empty() {
+        return complain(NOT_FOUND, "the command's name is empty");
+    }
     if program.to_bytes().contains(&b'/') {
         let error = sys::exec(program, &argv, &environment);
         return explain(&name, program, &error);
@@ -313,7 +323,6 @@ fn exec(spec: &RunSpec, argv: &[CString], environment: &[CString]) -> i32 {
     }
     match denied {
         Some((candidate, error)) => explain(&name, &candidate, &error),
-        None if name.is_empty() => complain(NOT_FOUND, "the command's name is empty"),
         None => complain(
             NOT_FOUND,
             &format!("`{name}` was not found in PATH ({path})"),

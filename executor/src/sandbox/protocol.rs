@@ -17,7 +17,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::RunSpec;
+use super::{RunSpec, SandboxError};
 
 /// `argv[0]` of a re-executed process that reads its request from the socket on its stdin.
 pub(super) const ARGV0: &str = "strata-sandbox";
@@ -111,6 +111,15 @@ impl Failure {
             stage: stage.into(),
             errno: None,
             detail: detail.into(),
+        }
+    }
+
+    /// The failure as callers see it, with the paths that were made before.
+    pub(super) fn into_error(self, created: Vec<PathBuf>) -> SandboxError {
+        SandboxError::SetUp {
+            source: self.cause(),
+            stage: self.stage,
+            created,
         }
     }
 

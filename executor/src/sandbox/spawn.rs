@@ -32,6 +32,7 @@ pub type Sink = Box<dyn FnMut(Stream, &[u8]) + Send>;
 /// # Errors
 /// The process could not be started.
 pub fn spawn(spec: &RunSpec, sink: Sink) -> Result<Running, SandboxError> {
+    super::cgroup::check(&spec.limits)?;
     let start = |source| SandboxError::Start { source };
     let request = protocol::request_file(&RequestRef::Run(spec)).map_err(start)?;
     let (ours, theirs) = protocol::pair().map_err(start)?;
@@ -238,11 +239,7 @@ impl Running {
         if let Some(failure) = told.failure
             && !(cancelled && told.exit.is_some())
         {
-            return Err(SandboxError::SetUp {
-                source: failure.cause(),
-                stage: failure.stage,
-                created: told.created,
-            });
+            return Err(failure.into_error(told.created));
         }
         let ended = match told.exit {
             _ if cancelled => Ended::Cancelled,

@@ -1,13 +1,24 @@
 //! Gives layers their diff IDs and blobs, and writes images: to the store, to files.
 
-use std::path::PathBuf;
+mod archive;
+mod directory;
+mod layer;
+mod local;
+mod output;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub(crate) use layer::{blob_for, is_present, open_at};
+pub use layer::{diff_id, image_blob, layer_blob};
 
 use strata_cache::codec::Codec;
 use strata_cache::diff::{DiffError, WriteOptions};
 use strata_cache::image::{StoredBlob, StoredImage, StoredLayer};
-use strata_cache::index::LayerBlob;
-use strata_cache::{DiffId, Digest, LayerId, Lease, Store, StoreError};
+use strata_cache::{Digest, LayerId, Lease, Store, StoreError};
 
+use crate::manifest::{Descriptor, Manifest, media};
+use crate::resolve::now_ms;
 use crate::{ImageConfig, Progress};
 
 /// Why an image could not be written.
@@ -70,6 +81,42 @@ pub enum ExportError {
         config: usize,
         /// In fact.
         layers: usize,
+    },
+    /// A layer as written is not what the config says.
+    #[error("layer {layer} is {found} as a tar, but the config says {expected}")]
+    DiffId {
+        /// The layer.
+        layer: LayerId,
+        /// As the config has it.
+        expected: Digest,
+        /// As written.
+        found: Digest,
+    },
+    /// A blob's content is not what the config says.
+    #[error("blob {blob} unpacks to {found}, but the config says {expected}")]
+    BlobDiffId {
+        /// The blob.
+        blob: Digest,
+        /// As the config has it.
+        expected: Digest,
+        /// As unpacked.
+        found: Digest,
+    },
+    /// Compressing a blob anew failed.
+    #[error("compress blob {blob} anew")]
+    Recompress {
+        /// The blob.
+        blob: Digest,
+        /// The answer of the compressor or the kernel.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The tree could not be written.
+    #[error("write the root file system")]
+    Tree {
+        /// What is wrong.
+        #[source]
+        source: DiffError,
     },
     /// A stored config can't be parsed.
     #[error(transparent)]
@@ -143,45 +190,6 @@ impl BuiltImage {
     }
 }
 
-/// The diff ID of a layer, made once for each layer and epoch and remembered in the index.
-///
-/// A layer that came from an image has the diff ID that it came with, whatever `options` say:
-/// its times are the image's.
-pub fn diff_id(
-    store: &Store,
-    layer: LayerId,
-    options: WriteOptions,
-) -> Result<DiffId, ExportError> {
-    let _ = (store, layer, options);
-    todo!()
-}
-
-/// The tar of a layer, compressed and kept as a blob: made once for each layer, codec and epoch.
-/// Walking, hashing, compressing and writing run beside each other. The diff ID is made on the way.
-pub fn layer_blob(
-    store: &Store,
-    layer: LayerId,
-    codec: Codec,
-    options: WriteOptions,
-    progress: &dyn Progress,
-) -> Result<LayerBlob, ExportError> {
-    let _ = (store, layer, codec, options, progress);
-    todo!()
-}
-
-/// The blob to write for a layer of an image: the one that it came as, else one in `codec`, as a
-/// manifest has to name it (OCI media types).
-pub fn image_blob(
-    store: &Store,
-    layer: &StoredLayer,
-    codec: Codec,
-    options: WriteOptions,
-    progress: &dyn Progress,
-) -> Result<StoredBlob, ExportError> {
-    let _ = (store, layer, codec, options, progress);
-    todo!()
-}
-
 /// Stores the image under `names` (in full). No blob is made: layers stay as they are.
 pub fn store_image(
     store: &Store,
@@ -189,8 +197,16 @@ pub fn store_image(
     image: &BuiltImage,
     names: &[String],
 ) -> Result<StoredImage, ExportError> {
-    let _ = (store, lease, image, names);
-    todo!()
+    claim(store, lease, image)?;
+    let config = store.blobs().put(image.config_bytes())?;
+    let stored = StoredImage {
+        config,
+        manifest: None,
+        layers: image.layers.clone(),
+        created_ms: now_ms(),
+    };
+    store.index().put_image(&stored, names)?;
+    Ok(stored)
 }
 
 /// Where an export goes.
@@ -241,8 +257,50 @@ pub fn export(
     destination: &Destination,
     progress: &dyn Progress,
 ) -> Result<Option<Digest>, ExportError> {
-    let _ = (store, lease, image, options, destination, progress);
-    todo!()
+    claim(store, lease, image)?;
+    match options.format {
+        Format::OciArchive | Format::DockerArchive => {
+            let images = [(image, options.names)];
+            let digests = archive::write(store, &images, options, destination, progress)?;
+            Ok(digests.first().copied())
+        }
+        Format::OciDirectory => {
+            let path = directory_of(destination)?;
+            directory::write(store, image, options, path, progress).map(Some)
+        }
+        Format::Tar => {
+            let tree = local::Tree::open(store, image)?;
+            output::write(destination, &mut |output| {
+                tree.write_tar(options.write, output, progress)
+            })?;
+            Ok(None)
+        }
+        Format::Local => {
+            let tree = local::Tree::open(store, image)?;
+            tree.copy_to(directory_of(destination)?, options.write, progress)?;
+            Ok(None)
+        }
+    }
+}
+
+/// Claims the image's layers, so that nobody prunes them under our hands.
+pub(crate) fn claim(store: &Store, lease: &Lease, image: &BuiltImage) -> Result<(), ExportError> {
+    for id in image.layers.iter().filter_map(|layer| layer.layer) {
+        if !store.index().claim_layer_id(lease, id)? {
+            return Err(StoreError::NoLayer { layer: id }.into());
+        }
+    }
+    Ok(())
+}
+
+fn directory_of(destination: &Destination) -> Result<&Path, ExportError> {
+    match destination {
+        Destination::Path(path) => Ok(path),
+        Destination::Stdout => Err(ExportError::Destination {
+            path: PathBuf::from("-"),
+            reason: "is standard output: a directory can't be written there",
+        }),
+    }
 }
 
 /// Writes several images into one archive ([`Format::OciArchive`] or [`Format::DockerArchive`]):
@@ -251,10 +309,81 @@ pub fn save(
     store: &Store,
     lease: &Lease,
     images: &[(BuiltImage, Vec<String>)],
-    format: Format,
+    options: &ExportOptions<'_>,
     destination: &Destination,
     progress: &dyn Progress,
 ) -> Result<(), ExportError> {
-    let _ = (store, lease, images, format, destination, progress);
-    todo!()
+    for (image, _) in images {
+        claim(store, lease, image)?;
+    }
+    let images: Vec<(&BuiltImage, &[String])> = images
+        .iter()
+        .map(|(image, names)| (image, names.as_slice()))
+        .collect();
+    archive::write(store, &images, options, destination, progress)?;
+    Ok(())
+}
+
+/// An image as a manifest describes it, all blobs being in the store.
+struct Assembled {
+    /// The manifest's bytes.
+    manifest: Vec<u8>,
+    /// Its descriptor.
+    descriptor: Descriptor,
+    /// Config.
+    config: Descriptor,
+    /// Layers, base first.
+    layers: Vec<StoredBlob>,
+}
+
+/// Makes the blobs that lack, and the manifest.
+fn assemble(
+    store: &Store,
+    image: &BuiltImage,
+    codec: Codec,
+    force_codec: bool,
+    write: WriteOptions,
+    progress: &dyn Progress,
+) -> Result<Assembled, ExportError> {
+    let mut layers = Vec::with_capacity(image.layers.len());
+    for layer in &image.layers {
+        layers.push(blob_for(store, layer, codec, force_codec, write, progress)?);
+    }
+    let config = Descriptor::new(
+        media::OCI_CONFIG,
+        image.config_digest,
+        image.config_bytes.len() as u64,
+    );
+    let manifest = manifest_of(image, &layers);
+    let mut descriptor = Descriptor::new(
+        media::OCI_MANIFEST,
+        Digest::of(&manifest),
+        manifest.len() as u64,
+    );
+    descriptor.platform = Some(image.config.platform());
+    Ok(Assembled {
+        manifest,
+        descriptor,
+        config,
+        layers,
+    })
+}
+
+/// The bytes of the OCI manifest of an image with these blobs.
+pub(crate) fn manifest_of(image: &BuiltImage, layers: &[StoredBlob]) -> Vec<u8> {
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media::OCI_MANIFEST.to_owned()),
+        config: Descriptor::new(
+            media::OCI_CONFIG,
+            image.config_digest,
+            image.config_bytes.len() as u64,
+        ),
+        layers: layers
+            .iter()
+            .map(|blob| Descriptor::new(media::oci_layer(&blob.media_type), blob.digest, blob.size))
+            .collect(),
+        annotations: BTreeMap::new(),
+    };
+    serde_json::to_vec_pretty(&manifest).expect("string keys and plain values always serialise")
 }

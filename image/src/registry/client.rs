@@ -1,17 +1,649 @@
 //! The client: one for each process, any number of registries.
+//!
+//! A [`Call`] is one thing that is asked. [`Client::send`] sees to everything that may stand
+//! between the question and its answer: the challenge, the token, redirects, busy servers and
+//! broken connections.
 
-use super::RegistryOptions;
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ureq::http::{Method, Request, Response};
+use ureq::{Body, SendBody};
+
+use super::auth::{self, AuthState, Scheme, TokenAnswer};
+use super::transport::{Agents, COMMIT_TIMEOUT};
+use super::url::{self, Origin};
+use super::{Credentials, RegistryError, RegistryOptions, credentials, retry};
+use crate::Reference;
+use crate::reference::DEFAULT_REGISTRY;
+
+const DOCKER_API: &str = "registry-1.docker.io";
+const MAX_REDIRECTS: u32 = 10;
+/// As much of an error's text as is read.
+const MAX_ERROR: u64 = 64 << 10;
+const MAX_TOKEN: u64 = 1 << 20;
 
 /// Speaks to registries. Does nothing before it is first asked for something.
-#[derive(Debug)]
 pub struct Client {
-    #[expect(dead_code, reason = "read once requests are made")]
-    options: RegistryOptions,
+    pub(crate) options: RegistryOptions,
+    agents: Agents,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Client")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of one registry.
+struct Host {
+    /// As in references.
+    registry: String,
+    /// `https://host:port`, once it was found out.
+    base: Mutex<Option<String>>,
+    unchecked: bool,
+    auth: Mutex<AuthState>,
+    credentials: Mutex<HashMap<String, Option<Credentials>>>,
+}
+
+/// Where a call goes.
+pub(crate) enum Target<'a> {
+    /// Below `/v2/` of the registry.
+    Path(&'a str),
+    /// What the registry gave as a `Location`.
+    Url(&'a str),
+}
+
+/// A body that can be sent again.
+pub(crate) struct Payload<'a> {
+    pub(crate) length: u64,
+    pub(crate) open: &'a dyn Fn() -> std::io::Result<Box<dyn Read + 'a>>,
+}
+
+/// One thing that is asked of a registry.
+pub(crate) struct Call<'a> {
+    /// For errors: `pull manifest docker.io/library/debian:12`.
+    pub(crate) action: &'a str,
+    pub(crate) reference: &'a Reference,
+    pub(crate) method: Method,
+    pub(crate) target: Target<'a>,
+    pub(crate) headers: &'a [(&'static str, String)],
+    /// What the token must allow: `pull` or `pull,push`.
+    pub(crate) access: &'static str,
+    /// Another repository of the same registry that must be readable.
+    pub(crate) also: Option<&'a str>,
+    pub(crate) body: Option<Payload<'a>>,
+    /// True if doing it twice does no harm.
+    pub(crate) repeatable: bool,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn get(action: &'a str, reference: &'a Reference, path: &'a str) -> Self {
+        Self {
+            action,
+            reference,
+            method: Method::GET,
+            target: Target::Path(path),
+            headers: &[],
+            access: "pull",
+            also: None,
+            body: None,
+            repeatable: true,
+        }
+    }
+
+    fn scope(&self) -> String {
+        // A login asks for no repository.
+        if self.reference.repository.is_empty() {
+            return String::new();
+        }
+        let own = format!("repository:{}:{}", self.reference.repository, self.access);
+        match self.also {
+            Some(other) => format!("{own} repository:{other}:pull"),
+            None => own,
+        }
+    }
+}
+
+/// An answer: status, headers, body to be read, and where it came from after redirects.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) url: String,
+    response: Response<Body>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.header("content-length")?.trim().parse().ok()
+    }
+
+    pub(crate) fn into_reader(self) -> impl Read {
+        self.response.into_body().into_reader()
+    }
+
+    /// The body if it has no more than `limit` bytes; else as many and one more.
+    pub(crate) fn read(self, limit: u64) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.into_reader().take(limit + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The absolute URL in `Location`.
+    pub(crate) fn location(&self) -> Option<String> {
+        url::join(&self.url, self.header("location")?)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Client {
     /// A client with `options`.
     pub fn new(options: RegistryOptions) -> Self {
-        Self { options }
+        Self {
+            options,
+            agents: Agents::default(),
+            hosts: Mutex::default(),
+        }
     }
+
+    fn host(&self, registry: &str) -> Arc<Host> {
+        lock(&self.hosts)
+            .entry(registry.to_owned())
+            .or_insert_with(|| {
+                Arc::new(Host {
+                    registry: registry.to_owned(),
+                    base: Mutex::new(None),
+                    unchecked: self.options.insecure.iter().any(|host| host == registry),
+                    auth: Mutex::default(),
+                    credentials: Mutex::default(),
+                })
+            })
+            .clone()
+    }
+
+    /// Scheme, host and port of the API. For hosts that may speak either, HTTPS is tried once.
+    fn base(&self, host: &Host) -> String {
+        let mut base = lock(&host.base);
+        if let Some(base) = &*base {
+            return base.clone();
+        }
+        let name = if host.registry == DEFAULT_REGISTRY {
+            DOCKER_API
+        } else {
+            &host.registry
+        };
+        let https = format!("https://{name}");
+        let http = format!("http://{name}");
+        let answers = |url: &str| {
+            let Some(origin) = Origin::of(url) else {
+                return false;
+            };
+            let Ok(request) = Request::get(format!("{url}/v2/")).body(()) else {
+                return false;
+            };
+            match self.agents.get(&origin, host.unchecked).run(request) {
+                // What a TLS server says to plain HTTP.
+                Ok(response) => origin.https || response.status() != 400,
+                Err(_) => false,
+            }
+        };
+        let found = if url::is_loopback(name) {
+            if !answers(&http) && answers(&https) {
+                https
+            } else {
+                http
+            }
+        } else if host.unchecked && !answers(&https) {
+            http
+        } else {
+            https
+        };
+        *base = Some(found.clone());
+        found
+    }
+
+    /// Asks, and answers with whatever status is final: the caller knows which ones are good.
+    pub(crate) fn send(&self, call: &Call<'_>) -> Result<Answer, RegistryError> {
+        let host = self.host(&call.reference.registry);
+        let base = self.base(&host);
+        let url = match call.target {
+            Target::Path(path) => format!("{base}/v2/{path}"),
+            Target::Url(url) => url.to_owned(),
+        };
+        let scope = call.scope();
+        let mut failures = 0;
+        let mut challenged = false;
+        loop {
+            let authorization = self.authorization(&host, call, &scope)?;
+            let result = self.follow(&host, &base, call, &url, authorization.as_deref());
+            let wait = match result {
+                Ok(answer) if answer.status == 401 && is_same_origin(&answer.url, &base) => {
+                    let challenges = answer.response.headers().get_all("www-authenticate");
+                    let scheme =
+                        auth::parse_challenges(challenges.iter().filter_map(|h| h.to_str().ok()));
+                    let Some(scheme) = scheme.filter(|_| !challenged) else {
+                        return Err(self.failure(&host, call, answer));
+                    };
+                    challenged = true;
+                    let mut state = lock(&host.auth);
+                    state.scheme = Some(scheme);
+                    state.forget_token(&scope);
+                    continue;
+                }
+                Ok(answer) if retry::is_temporary(answer.status) => {
+                    failures += 1;
+                    // A request that was turned away has done nothing yet.
+                    let turned_away = matches!(answer.status, 429 | 503);
+                    if failures >= retry::ATTEMPTS || !(call.repeatable || turned_away) {
+                        return Err(self.failure(&host, call, answer));
+                    }
+                    let after = answer.header("retry-after").map(str::to_owned);
+                    retry::pause(failures, after.as_deref(), self.options.retry_pause_ms)
+                }
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Transport(error)) => {
+                    failures += 1;
+                    let hopeless = !retry::is_temporary_error(&error);
+                    if failures >= retry::ATTEMPTS || !call.repeatable || hopeless {
+                        return Err(RegistryError::Transport {
+                            action: call.action.to_owned(),
+                            registry: host.registry.clone(),
+                            source: error,
+                        });
+                    }
+                    retry::pause(failures, None, self.options.retry_pause_ms)
+                }
+                Err(Failure::Final(error)) => return Err(error),
+            };
+            std::thread::sleep(wait);
+        }
+    }
+
+    /// One request and the redirects that it meets.
+    fn follow(
+        &self,
+        host: &Host,
+        base: &str,
+        call: &Call<'_>,
+        url: &str,
+        authorization: Option<&str>,
+    ) -> Result<Answer, Failure> {
+        let protocol = |reason: String| {
+            Failure::Final(RegistryError::Protocol {
+                action: call.action.to_owned(),
+                registry: host.registry.clone(),
+                reason,
+            })
+        };
+        let mut url = url.to_owned();
+        for _ in 0..=MAX_REDIRECTS {
+            let origin = Origin::of(&url)
+                .ok_or_else(|| protocol(format!("`{url}` is not a URL that can be followed")))?;
+            if !origin.https && base.starts_with("https:") && !origin.is_loopback() {
+                return Err(protocol(format!(
+                    "it sends us from HTTPS to plain HTTP at `{}`",
+                    origin.host
+                )));
+            }
+            let trusted = is_same_origin(&url, base);
+            let agent = self.agents.get(&origin, host.unchecked);
+            let mut builder = Request::builder().method(call.method.clone()).uri(&url);
+            for (name, value) in call.headers {
+                builder = builder.header(*name, value);
+            }
+            if let Some(authorization) = authorization.filter(|_| trusted) {
+                builder = builder.header("authorization", authorization);
+            }
+            let invalid = |error: ureq::http::Error| protocol(format!("request: {error}"));
+            let transport = |error| Failure::Transport(Box::new(error));
+            let response = match &call.body {
+                None if call.method == Method::GET || call.method == Method::HEAD => {
+                    agent.run(builder.body(()).map_err(invalid)?)
+                }
+                None => agent.run(builder.body(&b""[..]).map_err(invalid)?),
+                Some(payload) => {
+                    let mut reader =
+                        (payload.open)().map_err(|error| transport(ureq::Error::Io(error)))?;
+                    let request = builder
+                        .header("content-length", payload.length)
+                        .body(SendBody::from_reader(&mut reader))
+                        .map_err(invalid)?;
+                    let request = agent
+                        .configure_request(request)
+                        .timeout_per_read(Some(COMMIT_TIMEOUT))
+                        .build();
+                    agent.run(request)
+                }
+            }
+            .map_err(transport)?;
+            let answer = Answer {
+                status: response.status().as_u16(),
+                url,
+                response,
+            };
+            let redirected = matches!(answer.status, 301 | 302 | 303 | 307 | 308)
+                && (call.method == Method::GET
+                    || call.method == Method::HEAD
+                    || matches!(answer.status, 307 | 308));
+            if !redirected {
+                return Ok(answer);
+            }
+            url = answer
+                .location()
+                .ok_or_else(|| protocol("a redirect without a usable `Location`".to_owned()))?;
+        }
+        Err(protocol(format!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// The `Authorization` header for `call`, if the registry has asked for one before.
+    fn authorization(
+        &self,
+        host: &Host,
+        call: &Call<'_>,
+        scope: &str,
+    ) -> Result<Option<String>, RegistryError> {
+        // The lock is held while a token is fetched: others who need one wait for it rather than
+        // fetch it, too.
+        let mut state = lock(&host.auth);
+        let Some(scheme) = state.scheme.clone() else {
+            return Ok(None);
+        };
+        let credentials = self.credentials(host, &call.reference.repository)?;
+        if let Some(Credentials::RegistryToken(token)) = &credentials {
+            return Ok(Some(format!("Bearer {token}")));
+        }
+        match scheme {
+            Scheme::Basic => Ok(auth::basic_of(credentials.as_ref())),
+            Scheme::Bearer { realm, service } => {
+                if let Some(token) = state.token(scope) {
+                    return Ok(Some(format!("Bearer {token}")));
+                }
+                let wanted = TokenRequest {
+                    realm: &realm,
+                    service: service.as_deref(),
+                    scope,
+                };
+                let answer = self.fetch_token(host, call.action, &wanted, credentials.as_ref())?;
+                state.set_token(scope, answer);
+                Ok(state.token(scope).map(|token| format!("Bearer {token}")))
+            }
+        }
+    }
+
+    fn credentials(
+        &self,
+        host: &Host,
+        repository: &str,
+    ) -> Result<Option<Credentials>, RegistryError> {
+        let mut known = lock(&host.credentials);
+        if let Some(found) = known.get(repository) {
+            return Ok(found.clone());
+        }
+        let found = credentials::find(&self.options, &host.registry, repository)?;
+        known.insert(repository.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    fn fetch_token(
+        &self,
+        host: &Host,
+        action: &str,
+        wanted: &TokenRequest<'_>,
+        credentials: Option<&Credentials>,
+    ) -> Result<TokenAnswer, RegistryError> {
+        let protocol = |reason: String| RegistryError::Protocol {
+            action: action.to_owned(),
+            registry: host.registry.clone(),
+            reason,
+        };
+        let origin = Origin::of(wanted.realm)
+            .ok_or_else(|| protocol(format!("its token server `{}` is not a URL", wanted.realm)))?;
+        if !origin.https && !origin.is_loopback() && !host.unchecked && credentials.is_some() {
+            return Err(protocol(format!(
+                "it wants the password to be sent to `{}` in plain HTTP",
+                origin.host
+            )));
+        }
+        let agent = self.agents.get(&origin, host.unchecked);
+        let mut failures = 0;
+        loop {
+            let result = match credentials {
+                Some(Credentials::IdentityToken(token)) => post_token(&agent, wanted, token),
+                other => get_token(&agent, wanted, auth::basic_of(other).as_deref()),
+            };
+            let (retry_after, failure) = match result {
+                Ok(response) if response.status() == 200 => {
+                    let mut bytes = Vec::new();
+                    let read = response
+                        .into_body()
+                        .into_reader()
+                        .take(MAX_TOKEN)
+                        .read_to_end(&mut bytes);
+                    match read {
+                        Ok(_) => {
+                            return TokenAnswer::parse(&bytes).ok_or_else(|| {
+                                protocol(format!("`{}` gave no token", origin.host))
+                            });
+                        }
+                        Err(error) => (
+                            None,
+                            RegistryError::Transport {
+                                action: format!("{action}: get a token"),
+                                registry: origin.host.clone(),
+                                source: Box::new(ureq::Error::Io(error)),
+                            },
+                        ),
+                    }
+                }
+                Ok(response) => {
+                    let status = response.status().as_u16();
+                    let answer = Answer {
+                        status,
+                        url: wanted.realm.to_owned(),
+                        response,
+                    };
+                    let after = answer.header("retry-after").map(str::to_owned);
+                    let detail = error_detail(answer);
+                    if matches!(status, 400 | 401 | 403) {
+                        return Err(RegistryError::Denied {
+                            action: action.to_owned(),
+                            registry: host.registry.clone(),
+                            detail,
+                            anonymous: credentials.is_none(),
+                        });
+                    }
+                    let error = RegistryError::Status {
+                        action: format!("{action}: get a token"),
+                        registry: origin.host.clone(),
+                        status,
+                        detail,
+                    };
+                    if !retry::is_temporary(status) {
+                        return Err(error);
+                    }
+                    (after, error)
+                }
+                Err(error) => {
+                    let hopeless = !retry::is_temporary_error(&error);
+                    let error = RegistryError::Transport {
+                        action: format!("{action}: get a token"),
+                        registry: origin.host.clone(),
+                        source: Box::new(error),
+                    };
+                    if hopeless {
+                        return Err(error);
+                    }
+                    (None, error)
+                }
+            };
+            failures += 1;
+            if failures >= retry::ATTEMPTS {
+                return Err(failure);
+            }
+            let first = self.options.retry_pause_ms;
+            std::thread::sleep(retry::pause(failures, retry_after.as_deref(), first));
+        }
+    }
+
+    /// The error that an answer stands for.
+    pub(crate) fn reject(&self, call: &Call<'_>, answer: Answer) -> RegistryError {
+        let host = self.host(&call.reference.registry);
+        self.failure(&host, call, answer)
+    }
+
+    fn failure(&self, host: &Host, call: &Call<'_>, answer: Answer) -> RegistryError {
+        let status = answer.status;
+        let action = call.action.to_owned();
+        let registry = host.registry.clone();
+        let detail = error_detail(answer);
+        match status {
+            404 => RegistryError::NotFound {
+                action,
+                registry,
+                detail,
+            },
+            401 | 403 => RegistryError::Denied {
+                action,
+                registry,
+                detail,
+                anonymous: matches!(self.credentials(host, &call.reference.repository), Ok(None)),
+            },
+            status => RegistryError::Status {
+                action,
+                registry,
+                status,
+                detail,
+            },
+        }
+    }
+
+    /// Asks whether the registry is there and takes our credentials: what a login checks.
+    pub fn ping(&self, registry: &str) -> Result<(), RegistryError> {
+        let reference = Reference {
+            registry: registry.to_owned(),
+            repository: String::new(),
+            tag: None,
+            digest: None,
+        };
+        let call = Call::get("log in", &reference, "");
+        let answer = self.send(&call)?;
+        if answer.status == 200 {
+            Ok(())
+        } else {
+            Err(self.reject(&call, answer))
+        }
+    }
+}
+
+struct TokenRequest<'a> {
+    realm: &'a str,
+    service: Option<&'a str>,
+    /// Scopes, separated by blanks.
+    scope: &'a str,
+}
+
+fn get_token(
+    agent: &ureq::Agent,
+    wanted: &TokenRequest<'_>,
+    authorization: Option<&str>,
+) -> Result<Response<Body>, ureq::Error> {
+    let mut url = wanted.realm.to_owned();
+    if let Some(service) = wanted.service {
+        url = url::with_query(&url, "service", service);
+    }
+    for scope in wanted.scope.split(' ').filter(|scope| !scope.is_empty()) {
+        url = url::with_query(&url, "scope", scope);
+    }
+    let mut builder = Request::get(url);
+    if let Some(authorization) = authorization {
+        builder = builder.header("authorization", authorization);
+    }
+    agent.run(builder.body(())?)
+}
+
+fn post_token(
+    agent: &ureq::Agent,
+    wanted: &TokenRequest<'_>,
+    refresh_token: &str,
+) -> Result<Response<Body>, ureq::Error> {
+    let form = format!(
+        "grant_type=refresh_token&service={}&scope={}&client_id=strata&refresh_token={}",
+        url::encode(wanted.service.unwrap_or_default()),
+        url::encode(wanted.scope),
+        url::encode(refresh_token),
+    );
+    let request = Request::post(wanted.realm)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(form)?;
+    agent.run(request)
+}
+
+enum Failure {
+    /// Perhaps better next time.
+    Transport(Box<ureq::Error>),
+    Final(RegistryError),
+}
+
+fn is_same_origin(url: &str, base: &str) -> bool {
+    Origin::of(url).is_some_and(|origin| Some(origin) == Origin::of(base))
+}
+
+/// The registry's own words: codes and messages of its JSON, or the first line of a text.
+fn error_detail(answer: Answer) -> String {
+    #[derive(serde::Deserialize)]
+    struct Errors {
+        #[serde(default)]
+        errors: Vec<Entry>,
+        details: Option<String>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let is_html = answer
+        .header("content-type")
+        .is_some_and(|kind| kind.contains("html"));
+    let bytes = answer.read(MAX_ERROR).unwrap_or_default();
+    let text = match serde_json::from_slice::<Errors>(&bytes) {
+        Ok(errors) if !errors.errors.is_empty() => {
+            let words: Vec<String> = errors
+                .errors
+                .into_iter()
+                .map(
+                    |entry| match (entry.code.is_empty(), entry.message.is_empty()) {
+                        (_, true) => entry.code,
+                        (true, false) => entry.message,
+                        (false, false) => format!("{} ({})", entry.message, entry.code),
+                    },
+                )
+                .collect();
+            words.join("; ")
+        }
+        Ok(errors) => errors.details.unwrap_or_default(),
+        Err(_) if is_html => String::new(),
+        Err(_) => String::from_utf8_lossy(&bytes)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+    };
+    // It goes to a terminal: nothing in it may move the cursor.
+    text.chars()
+        .filter(|character| !character.is_control())
+        .take(300)
+        .collect()
 }

@@ -62,7 +62,7 @@ pub enum RegistryError {
         reason: String,
     },
     /// The bytes are not the ones that were asked for.
-    #[error("{action}: `{registry}` sent {found} bytes' worth of another content than {expected}")]
+    #[error("{action}: what `{registry}` sent is not {expected}: {size} bytes with digest {found}")]
     Content {
         /// What was asked.
         action: String,
@@ -70,8 +70,19 @@ pub enum RegistryError {
         registry: String,
         /// The digest wanted.
         expected: Digest,
+        /// The digest of what came.
+        found: Digest,
         /// How many bytes came.
-        found: u64,
+        size: u64,
+    },
+    /// A file that is to be sent can't be read.
+    #[error("{action}: read the blob")]
+    Payload {
+        /// What was asked.
+        action: String,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
     },
     /// A credentials file or helper failed.
     #[error("credentials for `{registry}`: {reason}")]

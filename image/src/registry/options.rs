@@ -13,7 +13,7 @@ pub enum Credentials {
         /// Password.
         password: String,
     },
-    /// An OAuth2 refresh token.
+    /// An OAuth refresh token.
     IdentityToken(String),
     /// A token to be sent as it is.
     RegistryToken(String),

@@ -1,11 +1,22 @@
-//! Pushing an image: blobs, config, manifest.
+//! Pushing an image: layers, config, manifest, in this order, so that a registry never has a
+//! manifest whose blobs it lacks.
+
+use std::io::{self, Read};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use strata_cache::codec::Codec;
 use strata_cache::diff::WriteOptions;
+use strata_cache::image::{StoredBlob, StoredLayer};
 use strata_cache::{Digest, Lease};
 
-use super::RegistryError;
-use crate::{BuiltImage, ExportError, Images, Progress, Reference};
+use super::{RegistryError, Upload};
+use crate::export::{self, blob_for, is_present, open_at};
+use crate::manifest::media;
+use crate::{BuiltImage, ExportError, Images, NoProgress, Progress, Reference};
+
+/// Uploads at a time.
+const UPLOADS: usize = 4;
 
 /// Why an image could not be pushed.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +63,151 @@ impl Images<'_> {
         options: &PushOptions,
         progress: &dyn Progress,
     ) -> Result<Pushed, PushError> {
-        let _ = (lease, image, target, options, progress);
-        todo!()
+        export::claim(self.store(), lease, image)?;
+        let mount_from: Vec<String> = options
+            .sources
+            .iter()
+            .filter(|source| source.registry == target.registry)
+            .map(|source| source.repository.clone())
+            .collect();
+        let layers = in_parallel(image.layers(), |layer| {
+            self.push_layer(layer, target, &mount_from, options, progress)
+        })?;
+
+        let config = image.config_bytes();
+        let open = |offset: u64| -> io::Result<Box<dyn Read + '_>> {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            Ok(Box::new(config.get(start..).unwrap_or_default()))
+        };
+        let upload = Upload {
+            digest: image.id(),
+            size: config.len() as u64,
+            open: &open,
+            mount_from: &[],
+        };
+        self.client().upload(target, &upload, &NoProgress)?;
+
+        let manifest = export::manifest_of(image, &layers);
+        let digest = self
+            .client()
+            .put_manifest(target, media::OCI_MANIFEST, &manifest)?;
+        Ok(Pushed {
+            manifest: digest,
+            size: manifest.len() as u64,
+        })
     }
+
+    fn push_layer(
+        &self,
+        layer: &StoredLayer,
+        target: &Reference,
+        mount_from: &[String],
+        options: &PushOptions,
+        progress: &dyn Progress,
+    ) -> Result<StoredBlob, PushError> {
+        let store = self.store();
+        // A blob that the store has not kept may be in the registry, where it can stay.
+        if !is_present(store, layer)
+            && !options.force_codec
+            && let Some(blob) = &layer.blob
+            && let Some(size) = self.client().blob_size(target, blob.digest, "pull,push")?
+            && size == blob.size
+        {
+            return Ok(blob.clone());
+        }
+        let blob = match blob_for(
+            store,
+            layer,
+            options.codec,
+            options.force_codec,
+            options.write,
+            progress,
+        ) {
+            Ok(blob) => blob,
+            Err(gone @ ExportError::LayerGone { .. }) => {
+                self.fetch_again(layer, &options.sources, gone, progress)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let open = |offset: u64| -> io::Result<Box<dyn Read + '_>> {
+            let reader: Box<dyn Read> = open_at(store, blob.digest, offset)?;
+            Ok(reader)
+        };
+        let upload = Upload {
+            digest: blob.digest,
+            size: blob.size,
+            open: &open,
+            mount_from,
+        };
+        self.client().upload(target, &upload, progress)?;
+        Ok(blob)
+    }
+
+    /// Reads a layer's blob from a repository that has it.
+    fn fetch_again(
+        &self,
+        layer: &StoredLayer,
+        sources: &[Reference],
+        gone: ExportError,
+        progress: &dyn Progress,
+    ) -> Result<StoredBlob, PushError> {
+        let Some(blob) = &layer.blob else {
+            return Err(gone.into());
+        };
+        for source in sources {
+            let fetched =
+                self.client()
+                    .download(source, blob.digest, blob.size, self.store(), progress);
+            match fetched {
+                Ok(()) => return Ok(blob.clone()),
+                Err(RegistryError::NotFound { .. } | RegistryError::Denied { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(gone.into())
+    }
+}
+
+/// Runs `work` on all `items`, a few at a time, and gives the results in order. After a failure
+/// nothing new is started; the failure of the first item counts.
+fn in_parallel<T: Sync, R: Send, E: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let results: Vec<Mutex<Option<Result<R, E>>>> =
+        items.iter().map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..UPLOADS.min(items.len()) {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let position = next.fetch_add(1, Ordering::Relaxed);
+                    let (Some(item), Some(slot)) = (items.get(position), results.get(position))
+                    else {
+                        break;
+                    };
+                    let result = work(item);
+                    if result.is_err() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    *slot
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result);
+                }
+            });
+        }
+    });
+    let mut done = Vec::with_capacity(items.len());
+    for slot in results {
+        // Items are taken in order, so a slot without a result comes after one with an error.
+        match slot
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        {
+            Some(result) => done.push(result?),
+            None => break,
+        }
+    }
+    Ok(done)
 }

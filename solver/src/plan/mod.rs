@@ -10,6 +10,8 @@ mod mounts;
 mod run;
 mod scope;
 mod stage;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::collections::HashMap;
@@ -178,8 +180,19 @@ impl Planner<'_> {
         span: Span,
     ) -> Result<ImageId, Diagnostics> {
         let key = (reference.to_owned(), platform.to_string());
-        if let Some(id) = self.images.get(&key) {
-            return Ok(*id);
+        if let Some(id) = self.images.get(&key).copied() {
+            // Shown where the file first names it, though later stages may be planned before.
+            let shown = self
+                .order
+                .iter_mut()
+                .find(|(_, one)| matches!(one, Numbered::Image(known) if *known == id));
+            if let Some((known, _)) = shown
+                && place < *known
+            {
+                *known = place;
+                self.graph.images[id.0].name = name;
+            }
+            return Ok(id);
         }
         let variant = Some(platform.variant.as_str()).filter(|variant| !variant.is_empty());
         let wanted = ImagePlatform::new(&platform.os, &platform.arch, variant);
@@ -263,23 +276,4 @@ pub fn join_path(base: &str, path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::join_path;
-
-    #[test]
-    fn paths_are_cleaned_as_text_and_stay_below_the_root() {
-        for (base, path, expected) in [
-            ("/", "a", "/a"),
-            ("/a/b", "../c", "/a/c"),
-            ("/a", "/b/./c//d", "/b/c/d"),
-            ("/", "../../x", "/x"),
-            ("/a", ".", "/a"),
-            ("/a", "", "/a"),
-        ] {
-            assert_eq!(join_path(base, path), expected, "{base} + {path}");
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! `RUN --mount`.
 
 use strata_parser::mount::{Mount, MountError, MountFlag, MountKind};
-use strata_parser::{Diagnostic, Diagnostics};
+use strata_parser::{Diagnostic, Diagnostics, Spanned};
 
 use super::stage::{Applied, StageState};
 use super::{NewVertex, Planner, join_path, scope};
@@ -26,7 +26,8 @@ impl Planner<'_> {
                 Ok(expanded.text)
             })
             .map_err(|error| mount_error(applied, flag, &error))?;
-        scope::warn_unset(&unset, &flag.text, &mut self.warnings);
+        let word = Spanned::new(flag.text.clone(), applied.at(flag.span));
+        scope::warn_unset(&unset, &word, &mut self.warnings);
         let target = match (&mount.kind, &mount.target) {
             (MountKind::Secret, None) => {
                 let id = mount
@@ -43,7 +44,7 @@ impl Planner<'_> {
             return Err(applied
                 .error(
                     "mount-on-root",
-                    flag.text.span,
+                    flag.span,
                     "a mount can't replace the root `/`",
                 )
                 .with_help("give the mount a target, such as `target=/mnt`")
@@ -60,7 +61,7 @@ impl Planner<'_> {
                 return Err(applied
                     .error(
                         "no-ssh",
-                        flag.text.span,
+                        flag.span,
                         "`type=ssh` mounts are not supported yet",
                     )
                     .into());
@@ -82,7 +83,7 @@ impl Planner<'_> {
     ) -> Result<MountSource, Diagnostics> {
         let path = mount.source.clone().unwrap_or_else(|| "/".to_owned());
         if let Some(from) = &mount.from {
-            let root = self.from_root(applied, from, flag.text.span, false)?;
+            let root = self.from_root(applied, from, flag.span, false)?;
             return Ok(MountSource::Bind {
                 root,
                 path: join_path("/", &path),
@@ -110,7 +111,7 @@ impl Planner<'_> {
                     excludes: Vec::new(),
                     unpack: false,
                 }),
-                span: applied.at(flag.text.span),
+                span: applied.at(flag.span),
                 platform: state.platform.clone(),
                 no_cache: false,
             },
@@ -130,7 +131,7 @@ impl Planner<'_> {
     ) -> Result<MountSource, Diagnostics> {
         let from = match &mount.from {
             None => Root::Empty,
-            Some(from) => self.from_root(applied, from, flag.text.span, false)?,
+            Some(from) => self.from_root(applied, from, flag.span, false)?,
         };
         let id = mount.id.clone().unwrap_or_else(|| target.to_owned());
         let namespace = self
@@ -179,6 +180,6 @@ fn secret(mount: &Mount, target: &str) -> MountSource {
 
 fn mount_error(applied: &Applied<'_>, flag: &MountFlag, error: &MountError) -> Diagnostic {
     applied
-        .error("bad-mount", flag.text.span, error.to_string())
+        .error("bad-mount", flag.span, error.to_string())
         .with_label("in this mount")
 }

@@ -1,0 +1,248 @@
+//! `strata build`
+
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
+use std::sync::atomic::Ordering;
+
+use serde_json::Value;
+use serde_json::json;
+use strata_image::Images;
+use strata_image::RegistryOptions;
+use strata_solver::BuildError;
+use strata_solver::BuildResult;
+use strata_solver::Cancel;
+use strata_solver::Event;
+use strata_solver::EventSink;
+
+use super::stored;
+use crate::error::CommandError;
+use crate::error::Kind;
+use crate::flags::high::Build;
+use crate::flags::high::Surroundings;
+use crate::flags::low;
+use crate::output;
+use crate::progress::Mode;
+use crate::progress::Progress;
+use crate::progress::json;
+use crate::progress::summary;
+use crate::root;
+use crate::signals;
+use crate::snapshotter;
+use crate::terminal;
+
+pub(crate) fn run(
+    flags: &low::Build,
+    root: &Path,
+    notice: Option<String>,
+) -> Result<(), CommandError> {
+    let surroundings = Surroundings::of_process()?;
+    let build = Build::new(flags, &surroundings, &mut io::stdin())?;
+    if build.progress == Mode::Tty && !terminal::can_redraw() {
+        return Err(CommandError::usage(
+            "`--progress tty` needs a terminal on standard error",
+        ));
+    }
+    if let Some(path) = &build.iidfile {
+        // A build that fails must not leave an older build's ID behind.
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound && path.is_file() => {
+                return Err(unwritable("--iidfile", path, &error));
+            }
+            _ => {}
+        }
+    }
+    let cancel = Cancel::default();
+    let signal = watch_signals(&cancel)?;
+    let store = root::open(root)?;
+    let progress = Progress::start(build.progress);
+    for notice in notice.into_iter().chain(snapshotter::choose(&store)?) {
+        progress.event(Event::Notice(notice));
+    }
+    let images = Images::new(&store, RegistryOptions::default());
+    let result = strata_solver::build(&store, &images, &build.request, &progress, &cancel);
+    progress.close();
+    show_warnings(&progress, &build);
+    match result {
+        Ok(result) => finish(&build, &progress, &result),
+        Err(error) => Err(fail(&progress, error, signal.load(Ordering::SeqCst))),
+    }
+}
+
+/// The first signal cancels the build, the second ends this process, and with it everything that
+/// it runs. Answers where the first one is noted.
+fn watch_signals(cancel: &Cancel) -> Result<Arc<AtomicI32>, CommandError> {
+    let first = Arc::new(AtomicI32::new(0));
+    let noted = Arc::clone(&first);
+    let cancel = cancel.clone();
+    signals::watch(&[], move |signal| {
+        let signal = signal as i32;
+        if noted.swap(signal, Ordering::SeqCst) != 0 {
+            std::process::exit(i32::from(Kind::Cancelled(signal).exit_code()));
+        }
+        cancel.cancel();
+    })?;
+    Ok(first)
+}
+
+/// Tells what was built, and writes the files that were asked for.
+fn finish(build: &Build, progress: &Progress, result: &BuildResult) -> Result<(), CommandError> {
+    if let (Some(path), Some(id)) = (&build.iidfile, result.image) {
+        write_file(path, id.to_string().as_bytes())
+            .map_err(|error| unwritable("--iidfile", path, &error))?;
+    }
+    if let Some(path) = &build.metadata_file {
+        let mut text = format!("{:#}", metadata(build, result)).into_bytes();
+        text.push(b'\n');
+        write_file(path, &text).map_err(|error| unwritable("--metadata-file", path, &error))?;
+    }
+    let names = stored::familiar(&build.request.tags);
+    match progress.mode() {
+        Mode::Quiet => {}
+        Mode::Json => {
+            let object = summary::object(result, &names, progress.elapsed());
+            write_error_line(|out| json::write_line(out, &object));
+        }
+        Mode::Plain | Mode::Tty | Mode::Auto => {
+            let line = summary::line(result, &names, progress.elapsed());
+            write_error_line(|out| writeln!(out, "{line}"));
+        }
+    }
+    if build.print_id
+        && let Some(id) = result.image
+    {
+        output::write(|out| writeln!(out, "{id}"))?;
+    }
+    Ok(())
+}
+
+/// What `--metadata-file` holds, in the names that docker buildx uses.
+fn metadata(build: &Build, result: &BuildResult) -> Value {
+    let mut object = json!({});
+    if let Some(id) = result.image {
+        object["containerimage.config.digest"] = json!(id.to_string());
+    }
+    if let Some((_, manifest)) = result.manifests.first() {
+        object["containerimage.digest"] = json!(manifest.to_string());
+    }
+    if !build.request.tags.is_empty() {
+        object["image.name"] = json!(build.request.tags.join(","));
+    }
+    object
+}
+
+fn unwritable(flag: &str, path: &Path, error: &io::Error) -> CommandError {
+    CommandError::failed(format!(
+        "`{flag}`: can't write `{}`: {error}",
+        path.display()
+    ))
+}
+
+/// Writes a file so that a reader sees the old content or the new, never a part. What is no
+/// regular file (`/dev/stdout`) is written to as it is.
+fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let regular = match path.symlink_metadata() {
+        Ok(metadata) => metadata.is_file(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    if !regular {
+        return std::fs::write(path, content);
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let scratch = path.with_file_name(name);
+    std::fs::write(&scratch, content)
+        .and_then(|()| std::fs::rename(&scratch, path))
+        .inspect_err(|_| drop(std::fs::remove_file(&scratch)))
+}
+
+/// Findings, each with its line of the Dockerfile. They were events in JSON already.
+fn show_warnings(progress: &Progress, build: &Build) {
+    if !matches!(progress.mode(), Mode::Plain | Mode::Tty) {
+        return;
+    }
+    let warnings = progress.warnings();
+    if warnings.is_empty() {
+        return;
+    }
+    let source = strata_parser::source::text(&build.request.dockerfile);
+    let colour = terminal::colour();
+    for warning in &warnings {
+        let picture = strata_parser::diagnostic::render_with(
+            warning,
+            &build.request.dockerfile_name,
+            &source,
+            colour,
+        );
+        write_error_line(|out| writeln!(out, "{picture}\n"));
+    }
+}
+
+/// Shows the last words of the step that failed, and makes the error.
+fn fail(progress: &Progress, error: BuildError, signal: i32) -> CommandError {
+    let kind = match &error {
+        _ if signal != 0 => Kind::Cancelled(signal),
+        BuildError::Cancelled => Kind::Cancelled(nix::sys::signal::Signal::SIGINT as i32),
+        BuildError::Dockerfile(_) | BuildError::Context { .. } | BuildError::Request(_) => {
+            Kind::Usage
+        }
+        BuildError::Store(_) => Kind::Store,
+        _ => Kind::Failed,
+    };
+    let cancelled = matches!(kind, Kind::Cancelled(_));
+    if progress.mode() == Mode::Json {
+        let object = summary::error(kind, &error, progress.elapsed());
+        write_error_line(|out| json::write_line(out, &object));
+        return CommandError::silent(kind);
+    }
+    if cancelled {
+        return CommandError::new(
+            kind,
+            anyhow::anyhow!("cancelled; steps that were finished are kept"),
+        );
+    }
+    if matches!(error, BuildError::Step { .. })
+        && let Some(step) = progress.failed_step()
+        && !step.tail.is_empty()
+    {
+        let text = summary::last_words(&step);
+        write_error_line(|out| out.write_all(text.as_bytes()));
+    }
+    let picture = error
+        .report()
+        .map(|report| report.render(terminal::colour()));
+    let error = CommandError::new(kind, error);
+    match picture {
+        Some(picture) => error.with_picture(picture),
+        None => error,
+    }
+}
+
+/// Writes to standard error. If nobody reads it, the exit code has to be enough.
+fn write_error_line(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+    let mut text = Vec::new();
+    if write(&mut text).is_ok() {
+        drop(io::stderr().write_all(&text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_replaced_whole_and_special_ones_written_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("id");
+        for content in ["old and long", "new"] {
+            write_file(&path, content.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+        }
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+        write_file(Path::new("/dev/null"), b"x").unwrap();
+        assert!(!Path::new("/dev/null").is_file());
+        assert!(write_file(&directory.path().join("no/such"), b"x").is_err());
+    }
+}

@@ -1,0 +1,6 @@
+//! `strata cache`
+
+pub(crate) mod du;
+pub(crate) mod ls;
+pub(crate) mod prune;
+pub(crate) mod verify;

@@ -1,0 +1,150 @@
+//! `strata images`
+
+use std::path::Path;
+
+use serde_json::Value;
+use serde_json::json;
+use strata_cache::Digest;
+use strata_cache::Store;
+use strata_image::Reference;
+
+use super::stored;
+use crate::error::CommandError;
+use crate::error::Kind;
+use crate::error::OrKind;
+use crate::flags::low;
+use crate::human;
+use crate::names;
+use crate::output;
+use crate::root;
+use crate::table::Table;
+
+/// One line of the list.
+struct Line {
+    id: Digest,
+    /// In full, or none.
+    name: Option<String>,
+    created_ms: Option<u64>,
+    size: u64,
+}
+
+pub(crate) fn run(flags: &low::Images, root: &Path) -> Result<(), CommandError> {
+    let wanted = flags.name.as_deref().map(Wanted::parse).transpose()?;
+    let lines = match root::open_existing(root)? {
+        Some(store) => list(&store, flags.all, wanted.as_ref())?,
+        None => Vec::new(),
+    };
+    if flags.quiet {
+        let mut ids: Vec<String> = lines
+            .iter()
+            .map(|line| stored::shown_id(line.id, flags.no_trunc))
+            .collect();
+        // An image with several names is one image; its lines are neighbours.
+        ids.dedup();
+        return output::write(|out| ids.iter().try_for_each(|id| writeln!(out, "{id}")));
+    }
+    match flags.format {
+        low::Format::Json => output::json(&Value::Array(lines.iter().map(object).collect())),
+        low::Format::Table => {
+            let now = human::now_ms();
+            let mut table = Table::new(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", ">SIZE"]);
+            for line in &lines {
+                let (repository, tag) = match &line.name {
+                    Some(name) => names::split(name),
+                    None => ("<none>".to_owned(), "<none>".to_owned()),
+                };
+                table.row([
+                    repository,
+                    tag,
+                    stored::shown_id(line.id, flags.no_trunc),
+                    line.created_ms
+                        .map_or_else(|| "-".to_owned(), |created| human::age(created, now)),
+                    human::size(line.size),
+                ]);
+            }
+            output::write(|out| table.write(out))
+        }
+    }
+}
+
+fn object(line: &Line) -> Value {
+    json!({
+        "id": line.id.to_string(),
+        "name": line.name.as_deref().map(names::familiar),
+        "created": line.created_ms.map(human::timestamp),
+        "size": line.size,
+    })
+}
+
+/// A name to look for: with a tag only that one, without one all of them.
+struct Wanted {
+    name: String,
+    tag: Option<String>,
+}
+
+impl Wanted {
+    fn parse(text: &str) -> Result<Self, CommandError> {
+        let reference = Reference::parse(text).or_kind(Kind::Usage)?;
+        // `latest` counts only if it was written.
+        let has_tag = text
+            .rsplit('/')
+            .next()
+            .is_some_and(|last| last.contains(':'));
+        Ok(Self {
+            name: reference.name(),
+            tag: reference.tag.clone().filter(|_| has_tag),
+        })
+    }
+
+    fn fits(&self, full: &str) -> bool {
+        Reference::parse(full).is_ok_and(|reference| {
+            reference.name() == self.name && (self.tag.is_none() || self.tag == reference.tag)
+        })
+    }
+}
+
+fn list(store: &Store, all: bool, wanted: Option<&Wanted>) -> Result<Vec<Line>, CommandError> {
+    let mut lines = Vec::new();
+    for (image, mut names) in store.index().images()? {
+        names.sort();
+        names.retain(|name| wanted.is_none_or(|wanted| wanted.fits(name)));
+        if names.is_empty() && (!all || wanted.is_some()) {
+            continue;
+        }
+        // An image without a readable config is listed all the same: one must be able to remove it.
+        let created_ms = stored::config(store, image.config)
+            .ok()
+            .and_then(|config| stored::created_ms(&config));
+        let size = stored::size(store, &image)?;
+        let line = |name: Option<String>| Line {
+            id: image.config,
+            name,
+            created_ms,
+            size,
+        };
+        if names.is_empty() {
+            lines.push(line(None));
+        } else {
+            lines.extend(names.into_iter().map(|name| line(Some(name))));
+        }
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_a_tag_fits_every_tag() {
+        let any = Wanted::parse("debian").unwrap();
+        assert!(any.fits("docker.io/library/debian:12"));
+        assert!(!any.fits("docker.io/library/debian-slim:12"));
+        let one = Wanted::parse("localhost:5000/x:2").unwrap();
+        assert!(one.fits("localhost:5000/x:2"));
+        assert!(!one.fits("localhost:5000/x:latest"));
+        let port = Wanted::parse("localhost:5000/x").unwrap();
+        assert!(port.fits("localhost:5000/x:2"));
+        assert!(Wanted::parse("NOT A NAME").is_err());
+    }
+}

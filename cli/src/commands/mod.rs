@@ -1,0 +1,85 @@
+//! One module for each command.
+
+mod build;
+mod cache;
+mod changes;
+mod completion;
+mod history;
+mod images;
+mod import;
+mod inspect;
+mod load;
+mod pull;
+mod push;
+mod rmi;
+mod run;
+mod save;
+mod stored;
+mod tag;
+mod transfer;
+
+use std::path::Path;
+
+use crate::error::CommandError;
+use crate::flags::low::Cache;
+use crate::flags::low::Command;
+
+/// Whether a command is run in a user namespace of its own if an ordinary user runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    /// It works on files of layers, which belong to many users.
+    Needed,
+    /// It measures such files, and can do without those that it can't read.
+    Helpful,
+    /// It asks the index only.
+    Useless,
+}
+
+/// See [`Namespace`].
+pub(crate) fn namespace(command: &Command) -> Namespace {
+    match command {
+        Command::Build(_)
+        | Command::Run(_)
+        | Command::Rmi(_)
+        | Command::Pull(_)
+        | Command::Push(_)
+        | Command::Save(_)
+        | Command::Load(_)
+        | Command::Import(_)
+        | Command::Cache(Cache::Prune(_) | Cache::Verify(_)) => Namespace::Needed,
+        Command::Cache(Cache::Ls(_) | Cache::Du(_)) => Namespace::Helpful,
+        Command::Images(_)
+        | Command::Inspect(_)
+        | Command::Tag(_)
+        | Command::History(_)
+        | Command::Completion(_) => Namespace::Useless,
+    }
+}
+
+/// Runs a command on the store at `root`. `notice` is what people should know about the user
+/// namespace.
+pub(crate) fn run(
+    command: Command,
+    root: &Path,
+    notice: Option<String>,
+) -> Result<(), CommandError> {
+    match command {
+        Command::Build(flags) => build::run(&flags, root, notice),
+        Command::Run(flags) => run::run(&flags, root),
+        Command::Images(flags) => images::run(&flags, root),
+        Command::Rmi(flags) => rmi::run(&flags, root),
+        Command::Inspect(flags) => inspect::run(&flags, root),
+        Command::Tag(flags) => tag::run(&flags, root),
+        Command::History(flags) => history::run(&flags, root),
+        Command::Pull(flags) => pull::run(&flags, root),
+        Command::Push(flags) => push::run(&flags, root),
+        Command::Save(flags) => save::run(&flags, root),
+        Command::Load(flags) => load::run(&flags, root),
+        Command::Import(flags) => import::run(&flags, root),
+        Command::Completion(flags) => completion::run(&flags),
+        Command::Cache(Cache::Ls(flags)) => cache::ls::run(&flags, root),
+        Command::Cache(Cache::Du(flags)) => cache::du::run(&flags, root),
+        Command::Cache(Cache::Prune(flags)) => cache::prune::run(&flags, root),
+        Command::Cache(Cache::Verify(flags)) => cache::verify::run(&flags, root),
+    }
+}

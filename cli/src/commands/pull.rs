@@ -1,0 +1,66 @@
+//! `strata pull`
+
+use std::path::Path;
+
+use strata_cache::Lease;
+use strata_image::Images;
+use strata_image::Platform;
+use strata_image::PullPolicy;
+use strata_image::RegistryOptions;
+use strata_image::ResolvedImage;
+
+use super::transfer::Transfers;
+use crate::error::CommandError;
+use crate::flags::low;
+use crate::names;
+use crate::output;
+use crate::root;
+
+pub(crate) fn run(flags: &low::Pull, root: &Path) -> Result<(), CommandError> {
+    let platform = platform(flags.platform.as_deref())?;
+    let store = root::open(root)?;
+    let lease = store.lease("pull")?;
+    let images = Images::new(&store, RegistryOptions::default());
+    let mut transfers = Transfers::start(flags.quiet);
+    for text in &flags.images {
+        let image = pull(
+            &images,
+            &lease,
+            text,
+            &platform,
+            PullPolicy::Always,
+            &mut transfers,
+        )?;
+        output::write(|out| writeln!(out, "{}", names::familiar(&image.name)))?;
+    }
+    transfers.close();
+    // What was pulled outlives a power cut from here on.
+    store.sync()?;
+    Ok(())
+}
+
+/// The platform that a flag names, or this machine's.
+pub(super) fn platform(text: Option<&str>) -> Result<Platform, CommandError> {
+    match text {
+        None => Ok(Platform::host()),
+        Some(text) => text
+            .parse()
+            .map_err(|error| CommandError::usage(format!("`--platform`: {error}"))),
+    }
+}
+
+/// Fetches an image and unpacks its layers.
+pub(super) fn pull(
+    images: &Images<'_>,
+    lease: &Lease,
+    text: &str,
+    platform: &Platform,
+    policy: PullPolicy,
+    transfers: &mut Transfers,
+) -> Result<ResolvedImage, CommandError> {
+    transfers.step(format!("pull {text}"), |progress| {
+        let image = images.resolve(lease, text, platform, policy, progress)?;
+        images.ensure_layers(lease, &image, progress)?;
+        Ok(image)
+    })
+}

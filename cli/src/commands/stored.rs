@@ -1,0 +1,147 @@
+//! What several commands want to know of images in the store.
+
+use std::path::Path;
+
+use strata_cache::Digest;
+use strata_cache::LayerId;
+use strata_cache::Store;
+use strata_cache::diff::WriteOptions;
+use strata_cache::image::StoredImage;
+use strata_image::ImageConfig;
+use strata_image::Images;
+use strata_image::RegistryOptions;
+use strata_image::config::Time;
+
+use crate::error::CommandError;
+use crate::error::Kind;
+use crate::error::OrKind;
+use crate::names;
+use crate::root;
+
+/// Finds the image that `text` means: a name, or the first digits of an ID.
+///
+/// Answers the name in full that it was found by, none if that was an ID, and the image.
+pub(super) fn find(
+    store: &Store,
+    text: &str,
+) -> Result<(Option<String>, StoredImage), CommandError> {
+    match find_if_there(store, text)? {
+        Some(found) => Ok(found),
+        None => Err(missing(text)),
+    }
+}
+
+/// The error for an image that is not there.
+fn missing(text: &str) -> CommandError {
+    CommandError::failed(format!("there is no image `{text}`"))
+        .with_hint("`strata images --all` lists the images that there are")
+}
+
+/// Opens the store to look for `text`. A store that is not there has no images, and is not made.
+pub(super) fn open(root: &Path, text: &str) -> Result<Store, CommandError> {
+    root::open_existing(root)?.ok_or_else(|| missing(text))
+}
+
+/// As [`find`]; none if there is no such image.
+pub(super) fn find_if_there(
+    store: &Store,
+    text: &str,
+) -> Result<Option<(Option<String>, StoredImage)>, CommandError> {
+    let found = Images::new(store, RegistryOptions::default()).find_local(text)?;
+    Ok(found.map(|(name, image)| {
+        let by_name = name != image.config.to_string();
+        (by_name.then_some(name), image)
+    }))
+}
+
+/// The config of a stored image.
+pub(super) fn config(store: &Store, id: Digest) -> Result<ImageConfig, CommandError> {
+    let bytes = store.blobs().read(id)?;
+    ImageConfig::parse(&bytes)
+        .map_err(|error| anyhow::Error::new(error).context(format!("image {id}")))
+        .or_kind(Kind::Store)
+}
+
+/// Size of one layer: of its files, if it is unpacked, else of its blob.
+pub(super) fn layer_size(
+    store: &Store,
+    layer: &strata_cache::image::StoredLayer,
+) -> Result<u64, CommandError> {
+    Ok(match (layer.layer, &layer.blob) {
+        (Some(id), blob) => match unpacked_size(store, id)? {
+            Some(size) => size,
+            None => blob.as_ref().map_or(0, |blob| blob.size),
+        },
+        (None, Some(blob)) => blob.size,
+        (None, None) => 0,
+    })
+}
+
+fn unpacked_size(store: &Store, id: LayerId) -> Result<Option<u64>, CommandError> {
+    Ok(store.index().layer(id)?.map(|row| row.size))
+}
+
+/// Size of an image: the sum of its layers.
+pub(super) fn size(store: &Store, image: &StoredImage) -> Result<u64, CommandError> {
+    image.layers.iter().try_fold(0_u64, |sum, layer| {
+        Ok(sum.saturating_add(layer_size(store, layer)?))
+    })
+}
+
+/// When an image was made, in milliseconds since the epoch, by its config; none if it doesn't say.
+pub(super) fn created_ms(config: &ImageConfig) -> Option<u64> {
+    let timestamp = config.created.as_ref()?.timestamp()?;
+    u64::try_from(timestamp.as_millisecond()).ok()
+}
+
+/// How the layers of an image that was built here are packed so that they get the diff IDs that its
+/// config names: with the times clamped that the build clamped. Such an image was made, by its
+/// config, at just that time.
+pub(super) fn write_options(
+    store: &Store,
+    image: &StoredImage,
+    config: &ImageConfig,
+) -> Result<WriteOptions, CommandError> {
+    for layer in &image.layers {
+        let Some(row) = layer.layer.map(|id| store.index().layer(id)).transpose()? else {
+            continue;
+        };
+        match row {
+            Some(row) if row.chain_id.is_none() => {
+                let plain = row.diff_id == Some(layer.diff_id);
+                return Ok(WriteOptions {
+                    epoch: config
+                        .created
+                        .as_ref()
+                        .and_then(Time::timestamp)
+                        .map(jiff::Timestamp::as_second)
+                        .filter(|_| !plain),
+                });
+            }
+            // It came from an image, and has that one's times.
+            _ => {}
+        }
+    }
+    Ok(WriteOptions::default())
+}
+
+/// The names of the image with this ID, in full.
+pub(super) fn names_of(store: &Store, id: Digest) -> Result<Vec<String>, CommandError> {
+    Ok(store
+        .index()
+        .images()?
+        .into_iter()
+        .find(|(image, _)| image.config == id)
+        .map(|(_, names)| names)
+        .unwrap_or_default())
+}
+
+/// The ID as it is shown in tables.
+pub(super) fn shown_id(id: Digest, whole: bool) -> String {
+    if whole { id.to_string() } else { id.short() }
+}
+
+/// Full names in their short form.
+pub(super) fn familiar(names: &[String]) -> Vec<String> {
+    names.iter().map(|name| names::familiar(name)).collect()
+}

@@ -1,0 +1,11 @@
+//! Flags in two steps: [`low`] is what was typed, the other modules say what it means. The rest of
+//! the program never sees a flag.
+
+pub(crate) mod context;
+pub(crate) mod fields;
+pub(crate) mod high;
+pub(crate) mod low;
+pub(crate) mod output;
+pub(crate) mod secret;
+pub(crate) mod value;
+pub(crate) mod volume;

@@ -1,0 +1,248 @@
+//! What a selection is, in one digest: the part of a COPY that a cache key covers.
+//!
+//! The encoding is versioned and length-prefixed, so that no two selections have one text. It
+//! leaves out times, and where in the tree a source lies. Of a source directory itself only the
+//! contents count: the directory that is made for it does not get its mode.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+
+use rayon::prelude::*;
+use strata_cache::view::{Entry, FileKind, Metadata};
+use strata_cache::{Digest, Hasher};
+
+use super::{CopyError, CopySpec, Item, SelectedFile, Selection, attributes, on_pool};
+use crate::tree::SourceTree;
+
+/// Changes whenever the encoding does: old keys then miss.
+const VERSION: &[u8] = b"strata copy 1";
+
+/// How often a file that changes under the reader is read again.
+const ATTEMPTS: usize = 3;
+
+/// Below these, threads cost more than they save.
+const SERIAL_FILES: usize = 16;
+const SERIAL_BYTES: u64 = 1 << 20;
+
+/// Fills in the content digests of all regular files.
+pub(super) fn contents(
+    selection: &mut Selection,
+    tree: &dyn SourceTree,
+    learned: &mut dyn FnMut(&Entry, Digest),
+) -> Result<(), CopyError> {
+    let mut unknown = Vec::new();
+    let mut bytes = 0_u64;
+    for (index, item) in selection.items.iter_mut().enumerate() {
+        if item.kind() != FileKind::File || item.same_as.is_some() || item.digest.is_some() {
+            continue;
+        }
+        item.digest = tree.known_digest(&item.entry);
+        if item.digest.is_none() {
+            bytes = bytes.saturating_add(item.entry.metadata.size);
+            unknown.push(index);
+        }
+    }
+    let hash = |index: &usize| content(tree, &selection.items[*index]);
+    let hashed: Vec<Result<Hashed, CopyError>> =
+        if unknown.len() <= 1 || (unknown.len() < SERIAL_FILES && bytes < SERIAL_BYTES) {
+            unknown.iter().map(hash).collect()
+        } else {
+            on_pool(|| unknown.par_iter().map(hash).collect())
+        };
+    // In order, so that of several failures the same one is reported each time.
+    for (index, hashed) in unknown.into_iter().zip(hashed) {
+        let hashed = hashed?;
+        let item = &mut selection.items[index];
+        if let Some(metadata) = hashed.metadata {
+            item.entry.metadata = metadata;
+        }
+        item.digest = Some(hashed.digest);
+        learned(&item.entry, hashed.digest);
+    }
+    for index in 0..selection.items.len() {
+        if let Some(first) = selection.items[index].same_as {
+            let first = &selection.items[first];
+            let (digest, metadata) = (first.digest, first.entry.metadata.clone());
+            let item = &mut selection.items[index];
+            item.digest = digest;
+            item.entry.metadata = metadata;
+        }
+    }
+    Ok(())
+}
+
+struct Hashed {
+    digest: Digest,
+    /// The file's metadata when it was hashed, if they may have changed since the selection.
+    metadata: Option<Metadata>,
+}
+
+fn content(tree: &dyn SourceTree, item: &Item) -> Result<Hashed, CopyError> {
+    let failed = |source| CopyError::Io {
+        action: "read",
+        path: item.entry.host_path.clone(),
+        source,
+    };
+    for _ in 0..ATTEMPTS {
+        let mut file = tree.open(&item.entry)?;
+        if tree.immutable() {
+            let (digest, _) = hash(&mut file, u64::MAX).map_err(failed)?;
+            return Ok(Hashed {
+                digest,
+                metadata: None,
+            });
+        }
+        let before = file_metadata(&file).map_err(failed)?;
+        let (digest, size) = hash(&mut file, before.size).map_err(failed)?;
+        let after = file_metadata(&file).map_err(failed)?;
+        if same_content(&before, &after) && size == before.size {
+            return Ok(Hashed {
+                digest,
+                metadata: Some(before),
+            });
+        }
+    }
+    Err(CopyError::Changed {
+        path: item.source(),
+    })
+}
+
+fn file_metadata(file: &File) -> std::io::Result<Metadata> {
+    Ok(Metadata::of(&rustix::fs::fstat(file)?))
+}
+
+fn same_content(before: &Metadata, after: &Metadata) -> bool {
+    before.inode == after.inode
+        && before.size == after.size
+        && before.mtime == after.mtime
+        && before.ctime == after.ctime
+}
+
+/// Hashes up to `expected` bytes of a file: that its size is still the same is seen afterwards, and
+/// costs less than another read.
+fn hash(file: &mut File, expected: u64) -> std::io::Result<(Digest, u64)> {
+    thread_local! {
+        // One buffer a thread: most files are smaller than the cost of a fresh one.
+        static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 * 1024]);
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut hasher = Hasher::default();
+        let mut size = 0;
+        while size < expected {
+            match file.read(buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    hasher.update(&buffer[..count]);
+                    size += count as u64;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((hasher.finish(), size))
+    })
+}
+
+/// The digest of the whole selection, and of each entry in it.
+pub(super) fn combine(
+    selection: &Selection,
+    tree: &dyn SourceTree,
+    spec: &CopySpec<'_>,
+) -> (Digest, Vec<SelectedFile>) {
+    let mut whole = Encoder::default();
+    let mut files = Vec::with_capacity(selection.items.len());
+    whole.bytes(VERSION);
+    whole.number(selection.groups.len() as u64);
+    for group in &selection.groups {
+        let mut items = group.items.clone();
+        if group.directory {
+            items.next();
+            whole.bytes(if group.parents {
+                b"parents"
+            } else {
+                b"contents"
+            });
+        } else {
+            // The name that the file gets if the destination is a directory.
+            whole.bytes(b"file");
+            whole.bytes(group.name.as_os_str().as_bytes());
+        }
+        whole.number(items.len() as u64);
+        for index in items {
+            let item = &selection.items[index];
+            let digest = entry(tree, spec, item, group.items.start);
+            whole.bytes(item.name.as_os_str().as_bytes());
+            whole.bytes(digest.as_bytes());
+            files.push(SelectedFile {
+                path: item.source(),
+                digest,
+            });
+        }
+    }
+    (whole.finish(), files)
+}
+
+/// The digest of one entry without its name. Hard links are told from equal files by the position
+/// of the first name in the group.
+fn entry(tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item, start: usize) -> Digest {
+    let mut encoder = Encoder::default();
+    let metadata = &item.entry.metadata;
+    encoder.bytes(match metadata.kind {
+        FileKind::File => b"file",
+        FileKind::Directory => b"directory",
+        FileKind::Symlink => b"symlink",
+        FileKind::Fifo => b"fifo",
+        FileKind::Socket => b"socket",
+        FileKind::CharDevice => b"character device",
+        FileKind::BlockDevice => b"block device",
+    });
+    let (mode, owner) = attributes(tree, spec, &item.entry);
+    encoder.number(u64::from(mode));
+    encoder.number(u64::from(owner.0));
+    encoder.number(u64::from(owner.1));
+    match metadata.kind {
+        FileKind::File => {
+            let digest = item
+                .digest
+                .as_ref()
+                .map_or(&[][..], |known| known.as_bytes());
+            encoder.bytes(digest);
+            encoder.number(item.same_as.map_or(0, |first| (first - start) as u64 + 1));
+        }
+        FileKind::Symlink => {
+            let target = item.target.as_deref().unwrap_or(std::path::Path::new(""));
+            encoder.bytes(target.as_os_str().as_bytes());
+        }
+        FileKind::CharDevice | FileKind::BlockDevice => {
+            encoder.number(u64::from(metadata.rdev.0));
+            encoder.number(u64::from(metadata.rdev.1));
+        }
+        FileKind::Directory | FileKind::Fifo | FileKind::Socket => {}
+    }
+    encoder.number(item.xattrs.len() as u64);
+    for (name, value) in &item.xattrs {
+        encoder.bytes(name);
+        encoder.bytes(value);
+    }
+    encoder.finish()
+}
+
+#[derive(Default)]
+struct Encoder(Hasher);
+
+impl Encoder {
+    fn number(&mut self, number: u64) {
+        self.0.update(&number.to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.update(bytes);
+    }
+
+    fn finish(self) -> Digest {
+        self.0.finish()
+    }
+}

@@ -1,0 +1,153 @@
+//! The build context: what is ignored, what is remembered.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+fn ignoring(
+    case: &Case,
+    ignored: impl Fn(&str, bool) -> bool + Send + Sync + 'static,
+    may_reinclude: impl Fn(&str) -> bool + Send + Sync + 'static,
+) -> ContextTree {
+    ContextTree::open(
+        &case.at("context"),
+        Box::new(ignored),
+        Box::new(may_reinclude),
+        None,
+    )
+    .unwrap()
+}
+
+fn all(case: &Case, tree: &ContextTree) -> Vec<String> {
+    let sources = strings(&["."]);
+    let spec = CopySpec {
+        sources: &sources,
+        destination: "/",
+        ..CopySpec::default()
+    };
+    case.write(tree, &spec);
+    let layer = case.layer();
+    fs::remove_dir_all(case.at("upper")).unwrap();
+    fs::create_dir(case.at("upper")).unwrap();
+    layer
+}
+
+fn case() -> Case {
+    let case = Case::new();
+    case.file("context/keep", "1")
+        .file("context/secret", "2")
+        .file("context/node/a/x", "3")
+        .file("context/node/b/y", "4")
+        .link("context/to-secret", "secret")
+        .link("context/to-node", "node");
+    case
+}
+
+#[test]
+fn what_is_ignored_is_not_there() {
+    let case = case();
+    let tree = ignoring(
+        &case,
+        |path, _| path == "secret" || path == "node" || path.starts_with("node/"),
+        |_| false,
+    );
+    assert_eq!(
+        all(&case, &tree),
+        ["keep=1", "to-node->node", "to-secret->secret"]
+    );
+    for source in [
+        "secret",
+        "node",
+        "node/a/x",
+        "to-secret",
+        "to-node",
+        "./to-node/a",
+    ] {
+        let sources = strings(&[source]);
+        let spec = CopySpec {
+            sources: &sources,
+            ..CopySpec::default()
+        };
+        let error = select(&tree, &spec).unwrap_err();
+        assert!(matches!(error, CopyError::NotFound { .. }), "{source}");
+    }
+    let sources = strings(&["*e*", "node/*"]);
+    let spec = CopySpec {
+        sources: &sources,
+        destination: "/",
+        ..CopySpec::default()
+    };
+    // `to-node` matches, and its target isn't there.
+    assert!(select(&tree, &spec).is_err());
+}
+
+#[test]
+fn parents_of_what_is_taken_back_in_exist_and_empty_ones_do_not() {
+    let case = case();
+    case.mode("context/node", 0o711)
+        .directory("context/node/empty");
+    let tree = ignoring(
+        &case,
+        |path, _| path.starts_with("node") && path != "node/a/x",
+        |path| path == "node" || path == "node/a",
+    );
+    let layer = all(&case, &tree);
+    let node: Vec<_> = layer
+        .iter()
+        .filter(|path| path.starts_with("node"))
+        .collect();
+    assert_eq!(node, ["node/", "node/a/", "node/a/x=3"]);
+    assert!(tree.lookup(Path::new("node"), true).unwrap().is_some());
+    assert!(tree.lookup(Path::new("node/b"), true).unwrap().is_none());
+    // Nothing taken back in: nothing is there.
+    let tree = ignoring(&case, |path, _| path.starts_with("node"), |_| true);
+    assert!(tree.lookup(Path::new("node"), true).unwrap().is_none());
+}
+
+#[test]
+fn ignored_directories_are_not_entered_without_need() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let case = case();
+    let tree = ignoring(
+        &case,
+        |path, _| {
+            if path.starts_with("node/") {
+                ASKED.fetch_add(1, Ordering::Relaxed);
+            }
+            path == "node"
+        },
+        |_| false,
+    );
+    all(&case, &tree);
+    assert_eq!(ASKED.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_named() {
+    let case = case();
+    case.mode("context/secret", 0);
+    if reads_everything() {
+        return;
+    }
+    let error = case.try_copy(&["."], "/").unwrap_err();
+    assert!(error.to_string().contains("secret"), "{error}");
+}
+
+#[test]
+fn a_context_that_is_not_there_is_an_error() {
+    let case = Case::new();
+    let open = |path: &str| {
+        ContextTree::open(
+            &case.at(path),
+            Box::new(|_, _| false),
+            Box::new(|_| false),
+            None,
+        )
+    };
+    assert!(open("nowhere").is_err());
+    case.file("file", "x");
+    assert!(open("file").is_err());
+    // The context's own path may be a link.
+    case.link("alias", "context").file("context/a", "a");
+    assert!(open("alias").is_ok());
+}

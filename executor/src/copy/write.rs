@@ -1,0 +1,540 @@
+//! Putting a selection into an upper directory.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use rustix::fs::{AtFlags, Mode};
+use strata_cache::view::{Entry, FileKind, ViewError};
+use strata_cache::{HardLinks, Hasher, LayerView};
+
+use super::destination::{
+    Attributes, Destination, clamp, failed, io_failed, open_directory, set_attributes,
+    set_attributes_at,
+};
+use super::{CopyError, CopySpec, Group, Item, Selection, Written, clean, on_pool, shown};
+use crate::archive;
+use crate::tree::SourceTree;
+
+/// Below these, threads cost more than they save.
+const SERIAL_FILES: usize = 16;
+const SERIAL_BYTES: u64 = 1 << 20;
+
+/// Files that one job writes at most.
+const CHUNK: usize = 64;
+
+pub(super) fn write(
+    selection: &Selection,
+    tree: &dyn SourceTree,
+    spec: &CopySpec<'_>,
+    below: &LayerView,
+    upper: &Path,
+) -> Result<Written, CopyError> {
+    let nothing = LayerView::new(Vec::new());
+    // A linked copy stands for itself: whatever is below, its path is made of plain directories.
+    let below = if spec.link { &nothing } else { below };
+    let mut writer = Writer {
+        selection,
+        tree,
+        spec,
+        destination: Destination::new(below, upper, spec.epoch)?,
+        links: Links::default(),
+    };
+    for group in &selection.groups {
+        writer.group(group, below)?;
+    }
+    writer.destination.finish()?;
+    let foreign_owners = writer.destination.foreign_owners;
+    let (links, replaced) = writer.links.finish();
+    Ok(Written {
+        links,
+        foreign_owners,
+        replaced,
+    })
+}
+
+/// Names in the layer that are one file.
+#[derive(Default)]
+pub(crate) struct Links {
+    /// Path to group.
+    names: BTreeMap<Vec<u8>, usize>,
+    groups: usize,
+    replaced: BTreeSet<Vec<u8>>,
+}
+
+impl Links {
+    /// A new group.
+    pub(crate) fn group(&mut self) -> usize {
+        self.groups += 1;
+        self.groups
+    }
+
+    pub(crate) fn add(&mut self, group: usize, path: &Path) {
+        self.names
+            .insert(path.as_os_str().as_bytes().to_vec(), group);
+    }
+
+    /// The group of a path, if it is in one.
+    pub(crate) fn of(&self, path: &Path) -> Option<usize> {
+        self.names.get(path.as_os_str().as_bytes()).copied()
+    }
+
+    /// Forgets a name that was replaced.
+    pub(crate) fn remove(&mut self, path: &Path) {
+        let name = path.as_os_str().as_bytes();
+        self.names.remove(name);
+        self.replaced.insert(name.to_vec());
+    }
+
+    /// Forgets every name below a directory that was removed.
+    pub(crate) fn remove_below(&mut self, directory: &Path) {
+        self.names
+            .retain(|name, _| !Path::new(OsStr::from_bytes(name)).starts_with(directory));
+        self.replaced
+            .insert(directory.as_os_str().as_bytes().to_vec());
+    }
+
+    fn finish(self) -> (HardLinks, BTreeSet<Vec<u8>>) {
+        let mut groups: BTreeMap<usize, Vec<Vec<u8>>> = BTreeMap::new();
+        for (name, group) in self.names {
+            groups.entry(group).or_default().push(name);
+        }
+        let mut groups: Vec<_> = groups
+            .into_values()
+            .filter(|names| names.len() > 1)
+            .collect();
+        groups.sort();
+        (HardLinks(groups), self.replaced)
+    }
+}
+
+struct Writer<'a> {
+    selection: &'a Selection,
+    tree: &'a dyn SourceTree,
+    spec: &'a CopySpec<'a>,
+    destination: Destination,
+    links: Links,
+}
+
+/// A regular file that is to be written: item and path.
+struct Job {
+    item: usize,
+    path: PathBuf,
+}
+
+impl Writer<'_> {
+    fn group(&mut self, group: &Group, below: &LayerView) -> Result<(), CopyError> {
+        let source = &self.selection.items[group.items.start];
+        if group.directory {
+            return self.directory(group, source);
+        }
+        if self.spec.unpack && source.kind() == FileKind::File {
+            let file = self.tree.open(&source.entry)?;
+            if let Some(archive) = archive::sniff(file).map_err(|source_error| CopyError::Io {
+                action: "read",
+                path: source.entry.host_path.clone(),
+                source: source_error,
+            })? {
+                let (entry, missing) = self.destination.resolve(&clean(self.spec.destination))?;
+                let root = self.created(&entry, &missing)?;
+                return archive::unpack(
+                    &archive,
+                    &source.source(),
+                    &root,
+                    self.spec,
+                    below,
+                    &mut self.destination,
+                    &mut self.links,
+                );
+            }
+        }
+        self.file(group, source)
+    }
+
+    /// Makes the missing part of a destination.
+    fn created(&mut self, entry: &Entry, missing: &Path) -> Result<PathBuf, CopyError> {
+        let owner = self.spec.owner.unwrap_or((0, 0));
+        self.destination
+            .create_parents(entry, missing, self.spec.parent_mode, owner)
+    }
+
+    /// The contents of a source directory go into the destination, which is a directory or
+    /// becomes one.
+    fn directory(&mut self, group: &Group, source: &Item) -> Result<(), CopyError> {
+        let (entry, missing) = self.destination.resolve(&clean(self.spec.destination))?;
+        if missing.as_os_str().is_empty() && entry.metadata.kind != FileKind::Directory {
+            return Err(CopyError::Kind {
+                what: "directory",
+                from: source.source(),
+                onto: "file",
+                to: shown(&Path::new("/").join(&entry.path)),
+            });
+        }
+        let root = self.created(&entry, &missing)?;
+        // An existing destination keeps mode and owner; its time becomes the source's.
+        if !group.parents {
+            let mtime = self.destination.clamp(source.entry.metadata.mtime);
+            if let Some(attributes) = self.destination.attributes(&root) {
+                attributes.mtime = mtime;
+            }
+        }
+        // Directories that this group has made: nothing can be in the way there.
+        let mut fresh: HashSet<PathBuf> = HashSet::new();
+        if !missing.as_os_str().is_empty() {
+            fresh.insert(root.clone());
+        }
+        let mut jobs = Vec::new();
+        for index in group.items.clone().skip(1) {
+            let item = &self.selection.items[index];
+            let path = root.join(&item.name);
+            let is_fresh = path.parent().is_some_and(|parent| fresh.contains(parent));
+            let existing = if is_fresh {
+                None
+            } else {
+                self.destination.lookup(&path)?
+            };
+            if item.kind() == FileKind::Directory {
+                match existing {
+                    None => {
+                        let attributes = self.attributes(item);
+                        self.destination.create(&path, attributes)?;
+                        fresh.insert(path);
+                    }
+                    Some(entry) if entry.metadata.kind == FileKind::Directory => {
+                        self.destination.enter(&path)?;
+                        let new = self.attributes(item);
+                        if let Some(attributes) = self.destination.attributes(&path) {
+                            if group.parents {
+                                attributes.mode = new.mode;
+                            } else {
+                                *attributes = new;
+                            }
+                        }
+                    }
+                    Some(_) => {
+                        return Err(CopyError::Kind {
+                            what: "directory",
+                            from: item.source(),
+                            onto: "file",
+                            to: shown(&Path::new("/").join(&path)),
+                        });
+                    }
+                }
+            } else {
+                self.clear(item, &path, existing.as_ref())?;
+                self.leaf(index, path, &mut jobs)?;
+            }
+        }
+        self.run(jobs)
+    }
+
+    /// A single file.
+    fn file(&mut self, group: &Group, source: &Item) -> Result<(), CopyError> {
+        let written = self.spec.destination;
+        let destination = clean(written);
+        let wants_directory = written.ends_with('/') || written.ends_with("/.");
+        let (entry, missing) = self.destination.resolve(&destination)?;
+        let path = if missing.as_os_str().is_empty() {
+            if entry.metadata.kind == FileKind::Directory {
+                self.destination.enter(&entry.path)?;
+                entry.path.join(&group.name)
+            } else if wants_directory {
+                return Err(ViewError::NotADirectory { path: entry.path }.into());
+            } else {
+                let parent = entry.path.parent().unwrap_or(Path::new(""));
+                self.destination.enter(parent)?;
+                entry.path.clone()
+            }
+        } else if wants_directory {
+            self.created(&entry, &missing)?.join(&group.name)
+        } else {
+            let parents = missing.parent().unwrap_or(Path::new(""));
+            let parent = self.created(&entry, parents)?;
+            match missing.file_name() {
+                Some(name) => parent.join(name),
+                None => parent.join(&group.name),
+            }
+        };
+        let existing = self.destination.lookup(&path)?;
+        self.clear(source, &path, existing.as_ref())?;
+        let mut jobs = Vec::new();
+        self.leaf(group.items.start, path, &mut jobs)?;
+        self.run(jobs)
+    }
+
+    /// Makes room for something that is no directory.
+    fn clear(
+        &mut self,
+        item: &Item,
+        path: &Path,
+        existing: Option<&Entry>,
+    ) -> Result<(), CopyError> {
+        let Some(existing) = existing else {
+            return Ok(());
+        };
+        if existing.metadata.kind == FileKind::Directory {
+            return Err(CopyError::Kind {
+                what: "file",
+                from: item.source(),
+                onto: "directory",
+                to: shown(&Path::new("/").join(path)),
+            });
+        }
+        if self.destination.in_upper(existing) {
+            self.destination.unlink(path)?;
+            self.links.remove(path);
+        }
+        Ok(())
+    }
+
+    fn attributes(&self, item: &Item) -> Attributes {
+        attributes(self.tree, self.spec, item)
+    }
+
+    /// Makes links and special files at once, and notes regular files as jobs.
+    fn leaf(&mut self, index: usize, path: PathBuf, jobs: &mut Vec<Job>) -> Result<(), CopyError> {
+        let item = &self.selection.items[index];
+        if item.kind() == FileKind::File {
+            jobs.push(Job { item: index, path });
+            return Ok(());
+        }
+        let attributes = self.attributes(item);
+        let (parent, name) = self.destination.parent(&path)?;
+        let is_link = item.kind() == FileKind::Symlink;
+        if is_link {
+            let target = item.target.as_deref().unwrap_or(Path::new(""));
+            rustix::fs::symlinkat(target, &*parent, &name).map_err(failed("create", &path))?;
+        } else {
+            make_special(parent.as_fd(), &name, &path, item)?;
+        }
+        let foreign = set_attributes_at(parent.as_fd(), &name, &path, &attributes, is_link)?;
+        self.destination.foreign_owners += u64::from(foreign);
+        Ok(())
+    }
+
+    /// Writes the regular files of a group, in parallel if that pays, then their hard links.
+    fn run(&mut self, jobs: Vec<Job>) -> Result<(), CopyError> {
+        let items = &self.selection.items;
+        let (links, jobs): (Vec<Job>, Vec<Job>) = jobs
+            .into_iter()
+            .partition(|job| items[job.item].same_as.is_some());
+        let bytes: u64 = jobs
+            .iter()
+            .map(|job| items[job.item].entry.metadata.size)
+            .fold(0, u64::saturating_add);
+        let (tree, spec, upper) = (self.tree, self.spec, self.destination.upper());
+        let chunk = |chunk: &[Job]| write_chunk(tree, spec, items, upper, chunk);
+        let foreign: Result<u64, CopyError> =
+            if jobs.len() <= 1 || (jobs.len() < SERIAL_FILES && bytes < SERIAL_BYTES) {
+                chunk(&jobs)
+            } else {
+                // A few large files are spread as well as many small ones.
+                let size = (jobs.len() / 64).clamp(1, CHUNK);
+                on_pool(|| {
+                    jobs.par_chunks(size)
+                        .map(chunk)
+                        .try_reduce(|| 0, |left, right| Ok(left + right))
+                })
+            };
+        self.destination.foreign_owners += foreign?;
+        let written: BTreeMap<usize, &Path> = if links.is_empty() {
+            BTreeMap::new()
+        } else {
+            jobs.iter().map(|job| (job.item, &*job.path)).collect()
+        };
+        let mut groups: BTreeMap<usize, usize> = BTreeMap::new();
+        for job in &links {
+            let Some((first, existing)) = items[job.item]
+                .same_as
+                .and_then(|first| Some((first, *written.get(&first)?)))
+            else {
+                continue;
+            };
+            let group = *groups.entry(first).or_insert_with(|| self.links.group());
+            self.links.add(group, existing);
+            self.links.add(group, &job.path);
+            let from = open_directory(self.destination.upper(), parent_of(existing))?;
+            let (to, name) = self.destination.parent(&job.path)?;
+            let old = existing.file_name().unwrap_or_default();
+            rustix::fs::linkat(&from, old, &*to, &name, AtFlags::empty())
+                .map_err(failed("link", &job.path))?;
+        }
+        Ok(())
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+fn attributes(tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item) -> Attributes {
+    let (mode, owner) = super::attributes(tree, spec, &item.entry);
+    Attributes {
+        mode,
+        owner,
+        mtime: clamp(spec.epoch, item.entry.metadata.mtime),
+        xattrs: item.xattrs.clone(),
+    }
+}
+
+/// Makes a fifo, socket or device.
+fn make_special(
+    parent: BorrowedFd<'_>,
+    name: &OsString,
+    path: &Path,
+    item: &Item,
+) -> Result<(), CopyError> {
+    let (kind, action) = match item.kind() {
+        FileKind::Fifo => (rustix::fs::FileType::Fifo, "create fifo"),
+        FileKind::Socket => (rustix::fs::FileType::Socket, "create socket"),
+        FileKind::BlockDevice => (rustix::fs::FileType::BlockDevice, "create block device"),
+        _ => (
+            rustix::fs::FileType::CharacterDevice,
+            "create character device",
+        ),
+    };
+    let (major, minor) = item.entry.metadata.rdev;
+    let device = rustix::fs::makedev(major, minor);
+    rustix::fs::mknodat(parent, name, kind, Mode::RUSR | Mode::WUSR, device)
+        .map_err(failed(action, path))
+}
+
+/// Writes some files; gives how many could not get their owner.
+fn write_chunk(
+    tree: &dyn SourceTree,
+    spec: &CopySpec<'_>,
+    items: &[Item],
+    upper: BorrowedFd<'_>,
+    jobs: &[Job],
+) -> Result<u64, CopyError> {
+    let mut buffer = Vec::new();
+    let mut last: Option<(&Path, OwnedFd)> = None;
+    let mut foreign = 0;
+    for job in jobs {
+        let parent = parent_of(&job.path);
+        if last.as_ref().is_none_or(|(path, _)| *path != parent) {
+            last = Some((parent, open_directory(upper, parent)?));
+        }
+        if let Some((_, directory)) = &last {
+            let item = &items[job.item];
+            foreign += u64::from(write_file(
+                tree,
+                spec,
+                item,
+                directory.as_fd(),
+                &job.path,
+                &mut buffer,
+            )?);
+        }
+    }
+    Ok(foreign)
+}
+
+/// Writes one regular file. True if it could not get its owner.
+fn write_file(
+    tree: &dyn SourceTree,
+    spec: &CopySpec<'_>,
+    item: &Item,
+    parent: BorrowedFd<'_>,
+    path: &Path,
+    buffer: &mut Vec<u8>,
+) -> Result<bool, CopyError> {
+    let name = path.file_name().unwrap_or_default();
+    let attributes = attributes(tree, spec, item);
+    let mut source = tree.open(&item.entry)?;
+    let metadata = &item.entry.metadata;
+    let unchanged = attributes.mode == metadata.mode
+        && attributes.owner == (metadata.uid, metadata.gid)
+        && attributes.mtime == metadata.mtime;
+    if tree.immutable() && unchanged && !item.entry.host_path.as_os_str().is_empty() {
+        let existing = format!("/proc/self/fd/{}", source.as_raw_fd());
+        // Another file system, or too many links: then it is copied.
+        if rustix::fs::linkat(
+            rustix::fs::CWD,
+            existing,
+            parent,
+            name,
+            AtFlags::SYMLINK_FOLLOW,
+        )
+        .is_ok()
+        {
+            return Ok(false);
+        }
+    }
+    let mut file = archive::create(parent, name, path)?;
+    if tree.immutable() {
+        copy(&source, &file, path)?;
+    } else {
+        // What the key was made of must be what arrives.
+        let digest = copy_hashing(&mut source, &mut file, item, path, buffer)?;
+        if item.digest.is_some_and(|known| known != digest) {
+            return Err(CopyError::Changed {
+                path: item.source(),
+            });
+        }
+    }
+    set_attributes(file.as_fd(), path, &attributes)
+}
+
+fn copy(source: &File, target: &File, path: &Path) -> Result<(), CopyError> {
+    strata_cache::clone_file(source, target)
+        .map(drop)
+        .map_err(io_failed("write", path))
+}
+
+fn copy_hashing(
+    source: &mut File,
+    target: &mut File,
+    item: &Item,
+    path: &Path,
+    buffer: &mut Vec<u8>,
+) -> Result<strata_cache::Digest, CopyError> {
+    buffer.resize(256 * 1024, 0);
+    let mut hasher = Hasher::default();
+    loop {
+        match source.read(buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                target
+                    .write_all(&buffer[..count])
+                    .map_err(io_failed("write", path))?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                return Err(CopyError::Io {
+                    action: "read",
+                    path: item.entry.host_path.clone(),
+                    source: error,
+                });
+            }
+        }
+    }
+}
+
+/// `WORKDIR`: makes `path` (absolute) and its missing parents in `upper`, 0755, owned by `owner`,
+/// on top of `below`. False if everything was there already (an empty layer).
+pub fn make_directory(
+    path: &str,
+    owner: (u32, u32),
+    epoch: Option<i64>,
+    below: &LayerView,
+    upper: &Path,
+) -> Result<bool, CopyError> {
+    let mut destination = Destination::new(below, upper, epoch)?;
+    let (entry, missing) = destination.resolve(&clean(path))?;
+    if entry.metadata.kind != FileKind::Directory {
+        return Err(ViewError::NotADirectory { path: entry.path }.into());
+    }
+    if missing.as_os_str().is_empty() {
+        return Ok(false);
+    }
+    destination.create_parents(&entry, &missing, 0o755, owner)?;
+    destination.finish()?;
+    Ok(true)
+}

@@ -1,0 +1,86 @@
+//! Copying from a stack of layers: `COPY --from`.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use strata_cache::view::{Entry, FileKind};
+use strata_cache::{Digest, HardLinks, LayerView};
+
+use super::{SourceTree, TreeError, Xattr, keeps_xattr};
+
+/// A stack of layers as a tree to copy from. Its files never change and have owners of their own.
+#[derive(Debug)]
+pub struct LayerTree {
+    view: LayerView,
+    /// (layer, path) to a group of that layer. Inode numbers can't tell: the store links equal
+    /// files.
+    groups: HashMap<(usize, Vec<u8>), u64>,
+}
+
+impl LayerTree {
+    /// A tree over `view`. `links` are the hard links of its layers, base first, as
+    /// [`strata_cache::Store::hard_links`] gives them; layers without any may be left out at the end.
+    pub fn new(view: LayerView, links: &[HardLinks]) -> Self {
+        let mut groups = HashMap::new();
+        for (layer, links) in links.iter().enumerate() {
+            for (group, paths) in (0..).zip(&links.0) {
+                for path in paths {
+                    groups.insert((layer, path.clone()), group);
+                }
+            }
+        }
+        Self { view, groups }
+    }
+
+    /// The view that is read.
+    pub fn view(&self) -> &LayerView {
+        &self.view
+    }
+}
+
+impl SourceTree for LayerTree {
+    fn lookup(&self, path: &Path, follow: bool) -> Result<Option<Entry>, TreeError> {
+        Ok(self.view.lookup(path, follow)?)
+    }
+
+    fn read_dir(&self, directory: &Entry) -> Result<Vec<Entry>, TreeError> {
+        Ok(self.view.read_dir(directory)?)
+    }
+
+    fn read_link(&self, entry: &Entry) -> Result<PathBuf, TreeError> {
+        Ok(self.view.read_link(entry)?)
+    }
+
+    fn open(&self, entry: &Entry) -> Result<File, TreeError> {
+        Ok(self.view.open(entry)?)
+    }
+
+    fn xattrs(&self, entry: &Entry) -> Result<Vec<Xattr>, TreeError> {
+        let mut xattrs = self.view.xattrs(entry)?;
+        xattrs.retain(|(name, _)| keeps_xattr(name));
+        Ok(xattrs)
+    }
+
+    fn owner(&self, entry: &Entry) -> (u32, u32) {
+        (entry.metadata.uid, entry.metadata.gid)
+    }
+
+    fn known_digest(&self, _entry: &Entry) -> Option<Digest> {
+        None
+    }
+
+    fn immutable(&self) -> bool {
+        true
+    }
+
+    fn link_group(&self, entry: &Entry) -> Option<(u64, u64)> {
+        if self.groups.is_empty() || entry.metadata.kind != FileKind::File {
+            return None;
+        }
+        let key = (entry.layer, entry.path.as_os_str().as_bytes().to_vec());
+        let group = self.groups.get(&key)?;
+        Some((entry.layer as u64, *group))
+    }
+}

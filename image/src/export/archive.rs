@@ -1,0 +1,227 @@
+//! OCI archives and docker archives: one tar with an OCI layout in it, and for Docker its
+//! `manifest.json` beside.
+
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use strata_cache::{Digest, Store};
+use tar::{EntryType, Header};
+
+use super::output::{self, failed};
+use super::{Assembled, BuiltImage, Destination, ExportError, ExportOptions, Format, assemble};
+use crate::manifest::{Descriptor, Index, media};
+use crate::{Progress, Reference};
+
+/// The full name in an index, as containerd and Docker read it.
+const NAME_ANNOTATION: &str = "io.containerd.image.name";
+/// The tag in an index (OCI image specification, "Annotations").
+const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+
+/// Content of the file `oci-layout`.
+pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// Writes `images` with their names, and answers the digests of their manifests.
+pub(super) fn write(
+    store: &Store,
+    images: &[(&BuiltImage, &[String])],
+    options: &ExportOptions<'_>,
+    destination: &Destination,
+    progress: &dyn Progress,
+) -> Result<Vec<Digest>, ExportError> {
+    let mut assembled = Vec::with_capacity(images.len());
+    for (image, names) in images {
+        let one = assemble(
+            store,
+            image,
+            options.codec,
+            options.force_codec,
+            options.write,
+            progress,
+        )?;
+        assembled.push((*image, *names, one));
+    }
+    let path = match destination {
+        Destination::Path(path) => path.clone(),
+        Destination::Stdout => PathBuf::from("-"),
+    };
+    output::write(destination, &mut |output| {
+        let mut archive = Archive {
+            output,
+            path: &path,
+            mtime: options
+                .write
+                .epoch
+                .and_then(|epoch| u64::try_from(epoch).ok()),
+        };
+        write_archive(store, &assembled, options.format, &mut archive, progress)
+    })?;
+    Ok(assembled
+        .iter()
+        .map(|(_, _, one)| one.descriptor.digest)
+        .collect())
+}
+
+fn write_archive(
+    store: &Store,
+    images: &[(&BuiltImage, &[String], Assembled)],
+    format: Format,
+    archive: &mut Archive<'_>,
+    progress: &dyn Progress,
+) -> Result<(), ExportError> {
+    archive.directory("blobs/")?;
+    archive.directory("blobs/sha256/")?;
+    archive.small("oci-layout", LAYOUT)?;
+    let mut index = Index {
+        schema_version: 2,
+        media_type: Some(media::OCI_INDEX.to_owned()),
+        manifests: Vec::new(),
+        annotations: std::collections::BTreeMap::new(),
+    };
+    for (_, names, one) in images {
+        index.manifests.extend(named(&one.descriptor, names));
+    }
+    archive.small("index.json", &json(&index))?;
+    if format == Format::DockerArchive {
+        archive.small("manifest.json", &docker_manifest(images))?;
+    }
+    let mut written = HashSet::new();
+    for (image, _, one) in images {
+        if written.insert(one.descriptor.digest) {
+            archive.small(&blob_name(one.descriptor.digest), &one.manifest)?;
+        }
+        if written.insert(one.config.digest) {
+            archive.small(&blob_name(one.config.digest), image.config_bytes())?;
+        }
+        for blob in &one.layers {
+            if !written.insert(blob.digest) {
+                continue;
+            }
+            let what = blob.digest.short();
+            let file = store.blobs().open(blob.digest)?;
+            let mut watched = crate::pipe::Watched::new(file, &what, Some(blob.size), progress);
+            archive.file(&blob_name(blob.digest), blob.size, &mut watched)?;
+        }
+    }
+    archive.finish()
+}
+
+/// A descriptor for each name of an image; one without a name if it has none.
+pub(super) fn named(descriptor: &Descriptor, names: &[String]) -> Vec<Descriptor> {
+    if names.is_empty() {
+        return vec![descriptor.clone()];
+    }
+    names
+        .iter()
+        .map(|name| {
+            let mut named = descriptor.clone();
+            named
+                .annotations
+                .insert(NAME_ANNOTATION.to_owned(), name.clone());
+            let tag = Reference::parse(name)
+                .ok()
+                .and_then(|reference| reference.tag)
+                .unwrap_or_else(|| "latest".to_owned());
+            named.annotations.insert(REF_ANNOTATION.to_owned(), tag);
+            named
+        })
+        .collect()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerEntry {
+    config: String,
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
+}
+
+fn docker_manifest(images: &[(&BuiltImage, &[String], Assembled)]) -> Vec<u8> {
+    let entries: Vec<DockerEntry> = images
+        .iter()
+        .map(|(_, names, one)| DockerEntry {
+            config: blob_name(one.config.digest),
+            // Docker takes names with a tag only.
+            repo_tags: names
+                .iter()
+                .filter_map(|name| Reference::parse(name).ok())
+                .filter(|reference| reference.digest.is_none())
+                .map(|reference| reference.familiar())
+                .collect(),
+            layers: one
+                .layers
+                .iter()
+                .map(|blob| blob_name(blob.digest))
+                .collect(),
+        })
+        .collect();
+    json(&entries)
+}
+
+pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("string keys and plain values always serialise")
+}
+
+pub(super) fn blob_name(digest: Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// A tar whose bytes depend on nothing but its content.
+struct Archive<'a> {
+    output: &'a mut dyn Write,
+    path: &'a Path,
+    mtime: Option<u64>,
+}
+
+impl Archive<'_> {
+    fn header(&mut self, name: &str, kind: EntryType, size: u64) -> Result<(), ExportError> {
+        let mut header = Header::new_ustar();
+        header
+            .set_path(name)
+            .map_err(|source| failed("name an entry of", self.path, source))?;
+        header.set_entry_type(kind);
+        header.set_mode(if kind == EntryType::Directory {
+            0o755
+        } else {
+            0o644
+        });
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(self.mtime.unwrap_or(0));
+        // Beyond 8 GiB in base 256, as GNU and Go write and read it.
+        header.set_size(size);
+        header.set_cksum();
+        self.bytes(header.as_bytes())
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), ExportError> {
+        self.output
+            .write_all(bytes)
+            .map_err(|source| failed("write", self.path, source))
+    }
+
+    fn directory(&mut self, name: &str) -> Result<(), ExportError> {
+        self.header(name, EntryType::Directory, 0)
+    }
+
+    fn small(&mut self, name: &str, content: &[u8]) -> Result<(), ExportError> {
+        self.file(name, content.len() as u64, &mut &*content)
+    }
+
+    fn file(&mut self, name: &str, size: u64, content: &mut dyn Read) -> Result<(), ExportError> {
+        self.header(name, EntryType::Regular, size)?;
+        let copied = io::copy(&mut content.take(size), self.output)
+            .map_err(|source| failed("write", self.path, source))?;
+        if copied != size {
+            let source = io::Error::new(io::ErrorKind::UnexpectedEof, format!("`{name}` is short"));
+            return Err(failed("write", self.path, source));
+        }
+        let padding = usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0);
+        self.bytes(&[0; 512][..padding])
+    }
+
+    fn finish(&mut self) -> Result<(), ExportError> {
+        self.bytes(&[0; 1024])
+    }
+}

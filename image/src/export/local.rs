@@ -1,0 +1,375 @@
+//! The whole file system of an image: as one tar, or copied into a directory.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+use strata_cache::diff::{self, DiffError, WriteOptions};
+use strata_cache::view::{Entry, FileKind, Metadata};
+use strata_cache::{HardLinks, LayerView, Store};
+
+use super::output::failed;
+use super::{BuiltImage, ExportError};
+use crate::Progress;
+
+/// The merged tree of an image's layers.
+pub(super) struct Tree {
+    view: LayerView,
+    /// Hard links of each layer, base first.
+    links: Vec<HardLinks>,
+}
+
+impl Tree {
+    pub(super) fn open(store: &Store, image: &BuiltImage) -> Result<Self, ExportError> {
+        let mut stack = Vec::with_capacity(image.layers().len());
+        let mut links = Vec::with_capacity(image.layers().len());
+        for layer in image.layers() {
+            let id = layer.layer.ok_or(ExportError::NotUnpacked {
+                diff_id: layer.diff_id.0,
+            })?;
+            stack.push(id);
+            links.push(store.hard_links(id)?);
+        }
+        Ok(Self {
+            view: LayerView::new(store.layer_paths(&stack)),
+            links,
+        })
+    }
+
+    /// Writes the tree as a tar.
+    pub(super) fn write_tar(
+        &self,
+        options: WriteOptions,
+        output: &mut dyn Write,
+        progress: &dyn Progress,
+    ) -> Result<(), ExportError> {
+        let root = self.view.root()?;
+        let groups = self.links.iter().flat_map(|links| links.0.iter().cloned());
+        let links = HardLinks(groups.collect());
+        let mut counted = Counted {
+            inner: output,
+            done: 0,
+            progress,
+        };
+        diff::write_tree(&self.view, &root, &links, options, &mut counted).map_err(|error| {
+            match error {
+                DiffError::View(error) => ExportError::View(error),
+                source => ExportError::Tree { source },
+            }
+        })?;
+        let done = counted.done;
+        progress.update(WHAT, done, Some(done));
+        Ok(())
+    }
+
+    /// Copies the tree into the directory `target`, made if it is not there. What is there stays
+    /// unless the image has the same name. Owners are kept by root only.
+    pub(super) fn copy_to(
+        &self,
+        target: &Path,
+        options: WriteOptions,
+        progress: &dyn Progress,
+    ) -> Result<(), ExportError> {
+        std::fs::create_dir_all(target).map_err(|source| failed("create", target, source))?;
+        let root = rustix::fs::open(
+            target,
+            OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|error| failed("open", target, error.into()))?;
+        let mut groups = HashMap::new();
+        for (layer, links) in self.links.iter().enumerate() {
+            for (group, members) in links.0.iter().enumerate() {
+                for member in members {
+                    let path = PathBuf::from(OsStr::from_bytes(member));
+                    groups.insert((layer, path), (layer, group));
+                }
+            }
+        }
+        let mut copy = Copy {
+            view: &self.view,
+            target,
+            root,
+            options,
+            privileged: rustix::process::geteuid().is_root(),
+            groups,
+            first: HashMap::new(),
+            serial: 0,
+            done: 0,
+            progress,
+        };
+        copy.children(&self.view.root()?)?;
+        progress.update(WHAT, copy.done, Some(copy.done));
+        Ok(())
+    }
+}
+
+/// What progress calls it.
+const WHAT: &str = "export";
+
+/// Reports what is written through it.
+struct Counted<'a> {
+    inner: &'a mut dyn Write,
+    done: u64,
+    progress: &'a dyn Progress,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        let before = self.done >> 20;
+        self.done += count as u64;
+        if self.done >> 20 != before {
+            self.progress.update(WHAT, self.done, None);
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// A copy under way. The target may hold anything, symbolic links too: every directory is opened
+/// from the root without following any.
+struct Copy<'a> {
+    view: &'a LayerView,
+    target: &'a Path,
+    root: OwnedFd,
+    options: WriteOptions,
+    privileged: bool,
+    /// Which group of hard links (layer, number) a file of a layer belongs to.
+    groups: HashMap<(usize, PathBuf), (usize, usize)>,
+    /// The member of a group that was copied first.
+    first: HashMap<(usize, usize), PathBuf>,
+    serial: u64,
+    done: u64,
+    progress: &'a dyn Progress,
+}
+
+impl Copy<'_> {
+    fn failed(&self, action: &'static str, path: &Path, error: Errno) -> ExportError {
+        failed(action, &self.target.join(path), error.into())
+    }
+
+    /// Opens a directory of the target.
+    fn directory(&self, path: &Path) -> Result<OwnedFd, ExportError> {
+        let name = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        loop {
+            let opened = rustix::fs::openat2(
+                &self.root,
+                name,
+                OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+            );
+            match opened {
+                Ok(directory) => return Ok(directory),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(self.failed("open", path, error)),
+            }
+        }
+    }
+
+    /// Copies everything below a directory that is there already. One descriptor is open at a
+    /// time, however deep the tree is.
+    fn children(&mut self, parent: &Entry) -> Result<(), ExportError> {
+        let mut directories = Vec::new();
+        {
+            let there = self.directory(&parent.path)?;
+            for entry in self.view.read_dir(parent)? {
+                if entry.is_dir() {
+                    self.make_directory(&there, &entry)?;
+                    directories.push(entry);
+                } else {
+                    self.copy_entry(&there, &entry)?;
+                }
+            }
+        }
+        for entry in directories {
+            self.children(&entry)?;
+            let there = self.directory(&entry.path)?;
+            self.finish(&there, &entry)?;
+        }
+        Ok(())
+    }
+
+    fn make_directory(&self, parent: &OwnedFd, entry: &Entry) -> Result<(), ExportError> {
+        let name = name_of(entry);
+        match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(self.failed("create", &entry.path, error)),
+        }
+        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| self.failed("stat", &entry.path, error))?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return Ok(());
+        }
+        rustix::fs::unlinkat(parent, name, AtFlags::empty())
+            .and_then(|()| rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)))
+            .map_err(|error| self.failed("replace", &entry.path, error))
+    }
+
+    fn copy_entry(&mut self, parent: &OwnedFd, entry: &Entry) -> Result<(), ExportError> {
+        let kind = entry.metadata.kind;
+        // A socket is nothing without its process; a device takes privileges to make.
+        let device = matches!(kind, FileKind::CharDevice | FileKind::BlockDevice);
+        if kind == FileKind::Socket || (device && !self.privileged) {
+            return Ok(());
+        }
+        self.serial += 1;
+        let temporary = format!(".strata-{}-{}.tmp", std::process::id(), self.serial);
+        let made = self.make(parent, &temporary, entry).and_then(|()| {
+            rustix::fs::renameat(parent, &temporary, parent, name_of(entry)).map_err(|error| {
+                match error {
+                    Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST => ExportError::Destination {
+                        path: self.target.join(&entry.path),
+                        reason: "is a directory where the image has a file: remove it first",
+                    },
+                    error => self.failed("rename", &entry.path, error),
+                }
+            })
+        });
+        // Two names of one file: the rename has done nothing, and both are still there.
+        let _gone = rustix::fs::unlinkat(parent, &temporary, AtFlags::empty());
+        made
+    }
+
+    fn make(&mut self, parent: &OwnedFd, name: &str, entry: &Entry) -> Result<(), ExportError> {
+        let metadata = &entry.metadata;
+        let group = self.groups.get(&(entry.layer, entry.path.clone())).copied();
+        if let Some(first) = group.and_then(|group| self.first.get(&group)) {
+            let directory = self.directory(first.parent().unwrap_or(Path::new("")))?;
+            let first = first.file_name().unwrap_or_default();
+            return rustix::fs::linkat(&directory, first, parent, name, AtFlags::empty())
+                .map_err(|error| self.failed("link", &entry.path, error));
+        }
+        match metadata.kind {
+            FileKind::File => {
+                let from = self.view.open(entry)?;
+                let to = rustix::fs::openat(
+                    parent,
+                    name,
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC,
+                    Mode::from_raw_mode(0o600),
+                )
+                .map_err(|error| self.failed("create", &entry.path, error))?;
+                let to = File::from(to);
+                self.done += strata_cache::clone_file(&from, &to)
+                    .map_err(|source| failed("write", &self.target.join(&entry.path), source))?;
+                self.finish(&to, entry)?;
+                self.progress.update(WHAT, self.done, None);
+            }
+            FileKind::Symlink => {
+                let link = self.view.read_link(entry)?;
+                rustix::fs::symlinkat(&link, parent, name)
+                    .map_err(|error| self.failed("create", &entry.path, error))?;
+                self.set_owner_and_times(parent, name, entry)?;
+            }
+            FileKind::Fifo | FileKind::CharDevice | FileKind::BlockDevice => {
+                let kind = match metadata.kind {
+                    FileKind::CharDevice => FileType::CharacterDevice,
+                    FileKind::BlockDevice => FileType::BlockDevice,
+                    _ => FileType::Fifo,
+                };
+                let (major, minor) = metadata.rdev;
+                let mode = Mode::from_raw_mode(metadata.mode);
+                rustix::fs::mknodat(parent, name, kind, mode, rustix::fs::makedev(major, minor))
+                    .map_err(|error| self.failed("create", &entry.path, error))?;
+                self.set_owner_and_times(parent, name, entry)?;
+                // The umask took something away, and a change of owner the setuid bits.
+                rustix::fs::chmodat(parent, name, mode, AtFlags::empty())
+                    .map_err(|error| self.failed("chmod", &entry.path, error))?;
+            }
+            FileKind::Directory | FileKind::Socket => {}
+        }
+        if let Some(group) = group {
+            self.first.insert(group, entry.path.clone());
+        }
+        Ok(())
+    }
+
+    /// Owner, mode, xattrs and times of an open file or directory, in the order in which one does
+    /// not undo the other.
+    fn finish(&self, file: &impl AsFd, entry: &Entry) -> Result<(), ExportError> {
+        let metadata = &entry.metadata;
+        if self.privileged {
+            let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
+            rustix::fs::fchown(file, Some(uid), Some(gid))
+                .map_err(|error| self.failed("chown", &entry.path, error))?;
+        }
+        rustix::fs::fchmod(file, Mode::from_raw_mode(metadata.mode))
+            .map_err(|error| self.failed("chmod", &entry.path, error))?;
+        for (name, value) in self.view.xattrs(entry)? {
+            match rustix::fs::fsetxattr(file, name.as_slice(), &value, XattrFlags::empty()) {
+                // The target's file system, or this user, can't have it.
+                Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {}
+                Err(error) => return Err(self.failed("set an attribute of", &entry.path, error)),
+            }
+        }
+        rustix::fs::futimens(file, &self.times(metadata))
+            .map_err(|error| self.failed("set the times of", &entry.path, error))
+    }
+
+    fn set_owner_and_times(
+        &self,
+        parent: &OwnedFd,
+        name: &str,
+        entry: &Entry,
+    ) -> Result<(), ExportError> {
+        let metadata = &entry.metadata;
+        if self.privileged {
+            let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
+            rustix::fs::chownat(
+                parent,
+                name,
+                Some(uid),
+                Some(gid),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )
+            .map_err(|error| self.failed("chown", &entry.path, error))?;
+        }
+        rustix::fs::utimensat(
+            parent,
+            name,
+            &self.times(metadata),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .map_err(|error| self.failed("set the times of", &entry.path, error))
+    }
+
+    fn times(&self, metadata: &Metadata) -> Timestamps {
+        let (seconds, nanoseconds) = metadata.mtime;
+        let time = match self.options.epoch {
+            Some(epoch) if seconds >= epoch => Timespec {
+                tv_sec: epoch,
+                tv_nsec: 0,
+            },
+            _ => Timespec {
+                tv_sec: seconds,
+                tv_nsec: nanoseconds.into(),
+            },
+        };
+        Timestamps {
+            last_access: time,
+            last_modification: time,
+        }
+    }
+}
+
+fn name_of(entry: &Entry) -> &OsStr {
+    entry.path.file_name().unwrap_or_default()
+}

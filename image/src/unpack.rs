@@ -1,0 +1,199 @@
+//! Turns one layer's tar into a layer of the store.
+
+use std::io::{self, Read};
+
+use strata_cache::codec;
+use strata_cache::diff::{self, DiffError, Limits};
+use strata_cache::{
+    CacheKey, ChainId, DiffId, Digest, LayerId, LayerView, Lease, Scratch, Store, StoreError,
+};
+
+use crate::pipe::{Hashing, pipe};
+
+/// More than any real layer has; what stops an archive that never ends before the disk is full of
+/// empty files.
+const LIMITS: Limits = Limits {
+    entries: 20_000_000,
+    bytes: 4 << 40,
+};
+
+/// Why a layer could not be unpacked.
+#[derive(Debug)]
+pub(crate) enum UnpackError {
+    Diff(DiffError),
+    Store(StoreError),
+    /// It has another diff ID than it should.
+    DiffId(DiffId),
+}
+
+impl From<StoreError> for UnpackError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The layer with chain ID `chain`: found, or unpacked from what `open` gives (compressed or not)
+/// onto `stack`. Two processes that want the same chain unpack it once.
+pub(crate) fn unpack<'a>(
+    store: &Store,
+    lease: &Lease,
+    stack: &[LayerId],
+    chain: ChainId,
+    expected: DiffId,
+    open: impl FnOnce() -> Result<Box<dyn Read + Send + 'a>, StoreError>,
+) -> Result<LayerId, UnpackError> {
+    let key = CacheKey(Digest::of(format!("unpack {}", chain.0).as_bytes()));
+    let _guard = store.lock_key(key, &mut || {})?;
+    if let Some(layer) = store.index().claim_chain(lease, chain)? {
+        return Ok(layer);
+    }
+    let mut unpacked = extract(store, stack, open()?)?;
+    if unpacked.diff_id != expected {
+        return Err(UnpackError::DiffId(unpacked.diff_id));
+    }
+    let links = std::mem::take(&mut unpacked.applied.links);
+    Ok(unpacked
+        .scratch
+        .commit_unpacked(lease, links, chain, expected)?)
+}
+
+/// A layer that was unpacked and not committed yet.
+pub(crate) struct Extracted<'store> {
+    pub(crate) scratch: Scratch<'store>,
+    pub(crate) applied: diff::Applied,
+    pub(crate) diff_id: DiffId,
+}
+
+/// Unpacks `input` onto `stack`. Reading, decompressing and hashing run in a thread of their own.
+pub(crate) fn extract<'store, 'a>(
+    store: &'store Store,
+    stack: &[LayerId],
+    input: Box<dyn Read + Send + 'a>,
+) -> Result<Extracted<'store>, UnpackError> {
+    let scratch = store.scratch(stack)?;
+    let below = LayerView::new(store.layer_paths(stack));
+    let (mut sink, [mut source]) = pipe();
+    let (applied, hashed) = std::thread::scope(|scope| {
+        let reader = scope.spawn(move || -> io::Result<Digest> {
+            let result = (|| {
+                let mut plain = Hashing::new(codec::decoder(input)?);
+                io::copy(&mut plain, &mut sink)?;
+                Ok(plain.finish().0)
+            })();
+            match result {
+                Ok(digest) => {
+                    sink.finish()?;
+                    Ok(digest)
+                }
+                Err(error) => {
+                    sink.fail(&error);
+                    Err(error)
+                }
+            }
+        });
+        let applied = diff::apply_layer(
+            &mut source,
+            scratch.upper(),
+            &below,
+            store.userxattr(),
+            LIMITS,
+        )
+        .and_then(|applied| {
+            // What follows the end of the archive counts for the diff ID.
+            io::copy(&mut source, &mut io::sink()).map_err(DiffError::Stream)?;
+            Ok(applied)
+        });
+        drop(source);
+        let hashed = reader
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the reading thread panicked")));
+        (applied, hashed)
+    });
+    let applied = applied.map_err(UnpackError::Diff)?;
+    let digest = hashed.map_err(|error| UnpackError::Diff(DiffError::Stream(error)))?;
+    Ok(Extracted {
+        scratch,
+        applied,
+        diff_id: DiffId(digest),
+    })
+}
+
+/// What a blob is compressed with, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+    Xz,
+    Bzip2,
+}
+
+impl Compression {
+    /// As much as is looked at.
+    pub(crate) const LOOK: usize = 6;
+
+    pub(crate) fn of(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            // A frame, or a skippable one in front.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
+            _ => Self::None,
+        }
+    }
+
+    /// The media type of a layer that is compressed so.
+    pub(crate) fn media_type(self) -> &'static str {
+        use crate::manifest::media;
+        match self {
+            Self::Gzip => media::OCI_LAYER_GZIP,
+            Self::Zstd => media::OCI_LAYER_ZSTD,
+            _ => media::OCI_LAYER,
+        }
+    }
+
+    /// The same for the stored name of an encoding, such as `gzip-6-zlibrs1`.
+    pub(crate) fn of_encoding(encoding: &str) -> Self {
+        match encoding.split(['-', '+']).next() {
+            Some("gzip") => Self::Gzip,
+            Some("zstd") => Self::Zstd,
+            _ => Self::None,
+        }
+    }
+
+    /// The name under which a blob that came from elsewhere is kept.
+    pub(crate) fn pulled_encoding(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip-pulled",
+            Self::Zstd => "zstd-pulled",
+            _ => "none-pulled",
+        }
+    }
+}
+
+/// What the blob `digest` of the store is compressed with.
+pub(crate) fn compression_of(store: &Store, digest: Digest) -> Result<Compression, StoreError> {
+    let mut file = store.blobs().open(digest)?;
+    let mut start = [0; Compression::LOOK];
+    let count = read_start(&mut file, &mut start).map_err(|source| StoreError::Io {
+        action: "read",
+        path: store.blobs().path(digest),
+        source,
+    })?;
+    Ok(Compression::of(&start[..count]))
+}
+
+/// Fills `buffer` as far as there is something to fill it with.
+pub(crate) fn read_start(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

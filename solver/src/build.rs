@@ -1,0 +1,262 @@
+//! The road of one build, from text to results.
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::sync::OnceLock;
+
+use strata_cache::{Lease, Store};
+use strata_image::{Images, Platform, PullPolicy};
+use strata_parser::{Diagnostic, Diagnostics, Dockerfile};
+
+use crate::bases::{BaseImage, Bases};
+use crate::context::BuildContext;
+use crate::error::{BuildError, Report};
+use crate::event::{Event, EventSink, Outcome};
+use crate::graph::{CopyFrom, Graph, Op};
+use crate::output::Finished;
+use crate::plan::{self, Plan};
+use crate::recipes;
+use crate::request::{BuildRequest, BuildResult, Cancel, Output, Pull};
+use crate::schedule::{Results, Scheduler};
+use crate::step::Shared;
+
+/// Builds what `request` asks for.
+pub fn build(
+    store: &Store,
+    images: &Images<'_>,
+    request: &BuildRequest,
+    events: &dyn EventSink,
+    cancel: &Cancel,
+) -> Result<BuildResult, BuildError> {
+    let source = strata_parser::source::text(&request.dockerfile).into_owned();
+    let report = |diagnostics: Diagnostics| Report {
+        file: request.dockerfile_name.clone(),
+        source: source.clone(),
+        diagnostics,
+    };
+    let refused = |diagnostics| BuildError::Dockerfile(Box::new(report(diagnostics)));
+    let one = |diagnostic: Diagnostic| report(diagnostic.into());
+
+    let dockerfile = Dockerfile::parse(&request.dockerfile).map_err(refused)?;
+    let epoch = epoch(request)?;
+    let lease = store.lease("build")?;
+    let bases = StoreBases {
+        images,
+        lease: &lease,
+        pull: request.pull,
+    };
+    let Plan {
+        graph,
+        target,
+        steps,
+        warnings,
+    } = plan::plan(&dockerfile, request, &bases).map_err(refused)?;
+    for warning in warnings {
+        events.event(Event::Warning(warning));
+    }
+    for step in &steps {
+        events.event(Event::Step(step.clone()));
+    }
+
+    let context = if copies_from_context(&graph) {
+        Some(BuildContext::open(request, store)?)
+    } else {
+        None
+    };
+    let recipes = recipes::recipes(&graph, request, context.as_ref(), &one)?;
+    let records = store.index().claim(&lease, &recipes.keys)?;
+    let known = Results::known(&graph, &records);
+    announce_hits(&graph, &known, events);
+
+    let stop = Cancel::default();
+    let inner = stop.clone();
+    let _hook = cancel.on_cancel(move || inner.cancel());
+    let shared = Shared {
+        store,
+        lease: &lease,
+        request,
+        graph: &graph,
+        recipes: &recipes,
+        context: context.as_ref(),
+        events,
+        stop: &stop,
+        stub: OnceLock::new(),
+    };
+    let wants_image = request.outputs.iter().any(|output| {
+        !matches!(
+            output,
+            Output::CacheOnly | Output::Tar { .. } | Output::Local { .. }
+        )
+    });
+    let (made, layers_made) = crossbeam_channel::unbounded();
+    let scheduler = Scheduler::new(
+        &shared,
+        images,
+        known,
+        target.root,
+        wants_image.then_some(made),
+        &one,
+    );
+    let ran_something = !scheduler.idle();
+    let results = if ran_something {
+        std::thread::scope(|scope| {
+            // Layers of the image get their diff IDs while later steps run.
+            scope.spawn(|| {
+                let options = strata_cache::diff::WriteOptions { epoch };
+                for layer in layers_made {
+                    // An error comes again, with a place to be reported, when the image is made.
+                    drop(strata_image::export::diff_id(store, layer, options));
+                }
+            });
+            scheduler.run()
+        })
+    } else {
+        scheduler.run()
+    };
+    // A stop that the user asked for is reported as such, whatever it made fail.
+    let results = if cancel.is_cancelled() {
+        Err(BuildError::Cancelled)
+    } else {
+        results
+    };
+    if let Some(context) = context {
+        context.finish(store);
+    }
+    let results = results?;
+
+    let finished = Finished {
+        store,
+        lease: &lease,
+        images,
+        request,
+        events,
+        graph: &graph,
+        target: &target,
+        results: &results,
+        epoch,
+        next_step: steps.len(),
+    };
+    let layers = results.stack(&graph, target.root);
+    let mut size = 0;
+    for layer in &layers {
+        size += store.index().layer(*layer)?.map_or(0, |row| row.size);
+    }
+    let hits = graph
+        .vertices
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| {
+            results
+                .vertex(crate::graph::VertexId(*index))
+                .is_some_and(|done| done.hit)
+        })
+        .count();
+    let mut result = BuildResult {
+        image: None,
+        manifests: Vec::new(),
+        config: target.config.clone(),
+        layers,
+        diff_ids: Vec::new(),
+        size,
+        steps: graph.vertices.len(),
+        hits,
+    };
+    if request
+        .outputs
+        .iter()
+        .any(|output| *output != Output::CacheOnly)
+    {
+        let image = finished.image()?;
+        let written = finished.write(&image)?;
+        result.image = written.image;
+        result.manifests = written.manifests;
+        result.config = image.config().clone();
+        result.diff_ids = image.layers().iter().map(|layer| layer.diff_id).collect();
+    }
+    if ran_something {
+        store.sync()?;
+        store.collect_leftovers()?;
+    }
+    Ok(result)
+}
+
+/// `SOURCE_DATE_EPOCH`: the build argument, else the environment's.
+fn epoch(request: &BuildRequest) -> Result<Option<i64>, BuildError> {
+    let argument = request
+        .build_args
+        .iter()
+        .rev()
+        .find(|(name, _)| name == "SOURCE_DATE_EPOCH");
+    match argument {
+        None => Ok(request.epoch),
+        Some((_, value)) if value.is_empty() => Ok(None),
+        Some((_, value)) => value.parse().map(Some).map_err(|_| {
+            BuildError::Request(format!(
+                "build argument `SOURCE_DATE_EPOCH={value}` is not a number of seconds"
+            ))
+        }),
+    }
+}
+
+fn copies_from_context(graph: &Graph) -> bool {
+    graph.vertices.iter().any(|vertex| {
+        matches!(&vertex.op, Op::Copy(copy)
+            if copy.from == CopyFrom::Context && !copy.sources.is_empty())
+    })
+}
+
+/// Tells of every step whose result is there, and of images that need no fetching.
+fn announce_hits(graph: &Graph, known: &Results, events: &dyn EventSink) {
+    let images = graph
+        .images
+        .iter()
+        .filter(|image| image.base.layers.iter().all(|layer| layer.layer.is_some()));
+    let vertices = graph
+        .vertices
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| known.vertex(crate::graph::VertexId(*index)).is_some());
+    let steps: HashSet<_> = images
+        .map(|image| image.step)
+        .chain(vertices.map(|(_, vertex)| vertex.step))
+        .collect();
+    let mut steps: Vec<_> = steps.into_iter().collect();
+    steps.sort_unstable();
+    for step in steps {
+        let elapsed = std::time::Duration::ZERO;
+        events.event(Event::Finished {
+            step,
+            outcome: Outcome::Cached,
+            elapsed,
+        });
+    }
+}
+
+/// Base images of the store and of registries.
+struct StoreBases<'a> {
+    images: &'a Images<'a>,
+    lease: &'a Lease,
+    pull: Pull,
+}
+
+impl Bases for StoreBases<'_> {
+    fn resolve(
+        &self,
+        reference: &str,
+        platform: &Platform,
+    ) -> Result<BaseImage, Box<dyn Error + Send + Sync>> {
+        let policy = match self.pull {
+            Pull::Missing => PullPolicy::Missing,
+            Pull::Always => PullPolicy::Always,
+            Pull::Never => PullPolicy::Never,
+        };
+        let progress = strata_image::NoProgress;
+        Ok(self
+            .images
+            .resolve(self.lease, reference, platform, policy, &progress)?)
+    }
+
+    fn advice(&self, _reference: &str) -> Vec<String> {
+        vec!["`strata images` lists what the local store has; `strata pull` fetches".to_owned()]
+    }
+}

@@ -1,0 +1,97 @@
+//! The build context: a directory without what its ignore file hides.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use strata_cache::statcache::StatCache;
+use strata_cache::view::Entry;
+use strata_cache::{Digest, Store};
+use strata_executor::context::ContextTree;
+use strata_executor::tree::{MemoryTree, SourceTree};
+use strata_parser::ignore::IgnoreFile;
+
+use crate::error::{BuildError, chain};
+use crate::request::{BuildRequest, Context};
+
+/// An open build context.
+pub(crate) enum BuildContext {
+    Directory(Box<ContextTree>),
+    Empty(MemoryTree),
+}
+
+impl BuildContext {
+    /// Opens the context of `request`, with `<Dockerfile>.dockerignore` if that exists, else its own
+    /// `.dockerignore`.
+    pub(crate) fn open(request: &BuildRequest, store: &Store) -> Result<Self, BuildError> {
+        let root = match &request.context {
+            Context::Empty => return Ok(Self::Empty(MemoryTree::new(Vec::new()))),
+            Context::Directory(root) => root,
+        };
+        let ignore = Arc::new(ignore_file(request.dockerfile_path.as_deref(), root)?);
+        let below = Arc::clone(&ignore);
+        let tree = ContextTree::open(
+            root,
+            Box::new(move |path, _| ignore.is_ignored(path)),
+            Box::new(move |directory| below.may_reinclude_below(directory)),
+            Some(StatCache::load(store, root)),
+        )
+        .map_err(|error| BuildError::Context {
+            path: root.clone(),
+            reason: chain(&error),
+        })?;
+        Ok(Self::Directory(Box::new(tree)))
+    }
+
+    /// The files.
+    pub(crate) fn tree(&self) -> &dyn SourceTree {
+        match self {
+            Self::Directory(tree) => tree.as_ref(),
+            Self::Empty(tree) => tree,
+        }
+    }
+
+    /// Remembers a digest for the next build.
+    pub(crate) fn learn(&self, entry: &Entry, digest: Digest) {
+        if let Self::Directory(tree) = self {
+            tree.learn(entry, digest);
+        }
+    }
+
+    /// Saves what was learned. A cache that can't be written is no reason to fail.
+    pub(crate) fn finish(self, store: &Store) {
+        if let Self::Directory(tree) = self {
+            drop(tree.finish(store));
+        }
+    }
+}
+
+fn ignore_file(dockerfile: Option<&Path>, root: &Path) -> Result<IgnoreFile, BuildError> {
+    let beside = dockerfile.map(|path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".dockerignore");
+        PathBuf::from(name)
+    });
+    for path in beside.into_iter().chain([root.join(".dockerignore")]) {
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                continue;
+            }
+            Err(error) => {
+                return Err(BuildError::Context {
+                    path,
+                    reason: error.to_string(),
+                });
+            }
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        return IgnoreFile::parse(&text).map_err(|error| BuildError::Context {
+            path,
+            reason: format!("line {}: {}", error.line, error.message),
+        });
+    }
+    Ok(IgnoreFile::parse("").unwrap_or_else(|_| unreachable!("an empty ignore file is valid")))
+}

@@ -1,0 +1,363 @@
+//! From layers to results: the image's config, and where it goes.
+
+use strata_cache::diff::WriteOptions;
+use strata_cache::image::StoredLayer;
+use strata_cache::{Digest, Lease, Store};
+use strata_image::config::{History, Time};
+use strata_image::export::{self, ExportOptions, Format};
+use strata_image::registry::PushOptions;
+use strata_image::{BuiltImage, ImageConfig, Images, Reference};
+
+use crate::error::BuildError;
+use crate::event::{Event, EventSink, Outcome, StepId, StepInfo};
+use crate::graph::{Graph, Root};
+use crate::plan::{PlannedHistory, StageState};
+use crate::request::{BuildRequest, Codec, Destination, Output};
+use crate::schedule::{Results, base_of};
+
+/// Who wrote a history entry.
+const COMMENT: &str = "strata.dockerfile.v0";
+
+/// What outputs need of a finished build.
+pub(crate) struct Finished<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) lease: &'a Lease,
+    pub(crate) images: &'a Images<'a>,
+    pub(crate) request: &'a BuildRequest,
+    pub(crate) events: &'a dyn EventSink,
+    pub(crate) graph: &'a Graph,
+    pub(crate) target: &'a StageState,
+    pub(crate) results: &'a Results,
+    pub(crate) epoch: Option<i64>,
+    pub(crate) next_step: usize,
+}
+
+/// What outputs made.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    pub(crate) image: Option<Digest>,
+    pub(crate) manifests: Vec<(String, Digest)>,
+}
+
+impl Finished<'_> {
+    fn options(&self) -> WriteOptions {
+        WriteOptions { epoch: self.epoch }
+    }
+
+    /// The image: config with its history, and layers with their diff IDs.
+    pub(crate) fn image(&self) -> Result<BuiltImage, BuildError> {
+        let mut layers = Vec::new();
+        let mut from_base = 0;
+        if let Some(image) = base_of(self.graph, self.target.root) {
+            let unpacked = self.results.stack(self.graph, Root::Image(image));
+            let base = &self.graph.images[image.0].base;
+            from_base = base.layers.len();
+            layers.extend(
+                base.layers
+                    .iter()
+                    .zip(unpacked)
+                    .map(|(layer, unpacked)| StoredLayer {
+                        diff_id: layer.diff_id,
+                        layer: Some(unpacked),
+                        blob: layer.blob.clone(),
+                    }),
+            );
+        }
+        for layer in self
+            .results
+            .stack(self.graph, self.target.root)
+            .into_iter()
+            .skip(from_base)
+        {
+            let diff_id = export::diff_id(self.store, layer, self.options())
+                .map_err(|error| output_error("the image's layers", error))?;
+            layers.push(StoredLayer {
+                diff_id,
+                layer: Some(layer),
+                blob: None,
+            });
+        }
+        Ok(BuiltImage::new(self.config(from_base), layers))
+    }
+
+    /// The target's config with labels, history and times.
+    pub(crate) fn config(&self, base_layers: usize) -> ImageConfig {
+        let mut config = self.target.config.clone();
+        config
+            .config
+            .labels
+            .extend(self.request.labels.iter().cloned());
+        let (history, created) = self.history(base_layers);
+        config.history = history;
+        config.created = created;
+        config
+    }
+
+    fn history(&self, base_layers: usize) -> (Vec<History>, Option<Time>) {
+        let time = |milliseconds: u64| {
+            let seconds = i64::try_from(milliseconds / 1000).unwrap_or(i64::MAX);
+            let seconds = self.epoch.map_or(seconds, |epoch| epoch.min(seconds));
+            jiff::Timestamp::from_second(seconds).ok().map(Time::from)
+        };
+        let mut history: Vec<History> = Vec::with_capacity(self.target.history.len());
+        let mut with_layer = 0;
+        let mut base_done = false;
+        // Entries without a layer that wait for the time of the next layer.
+        let mut waiting = Vec::new();
+        for entry in &self.target.history {
+            match entry {
+                PlannedHistory::Base(entry) => {
+                    let mut entry = (**entry).clone();
+                    if !entry.empty_layer {
+                        // More entries than layers: the rest can't have made one.
+                        entry.empty_layer = with_layer >= base_layers;
+                        with_layer += usize::from(!entry.empty_layer);
+                    }
+                    history.push(entry);
+                }
+                PlannedHistory::Layer { text, vertex } => {
+                    fill_base(&mut history, &mut base_done, with_layer, base_layers);
+                    let created = self
+                        .results
+                        .vertex(*vertex)
+                        .and_then(|done| time(done.created_ms));
+                    for index in waiting.drain(..) {
+                        let entry: &mut History = &mut history[index];
+                        entry.created.clone_from(&created);
+                    }
+                    history.push(entry_of(text, created, false));
+                }
+                PlannedHistory::Empty { text } => {
+                    fill_base(&mut history, &mut base_done, with_layer, base_layers);
+                    waiting.push(history.len());
+                    history.push(entry_of(text, None, true));
+                }
+            }
+        }
+        fill_base(&mut history, &mut base_done, with_layer, base_layers);
+        if !waiting.is_empty() {
+            // No layer after them: the last one before.
+            let before = history[..waiting[0]]
+                .iter()
+                .rev()
+                .find_map(|entry| entry.created.clone());
+            let before = before.or_else(|| {
+                self.epoch
+                    .and_then(|epoch| jiff::Timestamp::from_second(epoch).ok().map(Time::from))
+            });
+            for index in waiting {
+                history[index].created.clone_from(&before);
+            }
+        }
+        let created = history.iter().rev().find_map(|entry| entry.created.clone());
+        (history, created)
+    }
+
+    /// Writes every output that was asked for.
+    pub(crate) fn write(&self, image: &BuiltImage) -> Result<Made, BuildError> {
+        let mut made = Made::default();
+        let mut next = self.next_step;
+        for output in &self.request.outputs {
+            let name = match output {
+                Output::CacheOnly => continue,
+                Output::Store => "storing the image".to_owned(),
+                Output::Oci { .. } => "exporting an OCI image".to_owned(),
+                Output::Docker { .. } => "exporting an image for docker".to_owned(),
+                Output::Tar { .. } => "exporting the root file system as a tar".to_owned(),
+                Output::Local { .. } => "exporting the root file system".to_owned(),
+                Output::Registry { .. } => "pushing the image".to_owned(),
+            };
+            let step = StepId(next);
+            next += 1;
+            // Naming layers that are all there takes no time worth a line.
+            let quiet = *output == Output::Store;
+            if !quiet {
+                self.events.event(Event::Step(StepInfo {
+                    id: step,
+                    name: name.clone(),
+                }));
+                self.events.event(Event::Started(step));
+            }
+            let begun = std::time::Instant::now();
+            let result = self.write_one(image, output, step, &mut made);
+            match &result {
+                Ok(()) if quiet => {}
+                Ok(()) => self.events.event(Event::Finished {
+                    step,
+                    outcome: Outcome::Ran,
+                    elapsed: begun.elapsed(),
+                }),
+                Err(error) => self.events.event(Event::Failed {
+                    step,
+                    message: error.to_string(),
+                }),
+            }
+            result?;
+        }
+        Ok(made)
+    }
+
+    fn write_one(
+        &self,
+        image: &BuiltImage,
+        output: &Output,
+        step: StepId,
+        made: &mut Made,
+    ) -> Result<(), BuildError> {
+        let names = self.names()?;
+        let (format, destination, codec) = match output {
+            Output::CacheOnly => return Ok(()),
+            Output::Store => {
+                let stored = export::store_image(self.store, self.lease, image, &names)
+                    .map_err(|error| output_error("the local image store", error))?;
+                made.image = Some(stored.config);
+                return Ok(());
+            }
+            Output::Registry { name, codec } => {
+                let targets = match name {
+                    Some(name) => vec![name.clone()],
+                    None => names.clone(),
+                };
+                if targets.is_empty() {
+                    return Err(BuildError::Request(
+                        "nothing says where to push: give the image a name with `--tag`".to_owned(),
+                    ));
+                }
+                made.image = Some(image.id());
+                for target in targets {
+                    let manifest = self.push(image, &target, *codec, step)?;
+                    made.manifests.push((target, manifest));
+                }
+                return Ok(());
+            }
+            Output::Oci {
+                destination,
+                archive: true,
+                codec,
+            } => (Format::OciArchive, destination.clone(), *codec),
+            Output::Oci {
+                destination,
+                archive: false,
+                codec,
+            } => (Format::OciDirectory, destination.clone(), *codec),
+            Output::Docker { destination, codec } => {
+                (Format::DockerArchive, destination.clone(), *codec)
+            }
+            Output::Tar { destination } => (Format::Tar, destination.clone(), Codec::None),
+            Output::Local { destination } => (
+                Format::Local,
+                Destination::Path(destination.clone()),
+                Codec::None,
+            ),
+        };
+        let what = match &destination {
+            Destination::Path(path) => path.display().to_string(),
+            Destination::Stdout => "standard output".to_owned(),
+        };
+        let destination = match destination {
+            Destination::Path(path) => export::Destination::Path(path),
+            Destination::Stdout => export::Destination::Stdout,
+        };
+        let options = ExportOptions {
+            format,
+            codec,
+            write: self.options(),
+            force_codec: false,
+            names: &names,
+        };
+        let manifest = export::export(
+            self.store,
+            self.lease,
+            image,
+            &options,
+            &destination,
+            &self.progress(step),
+        )
+        .map_err(|error| output_error(&format!("output `{what}`"), error))?;
+        if !matches!(format, Format::Tar | Format::Local) {
+            made.image = Some(image.id());
+        }
+        made.manifests.extend(manifest.map(|digest| (what, digest)));
+        Ok(())
+    }
+
+    fn push(
+        &self,
+        image: &BuiltImage,
+        target: &str,
+        codec: Codec,
+        step: StepId,
+    ) -> Result<Digest, BuildError> {
+        let reference = Reference::parse(target)
+            .map_err(|error| output_error(&format!("push to `{target}`"), error))?;
+        let sources = base_of(self.graph, self.target.root)
+            .and_then(|image| self.graph.images[image.0].base.source.clone())
+            .into_iter()
+            .collect();
+        let options = PushOptions {
+            codec,
+            write: self.options(),
+            force_codec: false,
+            sources,
+        };
+        let pushed = self
+            .images
+            .push(
+                self.lease,
+                image,
+                &reference,
+                &options,
+                &self.progress(step),
+            )
+            .map_err(|error| output_error(&format!("push to `{target}`"), error))?;
+        Ok(pushed.manifest)
+    }
+
+    fn progress(&self, step: StepId) -> impl Fn(&str, u64, Option<u64>) + Sync {
+        move |what: &str, done: u64, total: Option<u64>| {
+            self.events.event(Event::Transfer {
+                step,
+                what: what.to_owned(),
+                done,
+                total,
+            });
+        }
+    }
+
+    /// The image's names in full.
+    fn names(&self) -> Result<Vec<String>, BuildError> {
+        self.request
+            .tags
+            .iter()
+            .map(|tag| {
+                Reference::parse(tag)
+                    .map(|reference| reference.to_string())
+                    .map_err(|error| BuildError::Request(format!("tag `{tag}`: {error}")))
+            })
+            .collect()
+    }
+}
+
+fn entry_of(text: &str, created: Option<Time>, empty_layer: bool) -> History {
+    History {
+        created,
+        created_by: text.to_owned(),
+        comment: COMMENT.to_owned(),
+        empty_layer,
+        ..History::default()
+    }
+}
+
+/// Adds the entries that a base with too short a history lacks: there has to be one for each layer.
+fn fill_base(history: &mut Vec<History>, done: &mut bool, entries: usize, layers: usize) {
+    if !std::mem::replace(done, true) {
+        history.extend((entries..layers).map(|_| History::default()));
+    }
+}
+
+fn output_error(what: &str, source: impl std::error::Error + Send + Sync + 'static) -> BuildError {
+    BuildError::Output {
+        what: what.to_owned(),
+        source: Box::new(source),
+    }
+}

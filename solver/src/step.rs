@@ -1,0 +1,206 @@
+//! One vertex: look again under its lock, run it, publish its layer.
+
+mod copy;
+mod run;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use strata_cache::lock::KeyGuard;
+use strata_cache::{CacheKey, LayerId, LayerView, Lease, NewRecord, Store, StoreError};
+use strata_executor::sandbox::Credentials;
+use strata_executor::users::{self, UserError};
+use strata_parser::{Diagnostic, Span};
+
+use crate::context::BuildContext;
+use crate::event::{Event, EventSink};
+use crate::graph::{Graph, Op, Root, Vertex, VertexId};
+use crate::recipes::Recipes;
+use crate::request::{BuildRequest, Cancel};
+
+/// First pause between two looks at a lock that another build holds; grows to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every step of a build shares.
+pub(crate) struct Shared<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) lease: &'a Lease,
+    pub(crate) request: &'a BuildRequest,
+    pub(crate) graph: &'a Graph,
+    pub(crate) recipes: &'a Recipes,
+    pub(crate) context: Option<&'a BuildContext>,
+    pub(crate) events: &'a dyn EventSink,
+    /// Stops this build's steps: set when the user asks, or another step failed.
+    pub(crate) stop: &'a Cancel,
+    /// Directory of mount points that images may lack.
+    pub(crate) stub: OnceLock<PathBuf>,
+}
+
+/// A finished vertex.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Done {
+    pub(crate) layer: LayerId,
+    /// When the layer was made, in milliseconds since the epoch.
+    pub(crate) created_ms: u64,
+    /// It was in the store after all.
+    pub(crate) hit: bool,
+}
+
+/// Why a vertex did not finish.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It failed.
+    Step {
+        diagnostic: Box<Diagnostic>,
+        exit: Option<i32>,
+    },
+    /// The store failed.
+    Store(StoreError),
+    /// It was stopped.
+    Stopped,
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::Step {
+            diagnostic: Box::new(diagnostic),
+            exit: None,
+        }
+    }
+}
+
+/// Layers of the roots that a vertex reads, base first. The scheduler runs a vertex when all of
+/// them are there.
+pub(crate) type Stacks<'a> = &'a dyn Fn(Root) -> Vec<LayerId>;
+
+impl Shared<'_> {
+    /// Runs the vertex `id`, or takes its result from the store if another build makes it
+    /// meanwhile.
+    pub(crate) fn run_vertex(&self, id: VertexId, stacks: Stacks<'_>) -> Result<Done, Failure> {
+        let vertex = &self.graph.vertices[id.0];
+        let key = self.recipes.keys[id.0];
+        let stack = stacks(vertex.parent);
+        let parent = stack.last().copied();
+
+        let _guard = self.lock(key, vertex)?;
+        if !vertex.no_cache
+            && let Some(Some(record)) = self
+                .store
+                .index()
+                .claim(self.lease, &[key])?
+                .into_iter()
+                .next()
+            && record.parent == parent
+        {
+            return Ok(Done {
+                layer: record.layer,
+                created_ms: record.created_ms,
+                hit: true,
+            });
+        }
+
+        let begun = Instant::now();
+        let mut scratch = self.store.scratch(&stack)?;
+        let links = match &vertex.op {
+            Op::Run(run) => {
+                self.run_command(vertex, run, &mut scratch, stacks)?;
+                None
+            }
+            Op::Copy(copy) => Some(self.copy_files(id, vertex, copy, &scratch, stacks)?),
+            Op::Workdir(workdir) => {
+                let view = self.view(&stack);
+                let who = credentials(&view, &workdir.user, vertex.span)?;
+                strata_executor::copy::make_directory(
+                    &workdir.path,
+                    (who.uid, who.gid),
+                    None,
+                    &view,
+                    scratch.upper(),
+                )
+                .map_err(|error| {
+                    crate::recipes::copy_diagnostic(&error, vertex.span, "the image")
+                })?;
+                None
+            }
+        };
+        if self.stop.is_cancelled() {
+            return Err(Failure::Stopped);
+        }
+        let record = NewRecord {
+            key,
+            parent,
+            kind: vertex.op.kind(),
+            text: vertex.text.clone(),
+            parts: self.recipes.parts[id.0].clone(),
+            cost_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        let layer = scratch.commit(self.lease, links, Some(record))?;
+        Ok(Done {
+            layer,
+            created_ms: now_ms(),
+            hit: false,
+        })
+    }
+
+    /// The lock of `key`. While another build has it, people are told, and the wait ends if this
+    /// build is stopped.
+    fn lock(&self, key: CacheKey, vertex: &Vertex) -> Result<KeyGuard, Failure> {
+        let mut pause = None;
+        loop {
+            if let Some(guard) = self.store.try_lock_key(key)? {
+                return Ok(guard);
+            }
+            self.wait(&mut pause, vertex)?;
+        }
+    }
+
+    /// One pause of a wait for another build, with the first telling people.
+    fn wait(&self, pause: &mut Option<Duration>, vertex: &Vertex) -> Result<(), Failure> {
+        if self.stop.is_cancelled() {
+            return Err(Failure::Stopped);
+        }
+        let length = pause.unwrap_or_else(|| {
+            self.events.event(Event::Waiting(vertex.step));
+            FIRST_PAUSE
+        });
+        std::thread::sleep(length);
+        *pause = Some((length * 2).min(LONGEST_PAUSE));
+        Ok(())
+    }
+
+    /// The tree of `stack`.
+    fn view(&self, stack: &[LayerId]) -> LayerView {
+        LayerView::new(self.store.layer_paths(stack))
+    }
+}
+
+/// Who a step runs as; without USER that is root, whatever the image's files say.
+fn credentials(view: &LayerView, user: &str, span: Span) -> Result<Credentials, Diagnostic> {
+    if user.is_empty() {
+        return Ok(Credentials::default());
+    }
+    users::credentials(view, user).map_err(|error| user_error(&error, span))
+}
+
+/// A user who can't be found, at the instruction.
+fn user_error(error: &UserError, span: Span) -> Diagnostic {
+    Diagnostic::error("unknown-user", span, crate::error::chain(error))
+        .with_help("make the user in an earlier RUN step, or give numbers")
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
+}

@@ -1,0 +1,94 @@
+//! COPY and ADD.
+
+use strata_cache::{HardLinks, Scratch};
+use strata_executor::copy::{self, CopyError, CopySpec};
+use strata_executor::tree::{LayerTree, MemoryTree, SourceTree};
+use strata_executor::users;
+
+use super::{Failure, Shared, Stacks, user_error};
+use crate::graph::{CopyFrom, CopyOp, Root, Vertex, VertexId};
+use crate::recipes::{copy_diagnostic, with_spec};
+
+impl Shared<'_> {
+    /// Writes what `op` copies into the upper directory of `scratch`.
+    pub(super) fn copy_files(
+        &self,
+        id: VertexId,
+        vertex: &Vertex,
+        op: &CopyOp,
+        scratch: &Scratch<'_>,
+        stacks: Stacks<'_>,
+    ) -> Result<HardLinks, Failure> {
+        let below = self.view(scratch.stack());
+        let owner = match &op.chown {
+            None => None,
+            Some(text) => {
+                Some(users::owner(&below, text).map_err(|error| user_error(&error, vertex.span))?)
+            }
+        };
+        let place = self.place(op.from);
+        let failed = |error: CopyError| Failure::from(copy_diagnostic(&error, vertex.span, &place));
+        let mut links = HardLinks::default();
+        if !op.sources.is_empty() {
+            let written = with_spec(op, &op.sources, owner, |spec| match op.from {
+                CopyFrom::Context => {
+                    let selection = &self.recipes.selections[&id];
+                    let context = self
+                        .context
+                        .expect("a context is open if a step copies from it");
+                    selection.write(context.tree(), spec, &below, scratch.upper())
+                }
+                CopyFrom::Root(root) => {
+                    let stack = stacks(root);
+                    let mut hard_links = Vec::with_capacity(stack.len());
+                    for layer in &stack {
+                        hard_links.push(self.store.hard_links(*layer).unwrap_or_default());
+                    }
+                    let tree = LayerTree::new(self.view(&stack), &hard_links);
+                    write_all(&tree, spec, &below, scratch)
+                }
+            });
+            links.0.extend(written.map_err(failed)?.links.0);
+        }
+        if !op.files.is_empty() {
+            let names: Vec<String> = op.files.iter().map(|(name, _)| name.clone()).collect();
+            let tree = MemoryTree::new(
+                op.files
+                    .iter()
+                    .map(|(name, content)| (name.clone(), content.clone().into_bytes()))
+                    .collect(),
+            );
+            let written = with_spec(op, &names, owner, |spec| {
+                write_all(&tree, spec, &below, scratch)
+            });
+            links.0.extend(written.map_err(failed)?.links.0);
+        }
+        Ok(links)
+    }
+
+    /// What people call the place that is copied from.
+    fn place(&self, from: CopyFrom) -> String {
+        match from {
+            CopyFrom::Context => "the build context".to_owned(),
+            CopyFrom::Root(Root::Empty) => "an empty stage".to_owned(),
+            CopyFrom::Root(Root::Image(image)) => {
+                format!("image `{}`", self.graph.images[image.0].reference)
+            }
+            CopyFrom::Root(Root::Step(step)) => {
+                format!(
+                    "the stage that ends with `{}`",
+                    self.graph.vertices[step.0].text
+                )
+            }
+        }
+    }
+}
+
+fn write_all(
+    tree: &dyn SourceTree,
+    spec: &CopySpec<'_>,
+    below: &strata_cache::LayerView,
+    scratch: &Scratch<'_>,
+) -> Result<copy::Written, CopyError> {
+    copy::select(tree, spec)?.write(tree, spec, below, scratch.upper())
+}

@@ -1,0 +1,378 @@
+//! RUN: a sandbox for one command.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use strata_cache::lock::KeyGuard;
+use strata_cache::{LayerView, RootfsPlan, Scratch};
+use strata_executor::copy::{CopyError, CopySpec};
+use strata_executor::sandbox::{
+    self, Ended, Mount, MountKind, RunSpec, SecretBytes, Stdio, Stream as SandboxStream,
+};
+use strata_executor::tree::LayerTree;
+use strata_parser::Diagnostic;
+use strata_parser::mount::Sharing;
+
+use super::{Failure, Shared, Stacks, credentials};
+use crate::error::chain;
+use crate::event::{Event, Stream};
+use crate::graph::{MountOp, MountSource, Root, RunOp, Vertex};
+use crate::recipes::copy_diagnostic;
+
+/// How long a command has between its stop signal and SIGKILL.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The signal that asks a command to end.
+const SIGTERM: i32 = 15;
+
+/// What a command's mounts hold on to while it runs.
+#[derive(Default)]
+struct Held<'store> {
+    mounts: Vec<Mount>,
+    env: Vec<(String, String)>,
+    locks: Vec<KeyGuard>,
+    scratches: Vec<Scratch<'store>>,
+}
+
+impl Shared<'_> {
+    /// Runs the command and waits for it. Its diff is in `scratch` afterwards.
+    pub(super) fn run_command(
+        &self,
+        vertex: &Vertex,
+        run: &RunOp,
+        scratch: &mut Scratch<'_>,
+        stacks: Stacks<'_>,
+    ) -> Result<(), Failure> {
+        let view = self.view(scratch.stack());
+        let credentials = credentials(&view, &run.user, vertex.span)?;
+        let mut held = self.mounts(vertex, run, stacks)?;
+        if let Some((name, text)) = &run.script {
+            held.mounts.push(Mount {
+                target: PathBuf::from(format!("/dev/pipes/{name}")),
+                kind: MountKind::Secret {
+                    content: SecretBytes(text.clone().into_bytes()),
+                    mode: 0o755,
+                    uid: 0,
+                    gid: 0,
+                },
+                read_only: true,
+            });
+        }
+        let mut env = run.env.clone();
+        env.extend(
+            run.hidden_env
+                .iter()
+                .filter(|(name, _)| !known(&run.env, name))
+                .cloned(),
+        );
+        env.append(&mut held.env);
+
+        let spec = RunSpec {
+            rootfs: scratch.rootfs(Some(self.stub()?))?,
+            argv: run.argv.clone(),
+            env,
+            cwd: PathBuf::from(&run.cwd),
+            credentials,
+            hostname: run.hostname.clone(),
+            network: run.network,
+            extra_hosts: self.request.extra_hosts.clone(),
+            mounts: std::mem::take(&mut held.mounts),
+            limits: self.request.limits,
+            ulimits: self.request.ulimits.clone(),
+            shm_size: self.request.shm_size,
+            insecure: run.insecure,
+            stdio: Stdio::Piped,
+            stop_signal: SIGTERM,
+            stop_timeout: STOP_TIMEOUT,
+        };
+        let step = vertex.step;
+        // The sandbox's reader outlives no borrow: it owns a handle to the queue.
+        let (lines, outcome) = crossbeam_channel::bounded::<(Stream, String)>(1024);
+        let sink = move |stream: SandboxStream, line: &[u8]| {
+            let stream = match stream {
+                SandboxStream::Stdout => Stream::Stdout,
+                SandboxStream::Stderr => Stream::Stderr,
+            };
+            // Nobody listens any more only when the build is over.
+            drop(lines.send((stream, String::from_utf8_lossy(line).into_owned())));
+        };
+        let failed = |error: &dyn std::error::Error| {
+            Failure::from(Diagnostic::error(
+                "sandbox",
+                vertex.span,
+                format!("the sandbox could not be set up: {}", chain(error)),
+            ))
+        };
+        let running = sandbox::spawn(&spec, Box::new(sink)).map_err(|error| failed(&error))?;
+        let canceller = running.canceller();
+        let _hook = self.stop.on_cancel(move || canceller.cancel());
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for (stream, line) in outcome {
+                    self.events.event(Event::Output { step, stream, line });
+                }
+            });
+            running.wait()
+        })
+        .map_err(|error| failed(&error))?;
+        drop(held);
+        for path in &ended.created {
+            scratch.forget_mount_point(path)?;
+        }
+        match ended.ended {
+            Ended::Exit(0) => Ok(()),
+            Ended::Cancelled => Err(Failure::Stopped),
+            Ended::Exit(code) => Err(command_failed(
+                vertex,
+                run,
+                &format!("exit code: {code}"),
+                Some(code),
+            )),
+            Ended::Signal(signal) => Err(command_failed(
+                vertex,
+                run,
+                &format!("signal: {signal}"),
+                Some(128 + signal),
+            )),
+            Ended::OutOfMemory => {
+                let limit = self
+                    .request
+                    .limits
+                    .memory
+                    .map_or_else(String::new, |bytes| format!(" of {bytes} bytes"));
+                Err(command_failed(
+                    vertex,
+                    run,
+                    &format!("killed: it reached the memory limit{limit}"),
+                    Some(137),
+                ))
+            }
+        }
+    }
+
+    fn stub(&self) -> Result<&std::path::Path, Failure> {
+        if let Some(stub) = self.stub.get() {
+            return Ok(stub);
+        }
+        let made = sandbox::stub_directory(self.store.root()).map_err(|source| {
+            strata_cache::StoreError::Io {
+                action: "make the stub directory in",
+                path: self.store.root().to_owned(),
+                source,
+            }
+        })?;
+        Ok(self.stub.get_or_init(|| made))
+    }
+
+    fn mounts(
+        &self,
+        vertex: &Vertex,
+        run: &RunOp,
+        stacks: Stacks<'_>,
+    ) -> Result<Held<'_>, Failure> {
+        let mut held = Held::default();
+        for mount in &run.mounts {
+            self.mount(vertex, mount, stacks, &mut held)?;
+        }
+        Ok(held)
+    }
+
+    fn mount<'s>(
+        &'s self,
+        vertex: &Vertex,
+        mount: &MountOp,
+        stacks: Stacks<'_>,
+        held: &mut Held<'s>,
+    ) -> Result<(), Failure> {
+        let kind = match &mount.source {
+            MountSource::Bind { root, path } => {
+                let mut scratch = self.store.scratch(&stacks(*root))?;
+                let plan = scratch.rootfs(None)?;
+                let plan = if mount.read_only {
+                    read_only(plan)
+                } else {
+                    plan
+                };
+                held.scratches.push(scratch);
+                MountKind::Layers {
+                    plan,
+                    source: PathBuf::from(path),
+                }
+            }
+            MountSource::Cache {
+                id,
+                sharing,
+                from,
+                path,
+                mode,
+                uid,
+                gid,
+            } => {
+                let owner = (*mode, *uid, *gid);
+                let source =
+                    self.cache_mount(vertex, id, *sharing, (*from, path), owner, stacks, held)?;
+                MountKind::Bind { source }
+            }
+            MountSource::Tmpfs { size } => MountKind::Tmpfs {
+                size: *size,
+                mode: 0o1777,
+            },
+            MountSource::Secret {
+                id,
+                file,
+                env,
+                required,
+                mode,
+                uid,
+                gid,
+            } => {
+                let secret = self.request.secrets.iter().find(|secret| secret.id == *id);
+                if secret.is_none() && *required {
+                    return Err(Diagnostic::error(
+                        "no-secret",
+                        vertex.span,
+                        format!("secret `{id}` is required, but was not given"),
+                    )
+                    .with_help(format!("build with `--secret id={id},src=FILE`"))
+                    .into());
+                }
+                if let Some(name) = env {
+                    let value = secret.map_or_else(String::new, |secret| {
+                        String::from_utf8_lossy(&secret.content.0).into_owned()
+                    });
+                    held.env.push((name.clone(), value));
+                }
+                let Some(secret) = secret.filter(|_| *file) else {
+                    return Ok(());
+                };
+                MountKind::Secret {
+                    content: secret.content.clone(),
+                    mode: *mode,
+                    uid: *uid,
+                    gid: *gid,
+                }
+            }
+        };
+        held.mounts.push(Mount {
+            target: PathBuf::from(&mount.target),
+            kind,
+            read_only: mount.read_only,
+        });
+        Ok(())
+    }
+
+    /// The directory of a cache mount, locked as its sharing asks, made and filled on first use.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, each argument an option of the mount"
+    )]
+    fn cache_mount<'s>(
+        &'s self,
+        vertex: &Vertex,
+        id: &str,
+        sharing: Sharing,
+        (from, path): (Root, &str),
+        (mode, uid, gid): (u32, u32, u32),
+        stacks: Stacks<'_>,
+        held: &mut Held<'s>,
+    ) -> Result<PathBuf, Failure> {
+        let mut name = id.to_owned();
+        let shared = sharing == Sharing::Shared;
+        let mut pause = None;
+        let mut copy = 1;
+        loop {
+            if let Some(guard) = self
+                .store
+                .try_lock_named(&format!("mount {name}"), shared)?
+            {
+                held.locks.push(guard);
+                break;
+            }
+            if sharing == Sharing::Private {
+                // Taken: the next free one, which is empty the first time.
+                copy += 1;
+                name = format!("{id}#{copy}");
+            } else {
+                self.wait(&mut pause, vertex)?;
+            }
+        }
+        let directory = self.store.cache_mount_path(&name)?;
+        let fill = || -> Result<(), CopyError> {
+            let marker = directory.with_extension("ready");
+            if marker.exists() {
+                return Ok(());
+            }
+            let failed = |action, source| CopyError::Io {
+                action,
+                path: directory.clone(),
+                source,
+            };
+            if from != Root::Empty {
+                let tree = LayerTree::new(self.view(&stacks(from)), &[]);
+                let sources = [path.to_owned()];
+                let spec = CopySpec {
+                    sources: &sources,
+                    ..CopySpec::default()
+                };
+                strata_executor::copy::select(&tree, &spec)?.write(
+                    &tree,
+                    &spec,
+                    &LayerView::new(Vec::new()),
+                    &directory,
+                )?;
+            }
+            std::os::unix::fs::chown(&directory, Some(uid), Some(gid))
+                .map_err(|source| failed("set the owner of", source))?;
+            std::fs::set_permissions(
+                &directory,
+                std::os::unix::fs::PermissionsExt::from_mode(mode),
+            )
+            .map_err(|source| failed("set the mode of", source))?;
+            std::fs::write(&marker, b"").map_err(|source| failed("mark", source))
+        };
+        fill().map_err(|error| copy_diagnostic(&error, vertex.span, "the mount's source"))?;
+        Ok(directory)
+    }
+}
+
+/// The plan without its upper directory: nothing can be written.
+fn read_only(plan: RootfsPlan) -> RootfsPlan {
+    match plan {
+        RootfsPlan::Overlay {
+            lowers, userxattr, ..
+        } => RootfsPlan::Overlay {
+            lowers,
+            upper: None,
+            work: None,
+            userxattr,
+        },
+        plan @ RootfsPlan::Native { .. } => plan,
+    }
+}
+
+fn known(env: &[(String, String)], name: &str) -> bool {
+    env.iter().any(|(known, _)| known == name)
+}
+
+fn command_failed(vertex: &Vertex, run: &RunOp, how: &str, exit: Option<i32>) -> Failure {
+    let diagnostic = Diagnostic::error(
+        "step-failed",
+        vertex.span,
+        format!(
+            "process \"{}\" did not complete successfully: {how}",
+            run.argv.join(" ")
+        ),
+    )
+    .with_label("this step failed");
+    let diagnostic = match exit {
+        Some(127) => diagnostic.with_help("127 says that a command was not found in the image"),
+        Some(126) => {
+            diagnostic.with_help("126 says that a command was found, but can't be executed")
+        }
+        _ => diagnostic,
+    };
+    Failure::Step {
+        diagnostic: Box::new(diagnostic),
+        exit,
+    }
+}

@@ -1,0 +1,348 @@
+//! What is a hit after which edit.
+
+use std::fs;
+use std::time::SystemTime;
+
+use crate::support::{Image, Sandbox, cases};
+
+cases! { Root, User =>
+    an_unchanged_build_runs_nothing,
+    an_edit_runs_what_depends_on_it,
+    an_edit_taken_back_hits_again,
+    times_and_unrelated_files_do_not_matter,
+    a_changed_mode_matters,
+    an_argument_matters_from_its_line_on,
+    settings_run_nothing_but_what_sees_them,
+    comments_and_spelling_do_not_matter,
+    no_cache_runs_everything_and_is_remembered,
+    two_files_share_what_they_have_in_common,
+    an_equal_result_stops_the_reruns,
+    a_copy_from_a_stage_depends_on_the_files_alone,
+    a_secret_is_not_part_of_the_key,
+    the_base_is_part_of_the_key,
+    a_file_changed_within_the_same_second_is_seen,
+    a_removed_file_is_seen,
+    a_rebuilt_image_is_the_same_image,
+}
+
+cases! { Root =>
+    equal_inputs_give_equal_digests_everywhere,
+}
+
+const DOCKERFILE: &str = "\
+FROM busybox
+WORKDIR /w
+COPY a b ./
+RUN cat a b > ab
+ENV e=1
+RUN echo $e > e
+COPY c ./
+RUN cat c > cc
+LABEL l=1
+CMD [\"true\"]
+";
+
+const ALL: [&str; 6] = [
+    "WORKDIR /w",
+    "COPY a b ./",
+    "RUN cat a b > ab",
+    "RUN echo $e > e",
+    "COPY c ./",
+    "RUN cat c > cc",
+];
+
+/// A sandbox where `DOCKERFILE` has been built.
+fn prepared(sandbox: &Sandbox) {
+    sandbox
+        .busybox()
+        .write("a", "a")
+        .write("b", "b")
+        .write("c", "c")
+        .dockerfile(DOCKERFILE);
+    assert_eq!(sandbox.steps(&[]).ran(), ALL);
+}
+
+/// Builds and compares what ran; everything else must have been a hit.
+#[track_caller]
+fn reruns(sandbox: &Sandbox, expected: &[&str]) {
+    let steps = sandbox.steps(&[]);
+    assert_eq!(steps.ran(), expected);
+    assert_eq!(
+        steps.cached().len(),
+        ALL.len() - expected.len(),
+        "{steps:?}"
+    );
+}
+
+fn an_unchanged_build_runs_nothing(sandbox: &Sandbox) {
+    prepared(sandbox);
+    for _ in 0..2 {
+        assert_eq!(sandbox.steps(&[]).cached(), ALL);
+    }
+}
+
+fn an_edit_runs_what_depends_on_it(sandbox: &Sandbox) {
+    prepared(sandbox);
+    sandbox.write("c", "C");
+    reruns(sandbox, &ALL[4..]);
+    let tree = sandbox.build(DOCKERFILE).tree();
+    assert_eq!(tree.text("w/cc"), "C");
+    sandbox.write("b", "B");
+    reruns(sandbox, &ALL[1..]);
+    assert_eq!(sandbox.build(DOCKERFILE).tree().text("w/ab"), "aB");
+    sandbox.dockerfile(&DOCKERFILE.replace("WORKDIR /w", "WORKDIR /v"));
+    let steps = sandbox.steps(&[]);
+    assert_eq!(steps.cached(), Vec::<&str>::new());
+}
+
+fn an_edit_taken_back_hits_again(sandbox: &Sandbox) {
+    prepared(sandbox);
+    sandbox.write("a", "other");
+    reruns(sandbox, &ALL[1..]);
+    sandbox.write("a", "a");
+    reruns(sandbox, &[]);
+    assert_eq!(sandbox.build(DOCKERFILE).tree().text("w/ab"), "ab");
+}
+
+fn times_and_unrelated_files_do_not_matter(sandbox: &Sandbox) {
+    prepared(sandbox);
+    let file = fs::File::options()
+        .write(true)
+        .open(sandbox.context().join("a"))
+        .unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    sandbox.write("unrelated", "").write("d/also", "");
+    // The same content in a new file.
+    sandbox.remove("b").write("b", "b");
+    reruns(sandbox, &[]);
+}
+
+fn a_changed_mode_matters(sandbox: &Sandbox) {
+    prepared(sandbox);
+    sandbox.write_mode("c", "c", 0o600);
+    reruns(sandbox, &ALL[4..]);
+    assert_eq!(sandbox.build(DOCKERFILE).tree().at("w/c").mode, 0o600);
+}
+
+fn an_argument_matters_from_its_line_on(sandbox: &Sandbox) {
+    sandbox.busybox().dockerfile(
+        "ARG base=busybox\nFROM $base\nRUN echo before > /1\nARG v=0\nRUN echo $v > /2\n\
+         RUN echo after > /3\n",
+    );
+    sandbox.steps(&[]);
+    // `v` is in the environment of both steps below its line, used or not.
+    let steps = sandbox.steps(&["--build-arg", "v=1"]);
+    assert_eq!(steps.ran(), ["RUN echo $v > /2", "RUN echo after > /3"]);
+    assert_eq!(
+        sandbox.steps(&["--build-arg", "v=0"]).ran(),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        sandbox.steps(&["--build-arg", "unknown=1"]).ran(),
+        Vec::<&str>::new()
+    );
+    // Proxies are in no key.
+    assert_eq!(
+        sandbox.steps(&["--build-arg", "HTTP_PROXY=http://x"]).ran(),
+        Vec::<&str>::new()
+    );
+}
+
+fn settings_run_nothing_but_what_sees_them(sandbox: &Sandbox) {
+    prepared(sandbox);
+    let edited = DOCKERFILE
+        .replace("l=1", "l=2")
+        .replace("[\"true\"]", "false");
+    sandbox.dockerfile(&format!(
+        "{edited}EXPOSE 80\nVOLUME /v\nUSER app\nENTRYPOINT [\"e\"]\n"
+    ));
+    let (image, steps) = sandbox.build_with(&["--label", "m=3"]);
+    assert_eq!(steps.cached(), ALL);
+    assert_eq!(
+        *image.setting("Labels"),
+        serde_json::json!({"l": "2", "m": "3"})
+    );
+    // A variable is seen by every RUN below it.
+    sandbox.dockerfile(&DOCKERFILE.replace("e=1", "e=2"));
+    let steps = sandbox.steps(&[]);
+    assert_eq!(steps.ran(), ALL[3..]);
+    // A user by RUN.
+    sandbox.dockerfile(
+        &DOCKERFILE
+            .replace("COPY c", "USER daemon\nCOPY c")
+            .replace("> cc", "> /dev/null"),
+    );
+    assert_eq!(sandbox.steps(&[]).ran(), ["RUN cat c > /dev/null"]);
+}
+
+fn comments_and_spelling_do_not_matter(sandbox: &Sandbox) {
+    prepared(sandbox);
+    let edited = DOCKERFILE
+        .replace("FROM", "# escape=\\\n\n# A comment.\nfrom")
+        .replace("WORKDIR", "\n  workdir")
+        .replace("COPY a b ./", "COPY a \\\n  # inside\n  b ./")
+        .replace("ENV e=1", "ENV e 1");
+    sandbox.dockerfile(&edited);
+    assert_eq!(sandbox.steps(&[]).ran(), Vec::<&str>::new());
+}
+
+fn no_cache_runs_everything_and_is_remembered(sandbox: &Sandbox) {
+    sandbox.busybox().write("a", "a");
+    let dockerfile =
+        "FROM busybox\nCOPY a /\nRUN cat /proc/sys/kernel/random/uuid > /id\nRUN cp /id /id2\n";
+    let first = sandbox.build(dockerfile).tree().text("id2");
+    assert_eq!(sandbox.build(dockerfile).tree().text("id2"), first);
+    let (image, steps) = sandbox.build_with(&["--no-cache"]);
+    assert_eq!(steps.cached(), Vec::<&str>::new());
+    let second = image.tree().text("id2");
+    assert_ne!(second, first);
+    assert_eq!(sandbox.build(dockerfile).tree().text("id2"), second);
+}
+
+fn two_files_share_what_they_have_in_common(sandbox: &Sandbox) {
+    prepared(sandbox);
+    let other = DOCKERFILE.replace("RUN cat c > cc", "RUN wc -c < c > cc");
+    sandbox.write("other", &other);
+    let file = sandbox.context().join("other");
+    let steps = sandbox.steps(&["-f", file.to_str().unwrap(), "-t", "other"]);
+    assert_eq!(steps.ran(), ["RUN wc -c < c > cc"]);
+    assert_eq!(steps.cached(), ALL[..5]);
+}
+
+fn an_equal_result_stops_the_reruns(sandbox: &Sandbox) {
+    sandbox.busybox().write("a", "abc").dockerfile(
+        "FROM busybox\nRUN --mount=target=/c wc -c < /c/a > /size\nRUN cp /size /copy\n",
+    );
+    sandbox.steps(&[]);
+    // The first step runs, but what comes out is the same; so the second is known.
+    sandbox.write("a", "xyz");
+    let steps = sandbox.steps(&[]);
+    assert_eq!(steps.ran(), ["RUN --mount=target=/c wc -c < /c/a > /size"]);
+    assert_eq!(steps.cached(), ["RUN cp /size /copy"]);
+    // From then on it is an ordinary hit.
+    assert_eq!(sandbox.steps(&[]).ran(), Vec::<&str>::new());
+    sandbox.write("a", "longer");
+    assert_eq!(sandbox.steps(&[]).cached(), Vec::<&str>::new());
+}
+
+fn a_copy_from_a_stage_depends_on_the_files_alone(sandbox: &Sandbox) {
+    sandbox.busybox().write("a", "abc").dockerfile(
+        "FROM busybox AS build\nCOPY a /a\nRUN wc -c < /a > /size\nRUN echo $(cat /a) > /other\n\
+         FROM busybox\nCOPY --from=build /size /size\nRUN cp /size /copy\n",
+    );
+    sandbox.steps(&[]);
+    sandbox.write("a", "xyz");
+    let steps = sandbox.steps(&[]);
+    assert_eq!(
+        steps.ran(),
+        [
+            "COPY a /a",
+            "RUN wc -c < /a > /size",
+            "RUN echo $(cat /a) > /other"
+        ]
+    );
+    assert_eq!(
+        steps.cached(),
+        ["COPY --from=build /size /size", "RUN cp /size /copy"]
+    );
+}
+
+fn a_secret_is_not_part_of_the_key(sandbox: &Sandbox) {
+    sandbox
+        .busybox()
+        .dockerfile("FROM busybox\nRUN --mount=type=secret,id=s,target=/s wc -c < /s > /size\n");
+    let build = |value: &str| {
+        let output = sandbox
+            .strata()
+            .args(["build", "--progress", "json", "--secret", "id=s,env=S"])
+            .env("S", value)
+            .arg(sandbox.context())
+            .output();
+        output.success().steps()
+    };
+    assert_eq!(build("one").ran().len(), 1);
+    assert_eq!(build("other").ran().len(), 0);
+}
+
+fn the_base_is_part_of_the_key(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let dockerfile = "FROM base\nRUN ls / > /ls\n";
+    sandbox.dockerfile("FROM busybox\nRUN echo 1 > /one\n");
+    sandbox.steps(&["-t", "base"]);
+    assert!(sandbox.build(dockerfile).tree().text("ls").contains("one"));
+    sandbox.dockerfile("FROM busybox\nRUN echo 2 > /two\n");
+    sandbox.steps(&["-t", "base"]);
+    assert!(sandbox.build(dockerfile).tree().text("ls").contains("two"));
+}
+
+fn a_file_changed_within_the_same_second_is_seen(sandbox: &Sandbox) {
+    sandbox.busybox().dockerfile("FROM busybox\nCOPY f /f\n");
+    let time = SystemTime::now();
+    for turn in 0..20 {
+        // The same size, and the same time each time: only the content tells.
+        sandbox.write("f", format!("{turn:04}"));
+        let file = fs::File::options()
+            .write(true)
+            .open(sandbox.context().join("f"))
+            .unwrap();
+        file.set_modified(time).unwrap();
+        let (image, _) = sandbox.build_with(&[]);
+        assert_eq!(image.tree().text("f"), format!("{turn:04}"));
+    }
+}
+
+fn a_removed_file_is_seen(sandbox: &Sandbox) {
+    sandbox.busybox().write("d/a", "a").write("d/b", "b");
+    let image = sandbox.build("FROM scratch\nCOPY d /\n");
+    assert_eq!(image.top().files(), ["a", "b"]);
+    sandbox.remove("d/b");
+    let (image, _) = sandbox.build_with(&[]);
+    assert_eq!(image.top().files(), ["a"]);
+}
+
+fn a_rebuilt_image_is_the_same_image(sandbox: &Sandbox) {
+    prepared(sandbox);
+    let (first, _) = sandbox.build_with(&[]);
+    let (second, _) = sandbox.build_with(&[]);
+    assert_eq!(first.digest, second.digest);
+    assert_eq!(first.config, second.config);
+}
+
+fn equal_inputs_give_equal_digests_everywhere(sandbox: &Sandbox) {
+    let build = |sandbox: &Sandbox| -> Image {
+        let strata = || sandbox.strata().env("SOURCE_DATE_EPOCH", "1600000000");
+        let base = crate::support::Base::Busybox;
+        strata()
+            .arg("import")
+            .arg(base.path())
+            .arg(base.name())
+            .output()
+            .success();
+        sandbox
+            .write("d/b", "b")
+            .write("d/a", "a")
+            .symlink("a", "d/c");
+        sandbox.dockerfile(
+            "FROM busybox\nCOPY d /d\nWORKDIR /w\nRUN mkdir x y && echo z > x/z && ln x/z y/z\n\
+             ENV a=1\nCMD [\"c\"]\n",
+        );
+        let archive = sandbox.fresh_output("tar");
+        let to = format!("type=oci,dest={}", archive.display());
+        let args = ["build", "--output", &to];
+        strata()
+            .args(args)
+            .arg(sandbox.context())
+            .output()
+            .success();
+        Image::read(&archive)
+    };
+    let first = build(sandbox);
+    let other = Sandbox::new(sandbox.who()).unwrap();
+    let second = build(&other);
+    assert_eq!(first.config, second.config);
+    assert_eq!(first.digest, second.digest);
+    // An ordinary user's store keeps owners and whiteouts in another way; nothing of that shows.
+    if let Ok(other) = Sandbox::new(crate::support::Who::User) {
+        assert_eq!(build(&other).digest, first.digest);
+    }
+}

@@ -1,0 +1,146 @@
+//! Several builds at once on one store.
+
+use crate::support::{Gate, Image, Sandbox, cases};
+
+cases! { Root, User =>
+    the_same_step_wanted_twice_runs_once,
+    different_builds_do_not_disturb_each_other,
+    pruning_leaves_what_a_running_build_uses,
+    a_failed_step_is_tried_again_by_the_one_that_waited,
+}
+
+fn the_same_step_wanted_twice_runs_once(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let gate = Gate::new();
+    sandbox.dockerfile(&format!(
+        "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id; {}\nRUN cp /id /copy\n",
+        gate.command()
+    ));
+    let archives = [sandbox.fresh_output("tar"), sandbox.fresh_output("tar")];
+    let start = |number: usize| {
+        let to = format!("type=oci,dest={}", archives[number].display());
+        sandbox
+            .strata()
+            .args(["build", "--progress", "json", "--output", &to])
+            .arg(sandbox.context())
+            .spawn()
+    };
+    let first = start(0);
+    let waiting = gate.wait();
+    let mut second = start(1);
+    second.wait_for_line("\"waiting\"");
+    waiting.open();
+    let (first, second) = (
+        first.wait().success().steps(),
+        second.wait().success().steps(),
+    );
+    assert_eq!(
+        first.ran().len() + second.ran().len(),
+        2,
+        "{first:?}\n{second:?}"
+    );
+    assert!(!gate.has_visitor());
+    let ids = archives.map(|archive| Image::read(&archive).tree().text("copy"));
+    assert_eq!(ids[0], ids[1]);
+}
+
+fn different_builds_do_not_disturb_each_other(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let running: Vec<_> = (0..8)
+        .map(|number| {
+            sandbox.write(&format!("c{number}/f"), format!("{number}"));
+            let dockerfile = format!(
+                "FROM busybox\nRUN echo shared > /shared\nCOPY f /f\n\
+                 RUN echo $(cat /f) {number} > /out\n"
+            );
+            sandbox.write(&format!("c{number}/Dockerfile"), dockerfile);
+            let archive = sandbox.fresh_output("tar");
+            let to = format!("type=oci,dest={}", archive.display());
+            let tag = format!("it:{number}");
+            let build = sandbox
+                .strata()
+                .args([
+                    "build",
+                    "--progress",
+                    "json",
+                    "--output",
+                    &to,
+                    "--output",
+                    "type=image",
+                ])
+                .args(["-t", &tag])
+                .arg(sandbox.context().join(format!("c{number}")))
+                .spawn();
+            (number, archive, build)
+        })
+        .collect();
+    let mut shared = 0;
+    for (number, archive, build) in running {
+        let steps = build.wait().success().steps();
+        shared += steps
+            .ran()
+            .iter()
+            .filter(|step| step.contains("shared"))
+            .count();
+        assert_eq!(
+            Image::read(&archive).tree().text("out"),
+            format!("{number} {number}\n")
+        );
+    }
+    assert_eq!(shared, 1);
+    sandbox.run(&["cache", "verify", "--deep"]);
+    assert_eq!(
+        sandbox
+            .run(&["images", "--format", "json", "it"])
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        8
+    );
+}
+
+fn pruning_leaves_what_a_running_build_uses(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let gate = Gate::new();
+    sandbox.dockerfile(&format!(
+        "FROM busybox\nRUN echo kept > /kept\nRUN {}\nRUN cat /kept > /out\n",
+        gate.command()
+    ));
+    let archive = sandbox.fresh_output("tar");
+    let to = format!("type=oci,dest={}", archive.display());
+    let build = sandbox
+        .strata()
+        .args(["build", "--progress", "json", "--output", &to])
+        .arg(sandbox.context())
+        .spawn();
+    let waiting = gate.wait();
+    // Nothing but the running build holds the base and the first step.
+    sandbox.run(&["rmi", "--force", "busybox"]);
+    sandbox.run(&["cache", "prune", "--all"]);
+    waiting.open();
+    build.wait().success();
+    assert_eq!(Image::read(&archive).tree().text("out"), "kept\n");
+    sandbox.run(&["cache", "verify", "--deep"]);
+}
+
+fn a_failed_step_is_tried_again_by_the_one_that_waited(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let gate = Gate::new();
+    sandbox.dockerfile(&format!("FROM busybox\nRUN {} && exit 3\n", gate.command()));
+    let start = || {
+        sandbox
+            .strata()
+            .args(["build", "--progress", "json"])
+            .arg(sandbox.context())
+            .spawn()
+    };
+    let first = start();
+    let at_gate = gate.wait();
+    let mut second = start();
+    second.wait_for_line("\"waiting\"");
+    at_gate.open();
+    first.wait().failure(1);
+    gate.wait().open();
+    second.wait().failure(1);
+}
