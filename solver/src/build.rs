@@ -15,7 +15,7 @@ use crate::event::{Event, EventSink, Outcome};
 use crate::graph::{CopyFrom, Graph, Op};
 use crate::output::Finished;
 use crate::plan::{self, Plan};
-use crate::recipes;
+use crate::recipes::Recipes;
 use crate::request::{BuildRequest, BuildResult, Cancel, Output, Pull};
 use crate::schedule::{Results, Scheduler};
 use crate::step::Shared;
@@ -63,7 +63,7 @@ pub fn build(
     } else {
         None
     };
-    let recipes = recipes::recipes(&graph, request, context.as_ref(), &one)?;
+    let recipes = Recipes::new(&graph, request, context.as_ref(), &one)?;
     let records = store.index().claim(&lease, &recipes.keys)?;
     let known = Results::known(&graph, &records);
     announce_hits(&graph, &known, events);

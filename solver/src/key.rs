@@ -7,7 +7,7 @@
 //!
 //! In no key: proxies, secrets, what cache mounts hold, limits, times, names of stages, comments.
 
-use strata_cache::{CacheKey, Digest, Hasher, KeyPart};
+use strata_cache::{CacheKey, Digest, Hasher, KeyPart, LayerId};
 use strata_executor::sandbox::Network;
 use strata_parser::mount::Sharing;
 
@@ -121,6 +121,39 @@ pub struct Selected {
     pub digest: Digest,
     /// Each file's path and digest, for explaining.
     pub files: Vec<(String, Digest)>,
+}
+
+/// Digest of `op` without its inputs: the same for steps that do the same thing to other trees.
+pub fn operation(op: &Op, inputs: &KeyInputs<'_>) -> Digest {
+    let anything = empty_key();
+    let inputs = KeyInputs {
+        root: &|_| anything,
+        root_name: &|_| String::new(),
+        selection: None,
+        ..*inputs
+    };
+    recipe(op, Root::Empty, &inputs).0.0
+}
+
+/// The content key of `op`: the recipe with each input named by the layers that it has in this
+/// store, not by how they were made.
+pub fn content(
+    op: &Op,
+    parent: Root,
+    inputs: &KeyInputs<'_>,
+    layers: &dyn Fn(Root) -> Vec<LayerId>,
+) -> CacheKey {
+    let by_layers = |root: Root| {
+        let mut encoder = Encoder::new("layers");
+        encoder.list("layer", layers(root).iter().map(ToString::to_string));
+        encoder.finish().0
+    };
+    let inputs = KeyInputs {
+        root: &by_layers,
+        root_name: &|_| "layers".to_owned(),
+        ..*inputs
+    };
+    recipe(op, parent, &inputs).0
 }
 
 /// Most files of a selection that a record remembers one by one.

@@ -10,6 +10,7 @@ mod build;
 mod context;
 pub mod error;
 pub mod event;
+pub mod explain;
 pub mod graph;
 pub mod key;
 mod output;

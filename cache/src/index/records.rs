@@ -4,7 +4,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Index, int, uint};
 use crate::store::now_ms;
-use crate::{CacheKey, CacheRecord, Digest, KeyPart, Lease, NewRecord, StepKind, StoreError};
+use crate::{
+    CacheKey, CacheRecord, Digest, KeyPart, LayerId, Lease, NewRecord, StepKind, StoreError,
+};
 
 pub(super) const COLUMNS: &str =
     "r.key, r.layer, r.parent, r.kind, r.text, r.created, r.last_used, r.uses, r.cost_ms";
@@ -65,6 +67,80 @@ impl Index {
         Ok(record.filter(|record| self.has_directory(record.layer)))
     }
 
+    /// The newest record with this content key, claimed for `lease` and marked as used now: the same
+    /// operation on the very same layers, whatever recipes made those.
+    pub fn claim_content(
+        &self,
+        lease: &Lease,
+        content: CacheKey,
+    ) -> Result<Option<CacheRecord>, StoreError> {
+        if self.is_read_only() {
+            return Ok(None);
+        }
+        let now = int(now_ms());
+        self.write(|transaction| {
+            let found = transaction
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM records r WHERE r.content = ?2 AND {TRUSTED} \
+                     ORDER BY r.seq DESC LIMIT 1"
+                ))?
+                .query_row(params![self.boot(), content.0], from_row)
+                .optional()?
+                .filter(|record| self.has_directory(record.layer));
+            if let Some(record) = &found {
+                transaction
+                    .prepare_cached(
+                        "UPDATE records SET last_used = ?2, uses = uses + 1 WHERE key = ?1",
+                    )?
+                    .execute(params![record.key.0, now])?;
+                Self::claim_layer(transaction, lease.id(), record.layer)?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// Records of the same operation, newest first: what a step that had to run is compared with.
+    pub fn records_of_operation(
+        &self,
+        operation: Digest,
+        limit: usize,
+    ) -> Result<Vec<CacheRecord>, StoreError> {
+        self.read(|index| {
+            index
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM records r WHERE r.operation = ?2 AND {TRUSTED} \
+                     ORDER BY r.seq DESC LIMIT ?3"
+                ))?
+                .query_map(params![self.boot(), operation, int(limit as u64)], from_row)?
+                .collect()
+        })
+    }
+
+    /// Lets `record` stand for a layer that is there already: the step was run again with an equal
+    /// result, or its content key was known. False if the layer is gone.
+    pub fn publish_record(
+        &self,
+        lease: &Lease,
+        record: &NewRecord,
+        layer: LayerId,
+    ) -> Result<bool, StoreError> {
+        let parts = serde_json::to_string(&record.parts).unwrap_or_default();
+        self.write(|transaction| {
+            let there: Option<i64> = transaction
+                .prepare_cached(
+                    "SELECT 1 FROM layers WHERE id = ?1 AND (boot IS NULL OR boot = ?2)",
+                )?
+                .query_row(params![layer, self.boot()], |row| row.get(0))
+                .optional()?;
+            if there.is_none() || !self.has_directory(layer) {
+                return Ok(false);
+            }
+            self.put_record(transaction, record, layer, &parts)?;
+            Self::claim_layer(transaction, lease.id(), layer)?;
+            Ok(true)
+        })
+    }
+
     /// What the key of a record was made of.
     pub fn parts(&self, key: CacheKey) -> Result<Vec<KeyPart>, StoreError> {
         let text: Option<String> = self.read(|index| {
@@ -118,7 +194,7 @@ impl Index {
         &self,
         index: &Connection,
         record: &NewRecord,
-        layer: crate::LayerId,
+        layer: LayerId,
         parts: &str,
     ) -> rusqlite::Result<()> {
         let now = int(now_ms());
@@ -129,7 +205,8 @@ impl Index {
         index
             .prepare_cached(
                 "INSERT INTO records (key, layer, parent, kind, text, created, last_used, cost_ms, \
-                 boot, parts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9)",
+                 boot, parts, operation, content) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?
             .execute(params![
                 record.key.0,
@@ -141,6 +218,8 @@ impl Index {
                 int(record.cost_ms),
                 self.boot(),
                 parts,
+                record.operation,
+                record.content.0,
             ])?;
         Ok(())
     }

@@ -235,6 +235,7 @@ impl Build {
                 tags,
                 outputs,
                 no_cache: low.no_cache,
+                explain: low.explain,
                 pull: if low.pull {
                     Pull::Always
                 } else {

@@ -57,6 +57,7 @@ fn request() -> BuildRequest {
         ulimits: BTreeMap::new(),
         shm_size: 64 << 20,
         extra_hosts: Vec::new(),
+        explain: false,
         jobs: 1,
         epoch: None,
     }
