@@ -143,9 +143,11 @@ impl Shared<'_> {
             cost_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
         let layer = scratch.commit(self.lease, links, Some(record))?;
+        // The record's own time, not the clock's: an image made of hits later must be this one.
+        let published = self.store.index().record(key)?;
         Ok(Done {
             layer,
-            created_ms: now_ms(),
+            created_ms: published.map_or_else(now_ms, |record| record.created_ms),
             hit: false,
         })
     }
