@@ -122,7 +122,7 @@ impl Shared<'_> {
             if let Some(found) = index.claim_content(self.lease, content)? {
                 record.cost_ms = found.cost_ms;
                 if index.publish_record(self.lease, &record, found.layer)? {
-                    return Ok(hit(&found));
+                    return self.done(&record, found.layer, true);
                 }
             }
         }
@@ -169,15 +169,20 @@ impl Shared<'_> {
             && index.publish_record(self.lease, &record, older.layer)?
         {
             // The new layer is nobody's now; pruning takes it.
-            return Ok(Done {
-                hit: false,
-                ..hit(&older)
-            });
+            return self.done(&record, older.layer, false);
         }
+        self.done(&record, layer, false)
+    }
+
+    /// A vertex with the time that its record has, not the clock's: an image made of hits later must
+    /// be the one that is made now.
+    fn done(&self, record: &NewRecord, layer: LayerId, hit: bool) -> Result<Done, Failure> {
+        let published = self.store.index().record(record.key)?;
+        let created_ms = published.map_or_else(now_ms, |record| record.created_ms);
         Ok(Done {
             layer,
-            created_ms: now_ms(),
-            hit: false,
+            created_ms,
+            hit,
         })
     }
 

@@ -100,7 +100,7 @@ impl Index {
                 })
                 .map_err(sql)?;
             if let Some(record) = record {
-                self.put_record(transaction, record, layer.id, &parts)
+                self.put_record(transaction, record, layer.id, &parts, now)
                     .map_err(sql)?;
             }
             Self::claim_layer(transaction, lease.id(), layer.id).map_err(sql)?;

@@ -117,7 +117,8 @@ impl Index {
     }
 
     /// Lets `record` stand for a layer that is there already: the step was run again with an equal
-    /// result, or its content key was known. False if the layer is gone.
+    /// result, or its content key was known. The record gets the layer's time. False if the layer is
+    /// gone.
     pub fn publish_record(
         &self,
         lease: &Lease,
@@ -126,16 +127,16 @@ impl Index {
     ) -> Result<bool, StoreError> {
         let parts = serde_json::to_string(&record.parts).unwrap_or_default();
         self.write(|transaction| {
-            let there: Option<i64> = transaction
+            let created: Option<i64> = transaction
                 .prepare_cached(
-                    "SELECT 1 FROM layers WHERE id = ?1 AND (boot IS NULL OR boot = ?2)",
+                    "SELECT created FROM layers WHERE id = ?1 AND (boot IS NULL OR boot = ?2)",
                 )?
                 .query_row(params![layer, self.boot()], |row| row.get(0))
                 .optional()?;
-            if there.is_none() || !self.has_directory(layer) {
+            let Some(created) = created.filter(|_| self.has_directory(layer)) else {
                 return Ok(false);
-            }
-            self.put_record(transaction, record, layer, &parts)?;
+            };
+            self.put_record(transaction, record, layer, &parts, created)?;
             Self::claim_layer(transaction, lease.id(), layer)?;
             Ok(true)
         })
@@ -189,13 +190,15 @@ impl Index {
         })
     }
 
-    /// Puts a record in the place of any other with its key.
+    /// Puts a record in the place of any other with its key. `created` is its layer's time, which
+    /// images show: a record that comes later stands for the same layer.
     pub(super) fn put_record(
         &self,
         index: &Connection,
         record: &NewRecord,
         layer: LayerId,
         parts: &str,
+        created: i64,
     ) -> rusqlite::Result<()> {
         let now = int(now_ms());
         // Not an upsert: the row needs a new `seq`.
@@ -206,7 +209,7 @@ impl Index {
             .prepare_cached(
                 "INSERT INTO records (key, layer, parent, kind, text, created, last_used, cost_ms, \
                  boot, parts, operation, content) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11)",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?12, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?
             .execute(params![
                 record.key.0,
@@ -220,6 +223,7 @@ impl Index {
                 parts,
                 record.operation,
                 record.content.0,
+                created,
             ])?;
         Ok(())
     }
