@@ -155,6 +155,11 @@ pub(crate) fn reset_signals() {
             );
         }
     }
+    unblock_signals();
+}
+
+/// Unblocks all signals.
+pub(crate) fn unblock_signals() {
     // SAFETY: an all-zero `sigset_t` is a valid place for sigemptyset to write to; the mask is
     // then only read.
     unsafe {

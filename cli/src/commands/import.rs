@@ -71,7 +71,7 @@ fn input(tar: &str) -> Result<(Box<dyn Read + Send>, String), CommandError> {
             "`{tar}` is a web address, which is not supported: download it first"
         )));
     }
-    let problem = |error: io::Error| CommandError::usage(format!("can't read `{tar}`: {error}"));
+    let problem = |error: io::Error| CommandError::failed(format!("can't read `{tar}`: {error}"));
     let file = File::open(tar).map_err(problem)?;
     if file.metadata().map_err(problem)?.is_dir() {
         return Err(CommandError::usage(format!(

@@ -56,7 +56,9 @@ pub(crate) fn run(flags: &low::Load, root: &Path) -> Result<(), CommandError> {
             CommandError::failed(format!("image {} was removed meanwhile", only.config))
         })?;
         store.index().put_image(image, std::slice::from_ref(&tag))?;
-        only.names = vec![tag];
+        if !only.names.contains(&tag) {
+            only.names.push(tag);
+        }
     }
     store.sync()?;
     output::write(|out| {

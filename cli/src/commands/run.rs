@@ -92,17 +92,28 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
 /// Passes signals on to the command, once there is one. Before that they end this process, which
 /// leaves nothing that a later command would stumble over.
 #[derive(Debug, Clone, Default)]
-struct Forward(Arc<Mutex<Option<Canceller>>>);
+struct Forward(Arc<Mutex<Option<Target>>>);
+
+#[derive(Debug)]
+struct Target {
+    command: Canceller,
+    /// What SIGTERM becomes: the signal that the image wants to be stopped by.
+    stop_signal: i32,
+}
 
 impl Forward {
-    fn to(&self, canceller: Canceller) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(canceller);
+    fn to(&self, command: Canceller, stop_signal: i32) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Target {
+            command,
+            stop_signal,
+        });
     }
 
     fn signal(&self, signal: Signal) {
         let target = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*target {
-            Some(canceller) => canceller.signal(signal as i32),
+            Some(target) if signal == Signal::SIGTERM => target.command.signal(target.stop_signal),
+            Some(target) => target.command.signal(signal as i32),
             None => {
                 std::process::exit(i32::from(Kind::Cancelled(signal as i32).exit_code()));
             }
@@ -194,7 +205,7 @@ fn start(
         stop_timeout: STOP_TIMEOUT,
     };
     let running = sandbox::spawn(&spec, Box::new(|_, _| {})).or_kind(Kind::Failed)?;
-    forward.to(running.canceller());
+    forward.to(running.canceller(), spec.stop_signal);
     let outcome = running.wait().or_kind(Kind::Failed)?;
     Ok(match outcome.ended {
         // The kernel keeps only eight bits of an exit code.

@@ -145,8 +145,8 @@ impl Build {
                 )));
             }
         }
-        let tags = each("--tag", &low.tag, value::tag)?;
-        let outputs = outputs(low, &tags, surroundings)?;
+        let mut tags = each("--tag", &low.tag, value::tag)?;
+        let outputs = outputs(low, &mut tags, surroundings)?;
         let print_id = low.quiet;
         if print_id && outputs.iter().any(output::writes_stdout) {
             return Err(CommandError::usage(
@@ -194,7 +194,8 @@ impl Build {
         }
         let epoch = flag("SOURCE_DATE_EPOCH", epoch(surroundings))?;
         let jobs = match low.jobs.as_deref() {
-            None => surroundings.cores,
+            // Steps mostly wait, for networks and disks: fewer would leave cores idle.
+            None => surroundings.cores.max(FEWEST_JOBS),
             Some(text) => flag(
                 "--jobs",
                 text.parse()
@@ -263,17 +264,22 @@ impl Build {
 
 fn outputs(
     low: &low::Build,
-    tags: &[String],
+    tags: &mut Vec<String>,
     surroundings: &Surroundings<'_>,
 ) -> Result<Vec<Output>, CommandError> {
-    let mut outputs = each("--output", &low.output, |text| {
-        let mut output = output::output(text, surroundings.stdout_is_terminal)?;
+    let mut outputs = Vec::new();
+    for text in &low.output {
+        let mut parsed = flag(
+            "--output",
+            output::output(text, surroundings.stdout_is_terminal),
+        )?;
         // Paths are the working directory's, which the solver needn't know.
-        if let Some(path) = output::path_mut(&mut output) {
+        if let Some(path) = output::path_mut(&mut parsed.output) {
             *path = surroundings.path(path);
         }
-        Ok(output)
-    })?;
+        tags.extend(parsed.name.filter(|name| !tags.contains(name)));
+        outputs.push(parsed.output);
+    }
     if outputs
         .iter()
         .filter(|output| output::writes_stdout(output))
@@ -364,6 +370,9 @@ fn ulimits(values: &[String]) -> Result<BTreeMap<String, (u64, u64)>, CommandErr
         .into_iter()
         .collect())
 }
+
+/// How many steps run at once where `--jobs` doesn't say and the machine has fewer cores.
+const FEWEST_JOBS: usize = 8;
 
 /// Docker's size of /dev/shm.
 const SHM_SIZE: u64 = 64 << 20;
@@ -625,7 +634,7 @@ mod tests {
         assert_eq!(build.request.outputs, [Output::Store]);
         assert_eq!(build.request.dockerfile, b"FROM scratch\n");
         assert_eq!(build.request.dockerfile_name, "Dockerfile");
-        assert_eq!(build.request.jobs, 3);
+        assert_eq!(build.request.jobs, FEWEST_JOBS);
         assert_eq!(build.request.epoch, Some(1_700_000_000));
         assert_eq!(build.request.shm_size, 64 << 20);
         assert_eq!(build.progress, Mode::Auto);

@@ -180,7 +180,7 @@ pub(crate) struct Build {
     pub(crate) shm_size: Option<String>,
     #[command(flatten)]
     pub(crate) limits: Limits,
-    /// How many steps may run at once [default: number of CPUs]
+    /// How many steps may run at once [default: number of CPUs, at least 8]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<String>,
     /// How to show progress
@@ -477,7 +477,7 @@ pub(crate) struct Load {
     /// Archive of docker or OCI form, or a directory with an OCI layout [default: standard input]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// Name for the image, in place of those in the archive
+    /// Name for the image, besides those in the archive
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Option<String>,
     /// Show nothing but errors

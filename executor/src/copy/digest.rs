@@ -30,6 +30,7 @@ const SERIAL_BYTES: u64 = 1 << 20;
 pub(super) fn contents(
     selection: &mut Selection,
     tree: &dyn SourceTree,
+    spec: &CopySpec<'_>,
     learned: &mut dyn FnMut(&Entry, Digest),
 ) -> Result<(), CopyError> {
     let mut unknown = Vec::new();
@@ -44,7 +45,7 @@ pub(super) fn contents(
             unknown.push(index);
         }
     }
-    let hash = |index: &usize| content(tree, &selection.items[*index]);
+    let hash = |index: &usize| content(tree, spec, &selection.items[*index]);
     let hashed: Vec<Result<Hashed, CopyError>> =
         if unknown.len() <= 1 || (unknown.len() < SERIAL_FILES && bytes < SERIAL_BYTES) {
             unknown.iter().map(hash).collect()
@@ -79,23 +80,28 @@ struct Hashed {
     metadata: Option<Metadata>,
 }
 
-fn content(tree: &dyn SourceTree, item: &Item) -> Result<Hashed, CopyError> {
+fn content(tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item) -> Result<Hashed, CopyError> {
     let failed = |source| CopyError::Io {
         action: "read",
         path: item.entry.host_path.clone(),
         source,
     };
+    let hash = |file: &mut File, expected| {
+        // Told from a failure by the question that it comes from.
+        hash(file, expected, &mut || spec.go_on().is_err())
+            .map_err(|error| spec.go_on().err().unwrap_or_else(|| failed(error)))
+    };
     for _ in 0..ATTEMPTS {
         let mut file = tree.open(&item.entry)?;
         if tree.immutable() {
-            let (digest, _) = hash(&mut file, u64::MAX).map_err(failed)?;
+            let (digest, _) = hash(&mut file, u64::MAX)?;
             return Ok(Hashed {
                 digest,
                 metadata: None,
             });
         }
         let before = file_metadata(&file).map_err(failed)?;
-        let (digest, size) = hash(&mut file, before.size).map_err(failed)?;
+        let (digest, size) = hash(&mut file, before.size)?;
         let after = file_metadata(&file).map_err(failed)?;
         if same_content(&before, &after) && size == before.size {
             return Ok(Hashed {
@@ -122,7 +128,11 @@ fn same_content(before: &Metadata, after: &Metadata) -> bool {
 
 /// Hashes up to `expected` bytes of a file: that its size is still the same is seen afterwards, and
 /// costs less than another read.
-fn hash(file: &mut File, expected: u64) -> std::io::Result<(Digest, u64)> {
+fn hash(
+    file: &mut File,
+    expected: u64,
+    cancelled: &mut dyn FnMut() -> bool,
+) -> std::io::Result<(Digest, u64)> {
     thread_local! {
         // One buffer a thread: most files are smaller than the cost of a fresh one.
         static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 * 1024]);
@@ -131,6 +141,9 @@ fn hash(file: &mut File, expected: u64) -> std::io::Result<(Digest, u64)> {
         let mut hasher = Hasher::default();
         let mut size = 0;
         while size < expected {
+            if cancelled() {
+                return Err(std::io::ErrorKind::Interrupted.into());
+            }
             match file.read(buffer) {
                 Ok(0) => break,
                 Ok(count) => {

@@ -71,9 +71,10 @@ fn expand(tree: &dyn SourceTree, source: &str) -> Result<Vec<PathBuf>, CopyError
     // A bad pattern is an error even in an empty directory.
     glob::matches(&pattern, b"")?;
     let mut found = Vec::new();
-    if let Some(entry) = lookup(tree, &base, true)?
-        && entry.metadata.kind == FileKind::Directory
-    {
+    // Nothing has to match, but what stands before the first wildcard is named, so it has to be
+    // there.
+    let entry = existing(tree, &base, source)?;
+    if entry.metadata.kind == FileKind::Directory {
         let parts: Option<Vec<&str>> =
             (!glob::may_cross_separator(&pattern)).then(|| components[first..].to_vec());
         let wildcard = Wildcard {

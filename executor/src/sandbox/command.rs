@@ -39,6 +39,8 @@ pub(super) struct Program<'a> {
     pub spec: RunSpec,
     pub streams: Streams,
     pub joins: Vec<OwnedFd>,
+    /// Show version 2 control groups.
+    pub unified: bool,
     pub control: BorrowedFd<'a>,
 }
 
@@ -60,15 +62,19 @@ impl Program<'_> {
             spec,
             streams,
             joins,
+            unified,
             ..
         } = self;
-        sys::reset_signals();
+        sys::unblock_signals();
         for join in joins {
             File::from(join)
                 .write_all(b"0")
                 .during("join the control group")?;
         }
         super::cgroup::enter_namespace();
+        if unified {
+            super::cgroup::show_unified();
+        }
         rustix::process::setsid().during("start a session")?;
         connect(streams)?;
         for (name, (soft, hard)) in &spec.ulimits {

@@ -46,6 +46,7 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         "user" => user(&rest),
         "terminal" => terminal(rest[0]),
         "inherit" => inherit(rest[0]),
+        "time" => time(rest[0]),
         other => panic!("no driver {other}"),
     })
 }
@@ -143,4 +144,27 @@ fn user(arguments: &[&str]) -> ExitCode {
             ExitCode::from(5)
         }
     }
+}
+
+/// Prints what a run of `true` costs, over so many runs.
+fn time(rounds: &str) -> ExitCode {
+    let rounds: u32 = rounds.parse().unwrap();
+    let mut total = std::time::Duration::ZERO;
+    for _ in 0..rounds {
+        let bench = Bench::new();
+        let spec = bench.spec(&["true"]);
+        let start = std::time::Instant::now();
+        try_run(&spec).unwrap();
+        total += start.elapsed();
+    }
+    let started = std::time::Instant::now();
+    for _ in 0..rounds {
+        Command::new("/bin/busybox").arg("true").output().unwrap();
+    }
+    println!(
+        "a sandbox: {:?}; /bin/busybox true: {:?}",
+        total / rounds,
+        started.elapsed() / rounds
+    );
+    ExitCode::SUCCESS
 }

@@ -27,6 +27,10 @@ pub(crate) const TESTS: &[Test] = &[
         layers_show_a_part_of_a_stack,
     ),
     (
+        "a_single_layer_is_shown_read_only",
+        a_single_layer_is_shown_read_only,
+    ),
+    (
         "targets_are_made_and_told_deepest_first",
         targets_are_made_and_told_deepest_first,
     ),
@@ -239,6 +243,30 @@ fn layers_show_a_part_of_a_stack() {
     assert!(error.contains("`/missing`"), "{error}");
 }
 
+fn a_single_layer_is_shown_read_only() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path("one/src")).unwrap();
+    fs::write(bench.path("one/src/a"), "1").unwrap();
+    let plan = RootfsPlan::Overlay {
+        lowers: vec![bench.path("one")],
+        upper: None,
+        work: None,
+        userxattr: false,
+    };
+    let mut spec = bench.script("cat /m/a; touch /m/b; grep -c overlay /proc/mounts");
+    spec.mounts = vec![Mount {
+        target: "/m".into(),
+        kind: MountKind::Layers {
+            plan,
+            source: "/src".into(),
+        },
+        read_only: true,
+    }];
+    let ran = run(&spec);
+    assert_eq!(ran.stdout, ["12"], "{ran:?}");
+    assert!(ran.stderr[0].contains("Read-only"), "{ran:?}");
+}
+
 fn targets_are_made_and_told_deepest_first() {
     let bench = Bench::new();
     fs::create_dir(bench.path("host")).unwrap();
@@ -408,10 +436,9 @@ fn a_root_without_an_upper_directory() {
     for path in ["etc/hosts", "etc/resolv.conf"] {
         fs::write(bench.path("base").join(path), "").unwrap();
     }
-    fs::create_dir(bench.path("empty")).unwrap();
     let mut spec = bench.script("echo x > /new");
     spec.rootfs = RootfsPlan::Overlay {
-        lowers: vec![bench.path("base"), bench.path("empty")],
+        lowers: vec![bench.path("base")],
         upper: None,
         work: None,
         userxattr: false,

@@ -33,7 +33,7 @@ pub(crate) fn run(flags: &low::CacheLs, root: &Path) -> Result<(), CommandError>
             let mut table = Table::new(&[
                 "ID",
                 "KIND",
-                "DESCRIPTION",
+                "STEP",
                 ">SIZE",
                 ">USES",
                 "CREATED",
@@ -89,7 +89,7 @@ fn object(item: &Item) -> Value {
     json!({
         "id": item.id,
         "kind": item.kind.as_str(),
-        "description": item.text,
+        "step": item.text,
         "size": item.size,
         "created": human::timestamp(item.created_ms),
         "last_used": human::timestamp(item.last_used_ms),

@@ -183,6 +183,13 @@ fn an_unchanged_file_of_a_layer_is_linked_and_a_changed_one_is_not() {
     }
     let stat = fs::metadata(case.at("image/a")).unwrap();
     assert_eq!(stat.mode() & 0o7777, 0o644);
+    // What goes where it is written to later is never linked.
+    let apart = CopySpec {
+        destination: "/apart/",
+        ..spec
+    };
+    case.write(&case.image().without_links(), &apart);
+    assert_ne!(case.stat("apart/a").ino(), inode);
 }
 
 #[test]
