@@ -12,6 +12,7 @@ pub mod error;
 pub mod event;
 pub mod graph;
 pub mod key;
+pub mod lint;
 mod output;
 pub mod plan;
 mod recipes;
