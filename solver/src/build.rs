@@ -13,6 +13,7 @@ use crate::context::BuildContext;
 use crate::error::{BuildError, Report};
 use crate::event::{Event, EventSink, Outcome};
 use crate::graph::{CopyFrom, Graph, Op};
+use crate::lint;
 use crate::output::Finished;
 use crate::plan::{self, Plan};
 use crate::recipes::Recipes;
@@ -51,8 +52,21 @@ pub fn build(
         steps,
         warnings,
     } = plan::plan(&dockerfile, request, &bases).map_err(refused)?;
-    for warning in warnings {
-        events.event(Event::Warning(warning));
+    let check = lint::settings(&dockerfile, request)?;
+    let findings = lint::findings(&dockerfile, request, &check, warnings)?;
+    let violation = lint::violation(&dockerfile, &findings).filter(|_| check.error);
+    for finding in findings {
+        events.event(Event::Warning(finding));
+    }
+    if let Some(violation) = violation {
+        return Err(refused(violation.into()));
+    }
+    let advice = strata_parser::lint::advice(&dockerfile, &check).len();
+    if advice > 0 {
+        let findings = if advice == 1 { "finding" } else { "findings" };
+        events.event(Event::Notice(format!(
+            "{advice} more {findings}: `strata check` shows them"
+        )));
     }
     for step in &steps {
         events.event(Event::Step(step.clone()));
@@ -233,10 +247,10 @@ fn announce_hits(graph: &Graph, known: &Results, events: &dyn EventSink) {
 }
 
 /// Base images of the store and of registries.
-struct StoreBases<'a> {
-    images: &'a Images<'a>,
-    lease: &'a Lease,
-    pull: Pull,
+pub(crate) struct StoreBases<'a> {
+    pub(crate) images: &'a Images<'a>,
+    pub(crate) lease: &'a Lease,
+    pub(crate) pull: Pull,
 }
 
 impl Bases for StoreBases<'_> {

@@ -13,6 +13,7 @@ pub mod event;
 pub mod explain;
 pub mod graph;
 pub mod key;
+pub mod lint;
 mod output;
 pub mod plan;
 mod recipes;

@@ -5,7 +5,7 @@ use strata_parser::instruction::{CopyInstruction, Source};
 use strata_parser::{Diagnostics, Span, Spanned};
 
 use super::run::one_line;
-use super::scope::{expand_error, find, warn_unset};
+use super::scope::{expand_error, find};
 use super::stage::{Applied, PlannedHistory, StageState};
 use super::{NewVertex, Planner, join_path, text};
 use crate::graph::{CopyFrom, CopyOp, Op, Root};
@@ -48,7 +48,9 @@ impl Planner<'_> {
                             .lexer
                             .expand_heredoc(&heredoc.body, &lookup)
                             .map_err(|error| expand_error(&error, &word))?;
-                        warn_unset(&expanded.unset, &word, &mut self.warnings);
+                        if applied.at.is_none() {
+                            state.warn_unset(&expanded.unset, &word, &mut self.warnings);
+                        }
                         expanded.text
                     } else {
                         heredoc.body.clone()

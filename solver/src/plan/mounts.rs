@@ -27,7 +27,9 @@ impl Planner<'_> {
             })
             .map_err(|error| mount_error(applied, flag, &error))?;
         let word = Spanned::new(flag.text.clone(), applied.at(flag.span));
-        scope::warn_unset(&unset, &word, &mut self.warnings);
+        if applied.at.is_none() {
+            state.warn_unset(&unset, &word, &mut self.warnings);
+        }
         let target = match (&mount.kind, &mount.target) {
             (MountKind::Secret, None) => {
                 let id = mount
