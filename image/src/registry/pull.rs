@@ -198,6 +198,7 @@ impl Client {
         let path = format!("{}/blobs/{digest}", reference.repository);
         let mut hasher = Hasher::default();
         let mut done = 0;
+        let mut furthest = 0;
         let mut failures = 0;
         let mut buffer = vec![0; 128 << 10];
         loop {
@@ -227,7 +228,6 @@ impl Client {
                 _ => return Err(self.reject(&call, answer)),
             }
             let mut reader = answer.into_reader();
-            let start = done;
             let broken = loop {
                 match reader.read(&mut buffer) {
                     Ok(0) => break None,
@@ -251,8 +251,9 @@ impl Client {
             if done == size {
                 break;
             }
-            // What got through counts: only tries that brought nothing use up patience.
-            failures = if done > start { 1 } else { failures + 1 };
+            // What got through counts: only tries that brought nothing new use up patience.
+            failures = if done > furthest { 1 } else { failures + 1 };
+            furthest = furthest.max(done);
             if failures >= retry::ATTEMPTS {
                 let error = broken.unwrap_or_else(|| std::io::ErrorKind::UnexpectedEof.into());
                 return Err(transport(&call, error));
