@@ -15,12 +15,6 @@
     reason = "Dockerfiles are put together for reading, not for speed"
 )]
 
-#[allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    reason = "the cases come with the command"
-)]
 mod support;
 
 mod add;
@@ -29,6 +23,14 @@ mod concurrent;
 mod config;
 mod copy;
 mod crash;
+mod errors;
 mod ignore;
+mod images;
+mod native;
+mod output;
+mod progress;
+mod registry;
+mod rootless;
+mod run_image;
 mod stages;
 mod step;

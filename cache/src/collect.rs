@@ -107,23 +107,29 @@ impl Store {
 
     /// Layer directories without a row.
     fn collect_layers(&self) -> Result<(), StoreError> {
-        let layers = self.root().join("layers");
-        for name in names(&layers)? {
+        // ORDER: first the directories, then the rows. A row that comes later belongs to a directory
+        // that is not in the list, or is found when the candidate is looked up again.
+        let directories = names(&self.root().join("layers"))?;
+        let known = self.index().layer_ids()?;
+        for name in directories {
             let id: Option<LayerId> = name.to_str().and_then(|name| name.parse().ok());
-            let Some(id) = id else { continue };
-            self.discard_layer_directory(id)?;
+            if let Some(id) = id.filter(|id| !known.contains(id)) {
+                self.discard_layer_directory(id)?;
+            }
         }
         Ok(())
     }
 
     fn collect_blobs(&self) -> Result<(), StoreError> {
-        let blobs = self.root().join("blobs/sha256");
-        for name in names(&blobs)? {
+        let files = names(&self.root().join("blobs/sha256"))?;
+        let known = self.index().blob_digests()?;
+        for name in files {
             let digest: Option<Digest> = name
                 .to_str()
                 .and_then(|name| format!("sha256:{name}").parse().ok());
-            let Some(digest) = digest else { continue };
-            self.discard_blob_file(digest)?;
+            if let Some(digest) = digest.filter(|digest| !known.contains(digest)) {
+                self.discard_blob_file(digest)?;
+            }
         }
         Ok(())
     }

@@ -17,9 +17,10 @@ use rustix::io::Errno;
 
 use crate::failpoint::failpoint;
 use crate::index::{NewLayer, Published};
+use crate::snapshot::native::{self, Baseline};
 use crate::snapshot::{RootfsPlan, Snapshotter};
 use crate::store::{Owner, random_u64};
-use crate::{ChainId, DiffId, LayerId, Lease, NewRecord, Store, StoreError, tree};
+use crate::{ChainId, DiffId, LayerId, LayerView, Lease, NewRecord, Store, StoreError, tree};
 
 use measure::measure;
 
@@ -50,12 +51,14 @@ pub struct Scratch<'store> {
 }
 
 /// Who writes into a scratch layer, which decides what has to be looked for at the commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 enum HandedOut {
     /// Only the callers of [`Scratch::upper`].
     Nothing,
     /// The kernel's overlayfs, with xattrs of its own.
     Overlay,
+    /// A copy of the whole stack, to be compared with it.
+    Tree { tree: PathBuf, baseline: Baseline },
 }
 
 impl Store {
@@ -90,7 +93,7 @@ impl Store {
             .ok_or(StoreError::NoLayer { layer })
     }
 
-    /// Paths of `stack`, base first: what a [`LayerView`](crate::LayerView) is made of.
+    /// Paths of `stack`, base first: what a [`LayerView`] is made of.
     pub fn layer_paths(&self, stack: &[LayerId]) -> Vec<PathBuf> {
         stack.iter().map(|layer| self.layer_path(*layer)).collect()
     }
@@ -141,10 +144,20 @@ impl Scratch<'_> {
                     userxattr: self.store.userxattr(),
                 })
             }
-            Snapshotter::Native => Err(StoreError::Layer {
-                path: PathBuf::new(),
-                reason: "the native snapshotter is not there yet".to_owned(),
-            }),
+            Snapshotter::Native => {
+                let links = self
+                    .stack
+                    .iter()
+                    .map(|layer| self.store.hard_links(*layer))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let tree = self.directory.join("tree");
+                let baseline = native::copy_out(&self.view_below(), &links, &tree)?;
+                self.handed_out = HandedOut::Tree {
+                    tree: tree.clone(),
+                    baseline,
+                };
+                Ok(RootfsPlan::Native { tree })
+            }
         }
     }
 
@@ -173,6 +186,11 @@ impl Scratch<'_> {
         self.publish(lease, Some(links), None, Some((chain, diff_id)))
     }
 
+    /// The layers below as one tree.
+    fn view_below(&self) -> LayerView {
+        LayerView::new(self.store.layer_paths(&self.stack))
+    }
+
     fn publish(
         self,
         lease: &Lease,
@@ -180,11 +198,17 @@ impl Scratch<'_> {
         record: Option<&NewRecord>,
         origin: Option<(ChainId, DiffId)>,
     ) -> Result<LayerId, StoreError> {
-        let measured = measure(
-            &self.upper,
-            self.handed_out == HandedOut::Overlay,
-            links.is_none(),
-        )?;
+        let links = match &self.handed_out {
+            HandedOut::Tree { tree, baseline } => Some(native::compare(
+                &self.view_below(),
+                baseline,
+                tree,
+                &self.upper,
+            )?),
+            HandedOut::Nothing | HandedOut::Overlay => links,
+        };
+        let mounted = matches!(self.handed_out, HandedOut::Overlay);
+        let measured = measure(&self.upper, mounted, links.is_none())?;
         failpoint!("layer.measured");
         let mut layer = NewLayer {
             id: LayerId(0),

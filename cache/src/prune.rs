@@ -136,6 +136,14 @@ fn remove_mount(store: &Store, mount: &MountUsage) -> Result<bool, StoreError> {
     };
     let path = store.root().join("mounts").join(&mount.directory);
     let trash = store.shared.owner()?.fresh("trash");
+    // ORDER: the mark that says the mount was filled goes first. Without it, a mount that is still
+    // there is filled once more; with it, an empty one would never be.
+    let ready = path.with_extension("ready");
+    match std::fs::remove_file(&ready) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => return Err(StoreError::io("remove", &ready, source)),
+    }
     match std::fs::rename(&path, &trash) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -148,7 +156,7 @@ fn remove_mount(store: &Store, mount: &MountUsage) -> Result<bool, StoreError> {
 
 /// The name of the lock of a cache mount, for [`Store::lock_named`].
 pub fn mount_lock(id: &str) -> String {
-    format!("mount:{id}")
+    format!("mount {id}")
 }
 
 /// What goes, and the mounts that go.

@@ -11,6 +11,7 @@
 //!   leases/          one locked file for each running build
 //!   mounts/<id>/     cache mounts
 //!   statcache/       one file for each context
+//!   stub-<n>/        mount points for images that lack them; made by the sandbox
 //! ```
 //!
 //! The version file is made last: a root without it is not finished, and whoever opens it next
@@ -50,9 +51,10 @@ const DIRECTORIES: [&str; 8] = [
 /// Whose xattrs the store's layers carry. Layers of the two flavours can't be mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavour {
-    /// Made by root of the initial user namespace: `trusted.overlay.*`.
+    /// Made by root of the machine: `trusted.overlay.*`.
     Root,
-    /// Made by an ordinary user, or by root of a user namespace: `user.overlay.*`.
+    /// Made by an ordinary user, by root of a user namespace, or by a container's root without
+    /// `CAP_SYS_ADMIN`: `user.overlay.*`.
     User,
 }
 
@@ -65,11 +67,16 @@ impl Flavour {
         }
     }
 
-    /// The flavour that this process makes: `Root` for uid 0 with all ids of the machine.
+    /// The flavour that this process makes: `Root` for uid 0 with all ids of the machine and
+    /// `CAP_SYS_ADMIN`, without which `trusted.*` can't be written (a container's root, as a rule).
     pub fn of_process() -> Self {
         let identity = fs::read_to_string("/proc/self/uid_map")
             .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
-        if identity && rustix::process::geteuid().is_root() {
+        let admin = rustix::thread::capabilities(None).is_ok_and(|sets| {
+            sets.effective
+                .contains(rustix::thread::CapabilitySet::SYS_ADMIN)
+        });
+        if identity && admin && rustix::process::geteuid().is_root() {
             Self::Root
         } else {
             Self::User
@@ -193,9 +200,11 @@ impl Store {
         self.shared.layer_path(layer)
     }
 
-    /// The directory of the cache mount `id`, made on first use (0755, owned by the caller). To use
-    /// it alone, or to keep it from being pruned meanwhile, hold
-    /// [`lock_named`](Self::lock_named)`("mount:ID", …)`, shared or not.
+    /// The directory of the cache mount `id`, made on first use (0755, owned by the caller).
+    ///
+    /// Take the lock named [`mount_lock`](crate::prune::mount_lock) first, shared or not, and hold
+    /// it while the mount is used: that keeps it from being pruned. A file beside the directory with
+    /// the extension `ready` is the caller's, to note that it was filled; it goes with the directory.
     pub fn cache_mount_path(&self, id: &str) -> Result<PathBuf, StoreError> {
         let name = Digest::of(id.as_bytes()).hex()[..32].to_owned();
         let path = self.root().join("mounts").join(&name);
@@ -386,7 +395,11 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
         let ours = name.to_str().is_some_and(|name| {
             DIRECTORIES.contains(&name)
                 || name.starts_with("index.db")
-                || matches!(name, "version" | ".version" | ".creating" | "lost+found")
+                || name.starts_with("stub-")
+                || matches!(
+                    name,
+                    "version" | ".version" | ".creating" | "snapshotter" | "lost+found"
+                )
         });
         if !ours {
             return Err(StoreError::Foreign {
@@ -421,11 +434,14 @@ fn check_version(root: &Path, text: &str, flavour: Flavour) -> Result<(), StoreE
     }
     if found != flavour.as_str() {
         return Err(foreign(match flavour {
-            Flavour::Root => "it was made by an ordinary user, and root can't use its layers; \
-                              give another directory with `--root`"
-                .to_owned(),
-            Flavour::User => "it was made by root, and an ordinary user can't use its layers; \
-                              give another directory with `--root`"
+            Flavour::Root => {
+                "it was made by an ordinary user (or without CAP_SYS_ADMIN), and root \
+                              can't use its layers; give another directory with `--root`"
+                    .to_owned()
+            }
+            Flavour::User => "it was made by root, and an ordinary user (or root without \
+                              CAP_SYS_ADMIN) can't use its layers; give another directory with \
+                              `--root`"
                 .to_owned(),
         }));
     }

@@ -139,6 +139,17 @@ impl From<strata_cache::StoreError> for CommandError {
     }
 }
 
+impl From<strata_image::ImageError> for CommandError {
+    fn from(error: strata_image::ImageError) -> Self {
+        let kind = match &error {
+            strata_image::ImageError::Reference(_) => Kind::Usage,
+            strata_image::ImageError::Store(_) => Kind::Store,
+            _ => Kind::Failed,
+        };
+        Self::new(kind, error)
+    }
+}
+
 /// Gives a result's error a kind.
 pub(crate) trait OrKind<T> {
     /// Makes the error one of `kind`.

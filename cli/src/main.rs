@@ -25,6 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use commands::Namespace;
 use error::CommandError;
 use error::Kind;
 use flags::low;
@@ -67,11 +68,13 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(cli: low::Cli) -> Result<(), CommandError> {
     // Before the user namespace, in which everybody is root.
     let root = root::find(cli.global.root.as_deref())?;
-    if commands::works_on_layers(&cli.command) {
-        root::enter_user_namespace()?;
-    }
+    let notice = match commands::namespace(&cli.command) {
+        Namespace::Needed => root::enter_user_namespace()?,
+        Namespace::Helpful => root::enter_user_namespace().unwrap_or_default(),
+        Namespace::Useless => None,
+    };
     if let Some(filter) = cli.global.log_level.as_deref() {
         logging::start(filter)?;
     }
-    commands::run(cli.command, &root)
+    commands::run(cli.command, &root, notice)
 }

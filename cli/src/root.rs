@@ -5,6 +5,8 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use strata_cache::Store;
+use strata_executor::userns;
+use strata_executor::userns::IdMapping;
 
 use crate::error::CommandError;
 use crate::error::Kind;
@@ -51,10 +53,16 @@ fn choose(
 }
 
 /// Makes an ordinary user root of a namespace of their own. Does nothing for root. Must be called
-/// before any thread is started.
-#[expect(clippy::unnecessary_wraps, reason = "the namespace is not there yet")]
-pub(crate) fn enter_user_namespace() -> Result<(), CommandError> {
-    Ok(())
+/// before any thread is started. Answers what people should know about it.
+pub(crate) fn enter_user_namespace() -> Result<Option<String>, CommandError> {
+    Ok(
+        match userns::enter_user_namespace_if_needed().or_kind(Kind::Failed)? {
+            IdMapping::OneId { reason } => {
+                Some(format!("files can have no owner but you, because {reason}"))
+            }
+            _ => None,
+        },
+    )
 }
 
 /// Opens the store, making it if there is none.

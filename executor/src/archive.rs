@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use strata_cache::LayerView;
 use strata_cache::diff::{ArchiveEntry, ArchiveReader, DiffError, EntryType, Limits};
@@ -180,6 +180,7 @@ pub(crate) fn unpack(
     };
     let mut reader = ArchiveReader::new(&mut *stream, LIMITS);
     loop {
+        spec.go_on()?;
         match reader.next() {
             Ok(Some(entry)) => unpacking.entry(&entry, &mut reader)?,
             Ok(None) => return Ok(()),
@@ -251,7 +252,7 @@ impl Unpacking<'_> {
         match entry.kind {
             EntryType::HardLink => {
                 let target = target.unwrap_or_default();
-                self.link(&target, &path)
+                self.link(&target, &path, entry)
             }
             EntryType::File => self.file(&path, entry, reader),
             _ => self.special(&path, entry),
@@ -328,7 +329,7 @@ impl Unpacking<'_> {
         Ok(path)
     }
 
-    fn existing(&self, parent: &Path, path: &Path) -> Result<Option<Entry>, CopyError> {
+    fn existing(&mut self, parent: &Path, path: &Path) -> Result<Option<Entry>, CopyError> {
         if self.fresh.contains(parent) && !self.destination.has(path)? {
             return Ok(None);
         }
@@ -399,6 +400,7 @@ impl Unpacking<'_> {
         let (parent, name) = self.destination.parent(path)?;
         let mut file = create(parent.as_fd(), &name, path)?;
         loop {
+            self.spec.go_on()?;
             match reader.read(&mut self.buffer) {
                 Ok(0) => break,
                 Ok(count) => file
@@ -413,7 +415,6 @@ impl Unpacking<'_> {
     }
 
     fn special(&mut self, path: &Path, entry: &ArchiveEntry) -> Result<(), CopyError> {
-        use rustix::fs::FileType;
         let (parent, name) = self.destination.parent(path)?;
         let attributes = self.attributes(entry);
         let kind = match entry.kind {
@@ -469,13 +470,20 @@ impl Unpacking<'_> {
         Ok(target)
     }
 
-    fn link(&mut self, target: &Path, path: &Path) -> Result<(), CopyError> {
+    /// Makes a hard link. The entry's own metadata are given to the file, as every program does.
+    fn link(&mut self, target: &Path, path: &Path, entry: &ArchiveEntry) -> Result<(), CopyError> {
         let above = target.parent().unwrap_or(Path::new(""));
         let old = target.file_name().unwrap_or_default();
         let from = open_directory(self.destination.upper(), above)?;
         let (to, name) = self.destination.parent(path)?;
         rustix::fs::linkat(&from, old, &*to, &name, AtFlags::empty())
             .map_err(failed("link", path))?;
+        let attributes = self.attributes(entry);
+        let stat = rustix::fs::statat(&*to, &name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed("look up", path))?;
+        let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+        let foreign = set_attributes_at(to.as_fd(), &name, path, &attributes, is_link)?;
+        self.destination.foreign_owners += u64::from(foreign);
         let group = match self.links.of(target) {
             Some(group) => group,
             None => self.links.group(),

@@ -89,8 +89,13 @@ impl ContextTree {
     }
 
     /// Remembers the content digest of a file for the next build.
+    ///
+    /// Not that of a file with extended attributes: so a digest that is known also says that there
+    /// are none, as setting one changes the ctime. It spares asking for them.
     pub fn learn(&self, entry: &Entry, digest: Digest) {
-        if let Some(stat) = &self.stat {
+        if let Some(stat) = &self.stat
+            && self.xattrs(entry).is_ok_and(|xattrs| xattrs.is_empty())
+        {
             let path = entry.path.as_os_str().as_bytes();
             lock(stat).insert(path, &entry.metadata, digest);
         }
@@ -335,6 +340,9 @@ impl SourceTree for ContextTree {
 
     fn xattrs(&self, entry: &Entry) -> Result<Vec<Xattr>, TreeError> {
         if self.no_xattrs.load(Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        if entry.metadata.kind == FileKind::File && self.known_digest(entry).is_some() {
             return Ok(Vec::new());
         }
         let (Some(parent), Some(name)) = (entry.path.parent(), entry.path.file_name()) else {

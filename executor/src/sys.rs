@@ -139,9 +139,27 @@ pub(crate) fn reset_signals() {
         if signal == libc::SIGKILL || signal == libc::SIGSTOP {
             continue;
         }
-        // SAFETY: SIG_DFL is a valid disposition for every signal; unknown numbers give EINVAL.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // The C library would not touch the two signals that it keeps for its own threads, which
+        // an ancestor may have ignored. The kernel's structure is a handler, flags, a restorer and
+        // a mask of 64 bits; all zeroes is the default action.
+        let default = [0_u64; 4];
+        // SAFETY: the structure, no larger than this, lives through the call, the old action is
+        // not asked for, and the size is that of the kernel's mask. Unknown numbers give EINVAL.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            );
+        }
     }
+    unblock_signals();
+}
+
+/// Unblocks all signals.
+pub(crate) fn unblock_signals() {
     // SAFETY: an all-zero `sigset_t` is a valid place for sigemptyset to write to; the mask is
     // then only read.
     unsafe {

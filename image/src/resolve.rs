@@ -172,8 +172,7 @@ impl<'store> Images<'store> {
     /// `docker-archive:FILE[:NAME]`, `docker://NAME`.
     ///
     /// The store is asked first, as `policy` allows. From a registry only manifest and config are
-    /// fetched, and the name is remembered in the store. Layers that are unpacked already are
-    /// claimed for `lease`.
+    /// fetched, and the name is remembered in the store.
     pub fn resolve(
         &self,
         lease: &Lease,
@@ -194,7 +193,7 @@ impl<'store> Images<'store> {
             // An image ID is no name, but it is one in the store.
             Err(error) => {
                 return match self.find_local(name)? {
-                    Some((name, image)) => self.describe(Some(lease), &name, &image),
+                    Some((name, image)) => self.resolve_stored(lease, &name, &image),
                     None => Err(error.into()),
                 };
             }
@@ -205,10 +204,10 @@ impl<'store> Images<'store> {
                 name: reference.familiar(),
             }),
             (PullPolicy::Never, Some(image)) => {
-                self.describe(Some(lease), &reference.to_string(), &image)
+                self.resolve_stored(lease, &reference.to_string(), &image)
             }
             (PullPolicy::Missing, Some(image)) => {
-                let resolved = self.describe(Some(lease), &reference.to_string(), &image)?;
+                let resolved = self.resolve_stored(lease, &reference.to_string(), &image)?;
                 // One name stands for several images in a registry, but for one here. What was
                 // built or imported here is nowhere else.
                 let fits = platform.accepts(&resolved.config.platform()).is_some();
@@ -254,21 +253,10 @@ impl<'store> Images<'store> {
         }
     }
 
-    /// A stored image as [`resolve`](Self::resolve) gives it, but for one thing: nothing is
-    /// claimed, so its layers may be pruned until [`ensure_layers`](Self::ensure_layers) claims
-    /// them.
+    /// A stored image as [`resolve`](Self::resolve) gives it; its layers are claimed for `lease`.
     pub fn resolve_stored(
         &self,
-        name: &str,
-        image: &StoredImage,
-    ) -> Result<ResolvedImage, ImageError> {
-        self.describe(None, name, image)
-    }
-
-    /// What the store knows of an image. Layers that are unpacked are claimed for `lease`.
-    fn describe(
-        &self,
-        lease: Option<&Lease>,
+        lease: &Lease,
         name: &str,
         image: &StoredImage,
     ) -> Result<ResolvedImage, ImageError> {
@@ -297,10 +285,9 @@ impl<'store> Images<'store> {
                 None => ChainId(stored.diff_id.0),
             };
             chain = Some(this);
-            let layer = match (lease, stored.layer) {
-                (None, layer) => layer,
-                (Some(lease), Some(layer)) if index.claim_layer_id(lease, layer)? => Some(layer),
-                (Some(lease), _) => index.claim_chain(lease, this)?,
+            let layer = match stored.layer {
+                Some(layer) if index.claim_layer_id(lease, layer)? => Some(layer),
+                _ => index.claim_chain(lease, this)?,
             };
             let named = manifest
                 .as_ref()
@@ -333,7 +320,7 @@ impl<'store> Images<'store> {
     ) -> Result<ResolvedImage, ImageError> {
         let image = load::load_one(self.store, path, selector, platform, progress)?;
         self.store.index().put_image(&image, &[])?;
-        let mut resolved = self.describe(Some(lease), text, &image)?;
+        let mut resolved = self.resolve_stored(lease, text, &image)?;
         resolved.source = None;
         Ok(resolved)
     }
@@ -398,7 +385,7 @@ impl<'store> Images<'store> {
             names = vec![reference.with_digest(digest).to_string()];
         }
         self.store.index().put_image(&image, &names)?;
-        let mut resolved = self.describe(Some(lease), &name, &image)?;
+        let mut resolved = self.resolve_stored(lease, &name, &image)?;
         resolved.source = Some(reference.clone());
         Ok(resolved)
     }

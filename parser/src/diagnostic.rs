@@ -227,9 +227,6 @@ pub fn render(diagnostic: &Diagnostic, file_name: &str, source: &str) -> String 
     render_with(diagnostic, file_name, source, false)
 }
 
-/// Lines longer than this are cut around the place, so that one line can't fill a screen.
-const LONGEST_LINE: usize = 240;
-
 /// As [`render`], in colour if asked.
 pub fn render_with(diagnostic: &Diagnostic, file_name: &str, source: &str, colour: bool) -> String {
     let level = match diagnostic.level {
@@ -277,7 +274,6 @@ struct Window<'a> {
 
 impl<'a> Window<'a> {
     fn around(diagnostic: &Diagnostic, source: &'a str, index: &LineIndex) -> Self {
-        let _ = LONGEST_LINE;
         let (mut first, mut last) = index.lines(diagnostic.span);
         for (span, _) in &diagnostic.related {
             let (from, to) = index.lines(*span);
@@ -292,9 +288,16 @@ impl<'a> Window<'a> {
         }
     }
 
+    /// `span` in the window. A span that doesn't fit the text is bent until it does: a picture
+    /// that is a little off beats none.
     fn local(&self, span: Span) -> std::ops::Range<usize> {
-        let clamp = |at: usize| at.saturating_sub(self.offset).min(self.text.len());
-        clamp(span.start)..clamp(span.end)
+        let start = self
+            .text
+            .floor_char_boundary(span.start.saturating_sub(self.offset));
+        let end = self
+            .text
+            .ceil_char_boundary(span.end.saturating_sub(self.offset));
+        start..end.max(start)
     }
 
     fn snippet(
@@ -329,4 +332,48 @@ fn printable(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_does_not_fit_is_no_danger() {
+        let source = "FROM é\nRUN x\n";
+        for (start, end) in [(0, 4), (6, 6), (6, 100), (90, 100), (9, 2), (14, 14)] {
+            let diagnostic = Diagnostic::error("x", Span::new(start, end), "message")
+                .with_related(Span::new(end, start), "there");
+            assert!(render(&diagnostic, "Dockerfile", source).starts_with("error: message\n"));
+            assert!(render(&diagnostic, "Dockerfile", "").starts_with("error: message\n"));
+        }
+    }
+
+    #[test]
+    fn control_characters_never_reach_a_terminal() {
+        let source = "RUN \u{1b}[31m\n";
+        let diagnostic = Diagnostic::warning("Rule", Span::new(4, 5), "\u{1b}[0m \u{9b}")
+            .with_label("\u{7}")
+            .with_help("\r")
+            .with_note("\u{8}");
+        let picture = render(&diagnostic, "a\u{1b}b", source);
+        assert!(
+            !picture.contains(|c: char| c.is_control() && c != '\n'),
+            "{picture:?}"
+        );
+        assert!(!diagnostic.to_string().contains('\u{1b}'));
+    }
+
+    #[test]
+    fn colour_changes_nothing_but_the_colour() {
+        let source = "FROM a\n";
+        let diagnostic = Diagnostic::error("x", Span::new(5, 6), "message").with_help("help");
+        let plain = render(&diagnostic, "Dockerfile", source);
+        let mut coloured = render_with(&diagnostic, "Dockerfile", source, true);
+        while let Some(start) = coloured.find('\u{1b}') {
+            let end = start + coloured[start..].find('m').unwrap();
+            coloured.replace_range(start..=end, "");
+        }
+        assert_eq!(coloured, plain);
+    }
 }

@@ -10,7 +10,6 @@ use crate::instruction::From;
 use crate::instruction::Instruction;
 use crate::instruction::InstructionKind;
 use crate::reader::Item;
-use crate::reader::Reading;
 use crate::reader::read;
 use crate::source::Decoded;
 use crate::span::Span;
@@ -85,22 +84,22 @@ impl Dockerfile {
             return Err(error.into());
         }
         let decoded = Decoded::new(text);
-        let Reading {
-            directives,
-            items,
-            warnings,
-            mut errors,
-        } = read(&decoded);
-        let mut global_args = Vec::new();
-        let mut stages: Vec<Stage> = Vec::new();
-        let complete = errors.is_empty();
-        if complete && items.is_empty() {
-            let blank = decoded
-                .text
-                .trim_start_matches('\u{feff}')
-                .trim()
-                .is_empty();
-            let message = if blank {
+        let mut parts = Parts::default();
+        let reading = read(&decoded, &mut |item| parts.add(item));
+        let Parts {
+            global_args,
+            stages,
+            misplaced,
+        } = parts;
+        // A line that couldn't be read may have been the missing FROM.
+        let mut errors = if reading.errors.is_empty() {
+            misplaced
+        } else {
+            reading.errors
+        };
+        if errors.is_empty() && stages.is_empty() && global_args.is_empty() {
+            let text = decoded.text.trim_start_matches('\u{feff}').trim();
+            let message = if text.is_empty() {
                 "the Dockerfile is empty"
             } else {
                 "the Dockerfile has no instructions"
@@ -109,43 +108,6 @@ impl Dockerfile {
                 Diagnostic::error("no-instructions", Span::at(0), message)
                     .with_help("begin with `FROM image`"),
             );
-        }
-        for item in items {
-            match item.parsed {
-                Parsed::From {
-                    from,
-                    flags,
-                    description,
-                    name_span,
-                } => stages.push(Stage {
-                    from,
-                    instructions: Vec::new(),
-                    span: item.span,
-                    name_span,
-                    text: item.text,
-                    flags,
-                    comments: item.comments,
-                    description,
-                }),
-                Parsed::Instruction(instruction) => match stages.last_mut() {
-                    Some(stage) => stage.instructions.push(instruction),
-                    None => match instruction {
-                        Instruction {
-                            kind: InstructionKind::Arg(arg),
-                            span,
-                            name_span,
-                            comments,
-                            ..
-                        } => global_args.push(GlobalArg {
-                            arg,
-                            span,
-                            name_span,
-                            comments,
-                        }),
-                        other => errors.push(before_from(&other)),
-                    },
-                },
-            }
         }
         if errors.is_empty()
             && stages.is_empty()
@@ -156,17 +118,13 @@ impl Dockerfile {
                     .with_help("add `FROM image` after the arguments"),
             );
         }
-        // Without its FROM, an instruction is not to blame for standing outside of a stage.
-        if !complete {
-            errors.retain(|error| error.code != BEFORE_FROM);
-        }
         if errors.is_empty() {
             return Ok(Self {
                 source: decoded.text,
-                directives,
+                directives: reading.directives,
                 global_args,
                 stages,
-                warnings,
+                warnings: reading.warnings,
             });
         }
         errors.sort_by_key(|error| error.span.start);
@@ -174,11 +132,69 @@ impl Dockerfile {
     }
 }
 
-const BEFORE_FROM: &str = "before-from";
+/// What has been read so far.
+#[derive(Default)]
+struct Parts {
+    global_args: Vec<GlobalArg>,
+    stages: Vec<Stage>,
+    /// One error for what stands before FROM and isn't ARG: the rest would say the same.
+    misplaced: Vec<Diagnostic>,
+}
+
+impl Parts {
+    fn add(&mut self, item: Item) {
+        match item.parsed {
+            Parsed::From {
+                from,
+                flags,
+                description,
+                name_span,
+                text,
+                comments,
+            } => {
+                self.stages.push(Stage {
+                    from,
+                    instructions: Vec::new(),
+                    span: item.span,
+                    name_span,
+                    text,
+                    flags,
+                    comments,
+                    description,
+                });
+            }
+            Parsed::Instruction(instruction) => match self.stages.last_mut() {
+                Some(stage) => stage.instructions.push(instruction),
+                None => self.add_before_from(instruction),
+            },
+        }
+    }
+
+    fn add_before_from(&mut self, instruction: Instruction) {
+        match instruction {
+            Instruction {
+                kind: InstructionKind::Arg(arg),
+                span,
+                name_span,
+                comments,
+                ..
+            } => {
+                self.global_args.push(GlobalArg {
+                    arg,
+                    span,
+                    name_span,
+                    comments,
+                });
+            }
+            other if self.misplaced.is_empty() => self.misplaced.push(before_from(&other)),
+            _ => {}
+        }
+    }
+}
 
 fn before_from(instruction: &Instruction) -> Diagnostic {
     Diagnostic::error(
-        BEFORE_FROM,
+        "before-from",
         instruction.name_span,
         format!("{} stands before the first FROM", instruction.name()),
     )
@@ -204,7 +220,8 @@ fn wrong_encoding(text: &[u8]) -> Option<Diagnostic> {
 /// belong to `text`.
 pub fn parse_trigger(text: &str) -> Result<Instruction, Diagnostics> {
     let decoded = Decoded::new(text.as_bytes());
-    let Reading { items, errors, .. } = read(&decoded);
+    let mut items = Vec::new();
+    let errors = read(&decoded, &mut |item| items.push(item)).errors;
     if !errors.is_empty() {
         return Err(Diagnostics { list: errors });
     }

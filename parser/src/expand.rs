@@ -147,7 +147,7 @@ impl Lexer {
 
     /// Expands the body of a COPY or ADD heredoc: quotes are ordinary characters, and the escape
     /// is a backslash whatever the file says.
-    pub fn expand_heredoc(body: &str, lookup: Lookup<'_>) -> Result<Expanded, ExpandError> {
+    pub fn expand_heredoc(&self, body: &str, lookup: Lookup<'_>) -> Result<Expanded, ExpandError> {
         let mut scanner = Scanner::new(body, '\\', Quotes::Ordinary, Some(lookup));
         let text = scanner.text_until(None, false, &mut None)?;
         Ok(Expanded {

@@ -15,6 +15,11 @@ fn environment(name: &str) -> Option<String> {
         "lines" => "x=1\ny=2",
         "_x1" => "name",
         "é" => "accent",
+        "regex" => r"()[]{}^$.*?|\x",
+        "stars" => "a***yy*",
+        "needle" => r"\*/",
+        "empty_pattern" => "",
+        "globs" => "/foo*/*/*.txt",
         _ => return None,
     };
     Some(value.to_owned())
@@ -99,6 +104,34 @@ const EXPANSIONS: &[(&str, &str, &str)] = &[
     ),
     ("an escaped slash in a pattern", r"${slash//\//.}", "a.b.c"),
     ("regex characters are literal", "${v/1.2/x}", "x.3-rc1"),
+    (
+        "characters that mean something elsewhere are literal",
+        r"${regex#()[]{\}^$.\*\?|\\}",
+        "x",
+    ),
+    ("%% with stars of both kinds", r"${stars%%\**\*}", "a"),
+    (
+        "a pattern may come from a value, escapes and all",
+        "${globs/$needle/.}",
+        "/foo.*/*.txt",
+    ),
+    (
+        "// with a pattern from a value",
+        "${globs//$needle/.}",
+        "/foo..*.txt",
+    ),
+    (
+        "an escape in the replacement stays",
+        r"${slash//\//\/}",
+        r"a\/b\/c",
+    ),
+    (
+        "an empty pattern matches at the beginning",
+        "${a/$empty_pattern/x}",
+        "xone",
+    ),
+    ("// with nothing changes nothing", "${a///}", "one"),
+    ("## with nothing changes nothing", "${a##}", "one"),
     ("single quotes keep everything", r"'$a \ ${'", r"$a \ ${"),
     ("single quotes can't be escaped inside", r"'a\'b", r"a\b"),
     ("double quotes expand", "\"$a ${a}\"", "one one"),
@@ -222,7 +255,7 @@ fn words_split_after_expansion() {
 #[test]
 fn heredoc_bodies_keep_quotes_but_not_escapes() {
     let body = "say \"$a\" '$a' \\$a it's\n";
-    let expanded = Lexer::expand_heredoc(body, &environment).unwrap();
+    let expanded = Lexer::default().expand_heredoc(body, &environment).unwrap();
     assert_eq!(expanded.text, "say \"one\" 'one' $a it's\n");
 }
 

@@ -1,1 +1,233 @@
-//! Lint rules.
+//! Findings: what builds, but should be written another way.
+//!
+//! The rules are BuildKit's, by name and meaning. Those that need nothing but the text are looked
+//! for here; `UndefinedVar` and `InvalidBaseImagePlatform` need the base images, and are the
+//! planner's.
+//!
+//! A file chooses with `# check=skip=...;experimental=...`, and a comment of that form right above
+//! an instruction does so for just that one.
+//!
+//! ```
+//! use strata_parser::Dockerfile;
+//! use strata_parser::lint;
+//!
+//! let file = Dockerfile::parse(b"FROM debian as Base\nCMD top\n")?;
+//! let check = lint::settings(&file);
+//! let codes: Vec<_> = lint::check(&file, &check).iter().map(|finding| finding.code).collect();
+//! assert_eq!(codes, ["FromAsCasing", "StageNameCasing", "JSONArgsRecommended"]);
+//! # Ok::<(), strata_parser::Diagnostics>(())
+//! ```
+
+mod from;
+mod instructions;
+
+use crate::Dockerfile;
+use crate::diagnostic::Diagnostic;
+use crate::directive::Check;
+use crate::ignore::IgnoreFile;
+use crate::instruction::InstructionKind;
+use crate::instruction::Source;
+use crate::pattern::clean;
+use crate::span::Span;
+use crate::span::Spanned;
+
+/// A rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// Its name, which settings refer to.
+    pub name: &'static str,
+    /// What it finds.
+    pub summary: &'static str,
+    /// Whether it runs only when asked for.
+    pub experimental: bool,
+}
+
+const fn rule(name: &'static str, summary: &'static str) -> Rule {
+    Rule {
+        name,
+        summary,
+        experimental: false,
+    }
+}
+
+/// All rules.
+pub const RULES: [Rule; 22] = [
+    rule("StageNameCasing", "stage names should be lower case"),
+    rule("FromAsCasing", "`as` should have the case of `from`"),
+    rule("NoEmptyContinuation", "empty lines in a continuation"),
+    rule(
+        "ConsistentInstructionCasing",
+        "instructions should have the case that most have",
+    ),
+    rule("DuplicateStageName", "two stages share a name"),
+    rule("ReservedStageName", "stages called `scratch` or `context`"),
+    rule(
+        "JSONArgsRecommended",
+        "shell forms of CMD and ENTRYPOINT don't pass signals on",
+    ),
+    rule("MaintainerDeprecated", "MAINTAINER instead of a label"),
+    rule(
+        "UndefinedArgInFrom",
+        "FROM uses an argument that isn't declared",
+    ),
+    rule(
+        "WorkdirRelativePath",
+        "a relative WORKDIR depends on the base image",
+    ),
+    rule("UndefinedVar", "variables that are never defined"),
+    rule(
+        "MultipleInstructionsDisallowed",
+        "only the last of several CMD or ENTRYPOINT counts",
+    ),
+    rule(
+        "LegacyKeyValueFormat",
+        "`ENV key value` instead of `ENV key=value`",
+    ),
+    rule(
+        "InvalidBaseImagePlatform",
+        "the base image is for another platform",
+    ),
+    rule(
+        "RedundantTargetPlatform",
+        "`FROM --platform=$TARGETPLATFORM` is the default",
+    ),
+    rule(
+        "SecretsUsedInArgOrEnv",
+        "secrets in ARG or ENV stay in the image",
+    ),
+    rule(
+        "InvalidDefaultArgInFrom",
+        "FROM makes no image name without build arguments",
+    ),
+    rule(
+        "FromPlatformFlagConstDisallowed",
+        "`FROM --platform` with a constant",
+    ),
+    rule(
+        "CopyIgnoredFile",
+        "COPY or ADD of a file that the ignore file leaves out",
+    ),
+    Rule {
+        name: "InvalidDefinitionDescription",
+        summary: "comments above FROM and ARG should read `name description`",
+        experimental: true,
+    },
+    rule(
+        "ExposeProtoCasing",
+        "protocols of EXPOSE should be lower case",
+    ),
+    rule(
+        "ExposeInvalidFormat",
+        "addresses and host ports mean nothing in EXPOSE",
+    ),
+];
+
+/// The settings that a file gives itself.
+pub fn settings(file: &Dockerfile) -> Check {
+    file.directives
+        .check
+        .as_ref()
+        .map(|check| check.value.clone())
+        .unwrap_or_default()
+}
+
+/// Whether `rule` runs under these settings.
+pub fn is_enabled(rule: &str, check: &Check) -> bool {
+    match RULES.iter().find(|known| known.name == rule) {
+        Some(known) if known.experimental => check.experimental.contains(rule),
+        _ => !check.skip.contains(rule),
+    }
+}
+
+/// What the text alone tells, in the order of the places, minus what the settings and the
+/// comments leave out.
+pub fn check(file: &Dockerfile, check: &Check) -> Vec<Diagnostic> {
+    let mut findings = file.warnings.clone();
+    from::check(file, &mut findings);
+    instructions::check(file, &mut findings);
+    filtered(file, check, findings)
+}
+
+/// Sources of COPY and ADD that `ignore` leaves out of the context. With patterns that take back
+/// nothing is said: too much that looks ignored isn't.
+pub fn copy_ignored(file: &Dockerfile, ignore: &IgnoreFile, check: &Check) -> Vec<Diagnostic> {
+    let mut findings = Vec::new();
+    if ignore.is_empty() || ignore.has_negations() {
+        return findings;
+    }
+    for instruction in file.stages.iter().flat_map(|stage| &stage.instructions) {
+        let (InstructionKind::Copy(copy) | InstructionKind::Add(copy)) = &instruction.kind else {
+            continue;
+        };
+        if copy.from.is_some() {
+            continue;
+        }
+        for source in &copy.sources {
+            let Source::Path(path) = source else { continue };
+            if path.value.contains(['$', '\\', '"', '\'']) || path.value.contains("://") {
+                continue;
+            }
+            let cleaned = clean(&format!("/{}", path.as_str()));
+            let relative = cleaned.trim_start_matches('/');
+            if !relative.is_empty() && ignore.is_ignored(relative) {
+                findings.push(
+                    Diagnostic::warning(
+                        "CopyIgnoredFile",
+                        path.span,
+                        format!("`{}` is left out by the ignore file", path.as_str()),
+                    )
+                    .with_help("take it out of the ignore file, or copy something else"),
+                );
+            }
+        }
+    }
+    filtered(file, check, findings)
+}
+
+/// Drops what the file's settings, or the comments above an instruction, leave out.
+pub fn filtered(
+    file: &Dockerfile,
+    check: &Check,
+    mut findings: Vec<Diagnostic>,
+) -> Vec<Diagnostic> {
+    let mut local: Vec<(Span, Check)> = Vec::new();
+    let mut note = |span: Span, comments: &[Spanned<String>]| {
+        local.extend(
+            comments
+                .iter()
+                .filter_map(|c| local_check(c.as_str()))
+                .map(|c| (span, c)),
+        );
+    };
+    for global in &file.global_args {
+        note(global.span, &global.comments);
+    }
+    for stage in &file.stages {
+        note(stage.span, &stage.comments);
+        for instruction in &stage.instructions {
+            note(instruction.span, &instruction.comments);
+        }
+    }
+    findings.retain(|finding| {
+        let here = |span: Span| span.start <= finding.span.start && finding.span.start <= span.end;
+        is_enabled(finding.code, check)
+            && !local
+                .iter()
+                .any(|(span, local)| here(*span) && local.skip.contains(finding.code))
+    });
+    findings.sort_by_key(|finding| finding.span.start);
+    findings
+}
+
+/// The settings in a comment `check=...`.
+fn local_check(comment: &str) -> Option<Check> {
+    let (key, value) = comment.split_once('=')?;
+    if !key.trim().eq_ignore_ascii_case("check") {
+        return None;
+    }
+    Check::parse(value.trim_start().split(' ').next()?).ok()
+}
+
+#[cfg(test)]
+#[path = "lint/tests.rs"]
+mod tests;

@@ -15,9 +15,11 @@
 //! # Ok::<(), strata_parser::mount::MountError>(())
 //! ```
 
+use crate::diagnostic::Diagnostic;
 use crate::expand::ExpandError;
 use crate::pattern::clean;
 use crate::span::Span;
+use crate::span::Spanned;
 use crate::suggest;
 
 /// A `--mount` flag as written.
@@ -224,6 +226,26 @@ impl MountError {
                     .then(|| format!("it goes with `type={}`", kinds.join("`, `type=")))
             }
             _ => None,
+        }
+    }
+}
+
+impl MountError {
+    /// The error as a diagnostic. `value` is the flag's value and the place in `source` where it
+    /// was written.
+    pub fn diagnostic(&self, value: &Spanned<String>, source: &str) -> Diagnostic {
+        // Inside the value the place is known only if quotes or continuations don't shift it.
+        let verbatim = value.span.text(source) == value.as_str();
+        let span = match self.span() {
+            Some(part) if verbatim => {
+                Span::new(value.span.start + part.start, value.span.start + part.end)
+            }
+            _ => value.span,
+        };
+        let diagnostic = Diagnostic::error("invalid-mount", span, self.to_string());
+        match self.help() {
+            Some(help) => diagnostic.with_help(help),
+            None => diagnostic,
         }
     }
 }

@@ -21,11 +21,10 @@ use crate::span::Spanned;
 /// After so many errors the rest of the file is not looked at.
 const MAX_ERRORS: usize = 50;
 
-/// What a file holds.
+/// What a file holds besides its instructions.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
     pub(crate) directives: Directives,
-    pub(crate) items: Vec<Item>,
     pub(crate) warnings: Vec<Diagnostic>,
     pub(crate) errors: Vec<Diagnostic>,
 }
@@ -36,15 +35,14 @@ pub(crate) struct Item {
     pub(crate) parsed: Parsed,
     /// From its name to the end of its last line.
     pub(crate) span: Span,
-    /// The joined line.
-    pub(crate) text: String,
-    pub(crate) comments: Vec<Spanned<String>>,
 }
 
 /// Reads a file from its first line to its last, or to the first that can't be a line at all.
-pub(crate) fn read(decoded: &Decoded) -> Reading {
+/// Instructions go to `sink` one by one: a large file's worth of them is not kept twice.
+pub(crate) fn read<'a>(decoded: &'a Decoded, sink: &'a mut dyn FnMut(Item)) -> Reading {
     let mut walker = Walker {
         decoded,
+        sink,
         lines: Lines::new(&decoded.text),
         directive_reader: Some(directive::Reader::default()),
         comments: Vec::new(),
@@ -58,6 +56,7 @@ pub(crate) fn read(decoded: &Decoded) -> Reading {
 
 struct Walker<'a> {
     decoded: &'a Decoded,
+    sink: &'a mut dyn FnMut(Item),
     lines: Lines<'a>,
     /// Until the directives end.
     directive_reader: Option<directive::Reader>,
@@ -195,11 +194,9 @@ impl<'a> Walker<'a> {
         match grammar::parse(&mut context) {
             Ok(parsed) => {
                 self.reading.warnings.append(&mut context.warnings);
-                self.reading.items.push(Item {
+                (self.sink)(Item {
                     parsed,
                     span: Span::new(start, end),
-                    text: logical.text.trim().to_owned(),
-                    comments: context.comments,
                 });
             }
             Err(error) => {

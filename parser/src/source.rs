@@ -1,7 +1,7 @@
 //! Physical lines to logical lines.
 //!
 //! A logical line is what one instruction is read from: its physical lines joined, the escape
-//! characters that joined them gone. [`Logical`] remembers where each part came from, so that a
+//! characters that joined them gone. `Logical` remembers where each part came from, so that a
 //! word in the joined text still has a place in the file.
 
 use std::borrow::Cow;

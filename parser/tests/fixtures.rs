@@ -54,14 +54,15 @@ fn outline(file: &Dockerfile) -> String {
         );
     }
     for stage in &file.stages {
-        writeln!(
-            out,
-            "{}: {:?} {:?}",
-            lines(stage.span),
-            stage.from,
-            stage.description
-        )
-        .unwrap();
+        line(
+            &mut out,
+            format_args!(
+                "{}: {:?} {:?}",
+                lines(stage.span),
+                stage.from,
+                stage.description
+            ),
+        );
         for instruction in &stage.instructions {
             line(
                 &mut out,

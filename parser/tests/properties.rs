@@ -116,9 +116,9 @@ fn check_instruction(instruction: &Instruction, source: &str) {
     for flag in &instruction.flags {
         check_span(flag.span, source);
         check_span(flag.name.span, source);
-        flag.value
-            .iter()
-            .for_each(|value| check_span(value.span, source));
+        if let Some(value) = &flag.value {
+            check_span(value.span, source);
+        }
     }
     match &instruction.kind {
         InstructionKind::Onbuild(onbuild) => {
@@ -137,13 +137,13 @@ fn check_instruction(instruction: &Instruction, source: &str) {
         }
         InstructionKind::Run(run) => {
             if let RunForm::Exec(arguments) = &run.form {
-                arguments
-                    .iter()
-                    .for_each(|argument| check_span(argument.span, source));
+                for argument in arguments {
+                    check_span(argument.span, source);
+                }
             }
-            run.heredocs
-                .iter()
-                .for_each(|heredoc| check_span(heredoc.body_span, source));
+            for heredoc in &run.heredocs {
+                check_span(heredoc.body_span, source);
+            }
         }
         _ => {}
     }
@@ -164,15 +164,15 @@ fn check(bytes: &[u8]) {
                     end = instruction.span.end;
                 }
             }
-            file.warnings
-                .iter()
-                .for_each(|warning| check_diagnostic(warning, &text));
+            for warning in &file.warnings {
+                check_diagnostic(warning, &text);
+            }
         }
         Err(errors) => {
             assert!(errors.has_errors());
-            errors
-                .iter()
-                .for_each(|error| check_diagnostic(error, &text));
+            for error in &errors {
+                check_diagnostic(error, &text);
+            }
         }
     }
 }
@@ -221,7 +221,7 @@ proptest! {
             prop_assert_eq!(one.is_ok(), many.is_ok());
             lexer.names(&text);
         }
-        prop_assert!(Lexer::expand_heredoc("plain", &lookup).is_ok());
+        prop_assert!(Lexer::default().expand_heredoc("plain", &lookup).is_ok());
     }
 
     #[test]

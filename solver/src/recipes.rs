@@ -167,6 +167,7 @@ pub(crate) fn with_spec<T>(
         unpack: copy.unpack,
         link: copy.link,
         epoch: None,
+        cancelled: None,
     })
 }
 

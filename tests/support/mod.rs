@@ -2,6 +2,7 @@
 //! registry, and readers for what it writes.
 
 mod bases;
+mod dockerd;
 mod filter;
 mod gate;
 mod image;
@@ -15,15 +16,16 @@ mod tree;
 mod users;
 
 pub(crate) use bases::Base;
+pub(crate) use dockerd::Dockerd;
 pub(crate) use filter::redact;
 pub(crate) use gate::Gate;
 pub(crate) use image::Image;
 pub(crate) use registry::Registry;
 pub(crate) use sandbox::Sandbox;
 pub(crate) use steps::Steps;
-pub(crate) use strata::{Output, Running, Strata, is_alive, wait_until};
+pub(crate) use strata::{Output, Running, Strata, wait_until};
 pub(crate) use tools::{run, run_quietly};
-pub(crate) use tree::{Kind, Node, Tree};
+pub(crate) use tree::{Kind, Tree};
 pub(crate) use users::Who;
 
 /// Turns case functions (`fn(&Sandbox)`) into tests, one for each kind of user.

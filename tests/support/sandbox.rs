@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::oracle::Oracle;
 use super::users::{Account, binary_for};
-use super::{Base, Image, Output, Steps, Strata, Tree, Who};
+use super::{Base, Image, Output, Steps, Strata, Who};
 
 /// One case's world. Removed when dropped.
 ///
@@ -169,7 +169,7 @@ impl Sandbox {
     }
 
     /// `strata --root STORE`, to be given a subcommand.
-    pub(crate) fn strata(&self) -> Strata<'_> {
+    pub(crate) fn strata(&self) -> Strata {
         Strata::new(self)
     }
 
@@ -256,11 +256,6 @@ impl Sandbox {
         let archive = self.fresh_output("save.tar");
         self.run(&["save", "--output", archive.to_str().unwrap(), name]);
         Image::read(&archive)
-    }
-
-    /// The files of the store itself, to see that nothing changed.
-    pub(crate) fn store_tree(&self) -> Tree {
-        Tree::of_directory(&self.path("store"))
     }
 
     /// Mounts below the sandbox that are visible to the tests, which should be none.

@@ -85,11 +85,6 @@ impl Steps {
         self.named(State::Failed)
     }
 
-    /// The full names of all steps: `[build 2/5] RUN make`.
-    pub(crate) fn names(&self) -> Vec<&str> {
-        self.0.values().map(|step| step.name.as_str()).collect()
-    }
-
     /// What the step said whose name contains `part`.
     pub(crate) fn output(&self, part: &str) -> Vec<&str> {
         let step = self.0.values().find(|step| step.name.contains(part));

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -16,14 +17,13 @@ use super::{Sandbox, Steps, redact};
 
 /// A `strata` command for a sandbox's store, run as the sandbox's user.
 #[derive(Debug)]
-pub(crate) struct Strata<'a> {
-    sandbox: &'a Sandbox,
+pub(crate) struct Strata {
     command: Command,
     stdin: Vec<u8>,
 }
 
-impl<'a> Strata<'a> {
-    pub(crate) fn new(sandbox: &'a Sandbox) -> Self {
+impl Strata {
+    pub(crate) fn new(sandbox: &Sandbox) -> Self {
         let mut command = Command::new(sandbox.binary());
         command
             .arg("--root")
@@ -44,7 +44,6 @@ impl<'a> Strata<'a> {
                 .gid(sandbox.account().gid);
         }
         Self {
-            sandbox,
             command,
             stdin: Vec::new(),
         }
@@ -95,6 +94,20 @@ impl<'a> Strata<'a> {
         }
     }
 
+    /// Runs it with its stdout in a file; it must succeed.
+    #[track_caller]
+    pub(crate) fn output_to_file(mut self, path: &Path) {
+        let file = fs::File::create(path).unwrap();
+        let output = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(Stdio::piped());
+        let output = output.spawn().unwrap().wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{:?}\n{stderr}", self.command);
+    }
+
     /// Starts it and reads its stderr line by line.
     ///
     /// It gets a process group of its own, as a shell gives a job, so that a signal can be sent to it
@@ -127,11 +140,6 @@ impl<'a> Strata<'a> {
             lines,
             seen: String::new(),
         }
-    }
-
-    /// The sandbox this command is for.
-    pub(crate) fn sandbox(&self) -> &'a Sandbox {
-        self.sandbox
     }
 }
 
@@ -305,14 +313,4 @@ pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Whether a process with this id is still there (and not a zombie).
-pub(crate) fn is_alive(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        !stat
-            .rsplit(')')
-            .next()
-            .is_some_and(|rest| rest.starts_with(" Z"))
-    })
 }

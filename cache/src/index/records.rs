@@ -18,8 +18,7 @@ impl Index {
     /// leaves those records and layers alone. Marks them as used now.
     ///
     /// The answer has one entry for each key, in order. Records that a power cut made doubtful are
-    /// not found. In a store that can't be written to, this is a plain look-up: nobody can prune
-    /// there either.
+    /// not found. In a store that can't be written to, this is a plain look-up, which holds nothing.
     pub fn claim(
         &self,
         lease: &Lease,

@@ -1,5 +1,6 @@
 //! What the index does for a sync, for collecting leftovers and for pruning.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use rusqlite::{Connection, params};
@@ -44,7 +45,10 @@ impl Index {
                     .map_err(|source| self.error(source))?;
             }
             Ok(())
-        })
+        })?;
+        // Whoever opens the index first reads the whole log. Short logs make quick look-ups, and
+        // the disk is being waited for anyway. Frames that a reader still needs stay.
+        self.read(|index| index.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
     }
 
     /// Notes that a cache mount is used.
@@ -89,6 +93,26 @@ impl Index {
                     .map_err(|source| self.error(source))?;
             }
             drop_dangling(transaction).map_err(|source| self.error(source))
+        })
+    }
+
+    /// The layers that have a row, to be relied on or not.
+    pub(crate) fn layer_ids(&self) -> Result<HashSet<LayerId>, StoreError> {
+        self.read(|index| {
+            index
+                .prepare_cached("SELECT id FROM layers")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        })
+    }
+
+    /// The blobs that have a row, to be relied on or not.
+    pub(crate) fn blob_digests(&self) -> Result<HashSet<Digest>, StoreError> {
+        self.read(|index| {
+            index
+                .prepare_cached("SELECT digest FROM blobs")?
+                .query_map([], |row| row.get(0))?
+                .collect()
         })
     }
 

@@ -1,14 +1,17 @@
 //! Taking back the mount points that a sandbox had to make in the upper directory.
 
-use std::ffi::OsStr;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::Scratch;
 use super::measure::own_xattrs;
-use crate::StoreError;
+use super::{HandedOut, Scratch};
+use crate::view::{Entry, is_opaque};
+use crate::{StoreError, collect, tree};
 
 impl Scratch<'_> {
     /// Removes the directory at `path` (relative to the root) from the diff if the diff holds
@@ -27,33 +30,42 @@ impl Scratch<'_> {
                 Component::ParentDir | Component::Prefix(_) => return Ok(()),
             }
         }
-        // All directories on the way must be in the diff, and real.
+        let root = match &self.handed_out {
+            HandedOut::Tree { tree, .. } => tree.clone(),
+            HandedOut::Nothing | HandedOut::Overlay => self.upper().to_owned(),
+        };
+        // All directories on the way must be there, and real.
         for depth in 1..names.len() {
-            match stat(&self.upper_path(&names[..depth]))? {
+            match stat(&under(&root, &names[..depth]))? {
                 Some(stat) if is_directory(&stat) => {}
                 _ => return Ok(()),
             }
         }
-        let mut depth = names.len();
-        while depth > 0 {
+        let whole_tree = matches!(self.handed_out, HandedOut::Tree { .. });
+        for depth in (1..=names.len()).rev() {
             let is_mount_point = depth == names.len();
-            if !self.forget_one(&names[..depth], is_mount_point)? {
+            let names = &names[..depth];
+            if !self.forget_one(&root, names, is_mount_point, whole_tree)? {
                 break;
             }
-            depth -= 1;
+        }
+        if whole_tree {
+            for depth in (0..names.len()).rev() {
+                self.restore_times(&root, &names[..depth])?;
+            }
         }
         Ok(())
     }
 
-    fn upper_path(&self, names: &[&OsStr]) -> PathBuf {
-        let mut path = self.upper().to_owned();
-        path.extend(names);
-        path
-    }
-
     /// Removes one entry if it is only there for a mount. False if it stays.
-    fn forget_one(&self, names: &[&OsStr], is_mount_point: bool) -> Result<bool, StoreError> {
-        let path = self.upper_path(names);
+    fn forget_one(
+        &self,
+        root: &Path,
+        names: &[&OsStr],
+        is_mount_point: bool,
+        whole_tree: bool,
+    ) -> Result<bool, StoreError> {
+        let path = under(root, names);
         // A mount point that the step removed itself leaves parents to look at.
         let Some(found) = stat(&path)? else {
             return Ok(is_mount_point);
@@ -63,8 +75,8 @@ impl Scratch<'_> {
         if !removable {
             return Ok(false);
         }
-        match self.below(names)? {
-            Below::Nothing => {
+        match self.below(root, names)? {
+            None => {
                 // Made for the mount: a step can't have made it before that, and a parent without
                 // which there was no mount point was made with it. If the step changed it
                 // since, it is the step's.
@@ -76,14 +88,10 @@ impl Scratch<'_> {
                     return Ok(false);
                 }
             }
-            Below::Entry(host, below) => {
-                let same = is_directory(&below) == directory
-                    && below.st_mode == found.st_mode
-                    && below.st_uid == found.st_uid
-                    && below.st_gid == found.st_gid
-                    && (directory || below.st_size == found.st_size)
-                    && own_xattrs(&host)? == own_xattrs(&path)?;
-                if !same || is_opaque(&path)? {
+            // In a copy of the whole stack it was there all along.
+            Some(_) if whole_tree => return Ok(false),
+            Some(below) => {
+                if !is_copied_up(&path, &found, &below)? || opaque(&path)? {
                     return Ok(false);
                 }
             }
@@ -100,64 +108,74 @@ impl Scratch<'_> {
         }
     }
 
-    /// What the layers below have at a path, by overlayfs's rules.
-    fn below(&self, names: &[&OsStr]) -> Result<Below, StoreError> {
-        // Layers that still take part: all, then those above an opaque mark or another kind.
-        let mut layers: Vec<PathBuf> = self
-            .stack()
-            .iter()
-            .rev()
-            .map(|layer| self.store.layer_path(*layer))
-            .collect();
-        // The upper directory's own marks on the way cut the layers below off.
-        let mut upper = self.upper().to_owned();
-        for (depth, name) in names.iter().enumerate() {
-            let last = depth + 1 == names.len();
-            upper.push(name);
-            let mut merged = Vec::new();
-            let mut top = None;
-            for layer in layers {
-                let path = layer.join(name);
-                let Some(found) = stat(&path)? else {
-                    continue;
-                };
-                if is_whiteout(&found) {
-                    break;
-                }
-                let directory = is_directory(&found);
-                if top.is_some() && !directory {
-                    break;
-                }
-                if top.is_none() {
-                    top = Some((path.clone(), found));
-                }
-                if !directory {
-                    break;
-                }
-                let opaque = is_opaque(&path)?;
-                merged.push(path);
-                if opaque {
-                    break;
-                }
-            }
-            let Some((path, found)) = top else {
-                return Ok(Below::Nothing);
-            };
-            if last {
-                return Ok(Below::Entry(path, found));
-            }
-            if !is_directory(&found) || is_opaque(&upper)? {
-                return Ok(Below::Nothing);
-            }
-            layers = merged;
+    /// In a copy of the whole stack: a directory that holds what it held, and is what it was, gets
+    /// back the time that making the mount point changed.
+    fn restore_times(&self, root: &Path, names: &[&OsStr]) -> Result<(), StoreError> {
+        let path = under(root, names);
+        let (Some(found), Some(below)) = (stat(&path)?, self.below(root, names)?) else {
+            return Ok(());
+        };
+        if !is_directory(&found) || !is_copied_up(&path, &found, &below)? {
+            return Ok(());
         }
-        Ok(Below::Nothing)
+        let view = self.view_below();
+        let before = view
+            .read_dir(&below)
+            .map_err(crate::diff::DiffError::from)?;
+        let before: BTreeSet<&OsStr> = before
+            .iter()
+            .filter_map(|entry| entry.path.file_name())
+            .collect();
+        let now = collect::names(&path)?;
+        if !now.iter().map(OsString::as_os_str).eq(before) {
+            return Ok(());
+        }
+        let (seconds, nanoseconds) = below.metadata.mtime;
+        let time = Timespec {
+            tv_sec: seconds,
+            tv_nsec: nanoseconds.into(),
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        rustix::fs::utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|source| StoreError::io("set times of", &path, source))
+    }
+
+    /// What the layers below show at a path that has no symlink in it.
+    fn below(&self, root: &Path, names: &[&OsStr]) -> Result<Option<Entry>, StoreError> {
+        // An opaque directory on the way hides them.
+        for depth in 1..names.len() {
+            if opaque(&under(root, &names[..depth]))? {
+                return Ok(None);
+            }
+        }
+        let path: PathBuf = names.iter().collect();
+        let found = self
+            .view_below()
+            .lookup(&path, false)
+            .map_err(crate::diff::DiffError::from)?;
+        Ok(found.filter(|entry| entry.path == path))
     }
 }
 
-enum Below {
-    Nothing,
-    Entry(PathBuf, Stat),
+fn under(root: &Path, names: &[&OsStr]) -> PathBuf {
+    let mut path = root.to_owned();
+    path.extend(names);
+    path
+}
+
+/// True if the entry differs from the one below in nothing but its times.
+fn is_copied_up(path: &Path, found: &Stat, below: &Entry) -> Result<bool, StoreError> {
+    let Some(below_stat) = stat(&below.host_path)? else {
+        return Ok(false);
+    };
+    Ok(found.st_mode == below_stat.st_mode
+        && found.st_uid == below_stat.st_uid
+        && found.st_gid == below_stat.st_gid
+        && (is_directory(found) || found.st_size == below_stat.st_size)
+        && own_xattrs(path)? == own_xattrs(&below.host_path)?)
 }
 
 fn stat(path: &Path) -> Result<Option<Stat>, StoreError> {
@@ -176,20 +194,13 @@ fn is_empty_file(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0
 }
 
-fn is_whiteout(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+fn opaque(path: &Path) -> Result<bool, StoreError> {
+    match rustix::fs::openat(CWD, path, tree::DIRECTORY, Mode::empty()) {
+        Ok(directory) => Ok(is_opaque(directory.as_fd())),
+        Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => Ok(false),
+        Err(source) => Err(StoreError::io("open", path, source)),
+    }
 }
 
-fn is_opaque(path: &Path) -> Result<bool, StoreError> {
-    for name in ["trusted.overlay.opaque", "user.overlay.opaque"] {
-        let mut value = [0_u8; 8];
-        match rustix::fs::lgetxattr(path, name, &mut value[..]) {
-            Ok(1) if value[0] == b'y' => return Ok(true),
-            Ok(_)
-            | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE | Errno::NOENT | Errno::PERM) => {
-            }
-            Err(source) => return Err(StoreError::io("read attributes of", path, source)),
-        }
-    }
-    Ok(false)
-}
+#[cfg(test)]
+mod tests;

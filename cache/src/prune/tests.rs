@@ -327,6 +327,8 @@ fn cache_mount_goes_only_when_asked_for_and_not_in_use() {
     assert_eq!(store.cache_mount_path("go/mod").unwrap(), path);
     assert_ne!(store.cache_mount_path("go_mod").unwrap(), path);
     std::fs::write(path.join("file"), vec![1; 9000]).unwrap();
+    let ready = path.with_extension("ready");
+    std::fs::write(&ready, "").unwrap();
     assert_eq!(prune(&store, &PruneOptions::default()).unwrap().mounts, []);
     let guard = store
         .lock_named(&mount_lock("go/mod"), true, &mut || {})
@@ -339,7 +341,7 @@ fn cache_mount_goes_only_when_asked_for_and_not_in_use() {
     assert_eq!(report.mounts.len(), 1);
     assert_eq!(report.mounts[0].0, "go/mod");
     assert!(report.mounts[0].1 >= 9000);
-    assert!(!path.exists());
+    assert!(!path.exists() && !ready.exists());
 }
 
 #[test]

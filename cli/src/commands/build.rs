@@ -9,11 +9,9 @@ use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 use serde_json::json;
-use strata_cache::Store;
 use strata_image::Images;
 use strata_image::RegistryOptions;
 use strata_solver::BuildError;
-use strata_solver::BuildRequest;
 use strata_solver::BuildResult;
 use strata_solver::Cancel;
 use strata_solver::Event;
@@ -35,7 +33,11 @@ use crate::signals;
 use crate::snapshotter;
 use crate::terminal;
 
-pub(crate) fn run(flags: &low::Build, root: &Path) -> Result<(), CommandError> {
+pub(crate) fn run(
+    flags: &low::Build,
+    root: &Path,
+    notice: Option<String>,
+) -> Result<(), CommandError> {
     let surroundings = Surroundings::of_process()?;
     let build = Build::new(flags, &surroundings, &mut io::stdin())?;
     if build.progress == Mode::Tty && !terminal::can_redraw() {
@@ -56,28 +58,17 @@ pub(crate) fn run(flags: &low::Build, root: &Path) -> Result<(), CommandError> {
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;
     let progress = Progress::start(build.progress);
-    if let Some(notice) = snapshotter::choose(&store)? {
+    for notice in notice.into_iter().chain(snapshotter::choose(&store)?) {
         progress.event(Event::Notice(notice));
     }
     let images = Images::new(&store, RegistryOptions::default());
-    let result = solve(&store, &images, &build.request, &progress, &cancel);
+    let result = strata_solver::build(&store, &images, &build.request, &progress, &cancel);
     progress.close();
     show_warnings(&progress, &build);
     match result {
         Ok(result) => finish(&build, &progress, &result),
         Err(error) => Err(fail(&progress, error, signal.load(Ordering::SeqCst))),
     }
-}
-
-/// The solver's entry point is not there yet.
-fn solve(
-    _store: &Store,
-    _images: &Images<'_>,
-    _request: &BuildRequest,
-    _events: &dyn EventSink,
-    _cancel: &Cancel,
-) -> Result<BuildResult, BuildError> {
-    Err(BuildError::Request("building is not supported yet".into()))
 }
 
 /// The first signal cancels the build, the second ends this process, and with it everything that

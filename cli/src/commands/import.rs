@@ -11,7 +11,6 @@ use strata_image::import::import_rootfs;
 
 use super::changes;
 use super::pull;
-use super::stored;
 use super::transfer::Transfers;
 use crate::error::CommandError;
 use crate::flags::low;
@@ -32,17 +31,17 @@ pub(crate) fn run(flags: &low::Import, root: &Path) -> Result<(), CommandError> 
     let lease = store.lease("import")?;
     let mut transfers = Transfers::start(false);
     let result = transfers.step(format!("import {name}"), |progress| {
-        import_rootfs(
+        Ok(import_rootfs(
             &store,
             &lease,
             &mut reader,
             stamped(config),
             &names,
             progress,
-        )
+        )?)
     });
     transfers.close();
-    let image = result.map_err(|error| CommandError::new(stored::kind(&error), error))?;
+    let image = result?;
     store.sync()?;
     output::write(|out| writeln!(out, "{}", image.config))
 }
@@ -72,7 +71,7 @@ fn input(tar: &str) -> Result<(Box<dyn Read + Send>, String), CommandError> {
             "`{tar}` is a web address, which is not supported: download it first"
         )));
     }
-    let problem = |error: io::Error| CommandError::usage(format!("can't read `{tar}`: {error}"));
+    let problem = |error: io::Error| CommandError::failed(format!("can't read `{tar}`: {error}"));
     let file = File::open(tar).map_err(problem)?;
     if file.metadata().map_err(problem)?.is_dir() {
         return Err(CommandError::usage(format!(

@@ -34,15 +34,16 @@ pub(crate) fn run(flags: &low::Load, root: &Path) -> Result<(), CommandError> {
     let mut transfers = Transfers::start(flags.quiet);
     let loaded = match &flags.input {
         Some(path) => transfers.step(format!("load {}", path.display()), |progress| {
-            load::load(&store, &lease, path, progress)
+            load::load(&store, &lease, path, progress).or_kind(Kind::Failed)
         }),
         None => transfers.step("load from standard input".into(), |progress| {
             let name = Path::new("standard input");
             load::load_reader(&store, &lease, name, &mut io::stdin(), progress)
+                .or_kind(Kind::Failed)
         }),
     };
     transfers.close();
-    let mut loaded = loaded.or_kind(Kind::Failed)?;
+    let mut loaded = loaded?;
     if let Some(tag) = tag {
         let [only] = &mut loaded[..] else {
             return Err(CommandError::usage(format!(
@@ -55,7 +56,9 @@ pub(crate) fn run(flags: &low::Load, root: &Path) -> Result<(), CommandError> {
             CommandError::failed(format!("image {} was removed meanwhile", only.config))
         })?;
         store.index().put_image(image, std::slice::from_ref(&tag))?;
-        only.names = vec![tag];
+        if !only.names.contains(&tag) {
+            only.names.push(tag);
+        }
     }
     store.sync()?;
     output::write(|out| {

@@ -24,9 +24,19 @@ use crate::error::CommandError;
 use crate::flags::low::Cache;
 use crate::flags::low::Command;
 
-/// True for commands that read or write files of layers, which belong to many users: an ordinary
-/// user has to enter a user namespace for them. The others only ask the index.
-pub(crate) fn works_on_layers(command: &Command) -> bool {
+/// Whether a command is run in a user namespace of its own if an ordinary user runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    /// It works on files of layers, which belong to many users.
+    Needed,
+    /// It measures such files, and can do without those that it can't read.
+    Helpful,
+    /// It asks the index only.
+    Useless,
+}
+
+/// See [`Namespace`].
+pub(crate) fn namespace(command: &Command) -> Namespace {
     match command {
         Command::Build(_)
         | Command::Run(_)
@@ -35,23 +45,26 @@ pub(crate) fn works_on_layers(command: &Command) -> bool {
         | Command::Push(_)
         | Command::Save(_)
         | Command::Load(_)
-        | Command::Import(_) => true,
-        Command::Cache(cache) => match cache {
-            Cache::Prune(_) | Cache::Verify(_) => true,
-            Cache::Ls(_) | Cache::Du(_) => false,
-        },
+        | Command::Import(_)
+        | Command::Cache(Cache::Prune(_) | Cache::Verify(_)) => Namespace::Needed,
+        Command::Cache(Cache::Ls(_) | Cache::Du(_)) => Namespace::Helpful,
         Command::Images(_)
         | Command::Inspect(_)
         | Command::Tag(_)
         | Command::History(_)
-        | Command::Completion(_) => false,
+        | Command::Completion(_) => Namespace::Useless,
     }
 }
 
-/// Runs a command on the store at `root`.
-pub(crate) fn run(command: Command, root: &Path) -> Result<(), CommandError> {
+/// Runs a command on the store at `root`. `notice` is what people should know about the user
+/// namespace.
+pub(crate) fn run(
+    command: Command,
+    root: &Path,
+    notice: Option<String>,
+) -> Result<(), CommandError> {
     match command {
-        Command::Build(flags) => build::run(&flags, root),
+        Command::Build(flags) => build::run(&flags, root, notice),
         Command::Run(flags) => run::run(&flags, root),
         Command::Images(flags) => images::run(&flags, root),
         Command::Rmi(flags) => rmi::run(&flags, root),

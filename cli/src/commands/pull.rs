@@ -3,14 +3,12 @@
 use std::path::Path;
 
 use strata_cache::Lease;
-use strata_image::ImageError;
 use strata_image::Images;
 use strata_image::Platform;
 use strata_image::PullPolicy;
 use strata_image::RegistryOptions;
 use strata_image::ResolvedImage;
 
-use super::stored;
 use super::transfer::Transfers;
 use crate::error::CommandError;
 use crate::flags::low;
@@ -32,11 +30,7 @@ pub(crate) fn run(flags: &low::Pull, root: &Path) -> Result<(), CommandError> {
             &platform,
             PullPolicy::Always,
             &mut transfers,
-        )
-        .map_err(|error| {
-            transfers.close();
-            CommandError::new(stored::kind(&error), error)
-        })?;
+        )?;
         output::write(|out| writeln!(out, "{}", names::familiar(&image.name)))?;
     }
     transfers.close();
@@ -63,7 +57,7 @@ pub(super) fn pull(
     platform: &Platform,
     policy: PullPolicy,
     transfers: &mut Transfers,
-) -> Result<ResolvedImage, ImageError> {
+) -> Result<ResolvedImage, CommandError> {
     transfers.step(format!("pull {text}"), |progress| {
         let image = images.resolve(lease, text, platform, policy, progress)?;
         images.ensure_layers(lease, &image, progress)?;

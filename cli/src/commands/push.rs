@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use strata_cache::diff::WriteOptions;
 use strata_image::BuiltImage;
 use strata_image::Images;
 use strata_image::Reference;
@@ -35,20 +34,29 @@ pub(crate) fn run(flags: &low::Push, root: &Path) -> Result<(), CommandError> {
         )));
     }
     let lease = store.lease("push")?;
-    let image = BuiltImage::from_stored(&store, &image).or_kind(Kind::Store)?;
+    let built = BuiltImage::from_stored(&store, &image).or_kind(Kind::Store)?;
+    let write = stored::write_options(&store, &image, built.config())?;
+    // A layer that was pulled may have to be fetched again, or can be mounted, from where its image
+    // came from.
+    let sources = stored::names_of(&store, image.config)?
+        .iter()
+        .filter_map(|name| Reference::parse(name).ok())
+        .collect();
     let images = Images::new(&store, RegistryOptions::default());
     let options = PushOptions {
         codec,
-        write: WriteOptions::default(),
+        write,
         force_codec: false,
-        sources: Vec::new(),
+        sources,
     };
     let mut transfers = Transfers::start(flags.quiet);
     let pushed = transfers.step(format!("push {}", target.familiar()), |progress| {
-        images.push(&lease, &image, &target, &options, progress)
+        images
+            .push(&lease, &built, &target, &options, progress)
+            .or_kind(Kind::Failed)
     });
     transfers.close();
-    let pushed = pushed.or_kind(Kind::Failed)?;
+    let pushed = pushed?;
     output::write(|out| {
         writeln!(
             out,

@@ -27,7 +27,6 @@ use strata_image::ResolvedImage;
 use strata_image::config::RuntimeConfig;
 
 use super::pull;
-use super::stored;
 use super::transfer::Transfers;
 use crate::error::CommandError;
 use crate::error::Kind;
@@ -74,16 +73,15 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
     let images = Images::new(&store, RegistryOptions::default());
     let image = find(&images, &lease, &run)?;
     let layers = if image.layers.iter().all(|layer| layer.layer.is_some()) {
-        images.ensure_layers(&lease, &image, &NoProgress)
+        images.ensure_layers(&lease, &image, &NoProgress)?
     } else {
         let mut transfers = Transfers::start(false);
         let layers = transfers.step(format!("unpack {}", run.image), |progress| {
-            images.ensure_layers(&lease, &image, progress)
+            Ok(images.ensure_layers(&lease, &image, progress)?)
         });
         transfers.close();
-        layers
-    }
-    .map_err(|error| CommandError::new(stored::kind(&error), error))?;
+        layers?
+    };
     let code = start(&store, &run, &image.config.config, &layers, &forward)?;
     match code {
         0 => Ok(()),
@@ -94,17 +92,28 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
 /// Passes signals on to the command, once there is one. Before that they end this process, which
 /// leaves nothing that a later command would stumble over.
 #[derive(Debug, Clone, Default)]
-struct Forward(Arc<Mutex<Option<Canceller>>>);
+struct Forward(Arc<Mutex<Option<Target>>>);
+
+#[derive(Debug)]
+struct Target {
+    command: Canceller,
+    /// What SIGTERM becomes: the signal that the image wants to be stopped by.
+    stop_signal: i32,
+}
 
 impl Forward {
-    fn to(&self, canceller: Canceller) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(canceller);
+    fn to(&self, command: Canceller, stop_signal: i32) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Target {
+            command,
+            stop_signal,
+        });
     }
 
     fn signal(&self, signal: Signal) {
         let target = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*target {
-            Some(canceller) => canceller.signal(signal as i32),
+            Some(target) if signal == Signal::SIGTERM => target.command.signal(target.stop_signal),
+            Some(target) => target.command.signal(signal as i32),
             None => {
                 std::process::exit(i32::from(Kind::Cancelled(signal as i32).exit_code()));
             }
@@ -114,10 +123,9 @@ impl Forward {
 
 /// The image: the store's, or if that is allowed and needed a registry's.
 fn find(images: &Images<'_>, lease: &Lease, run: &Run) -> Result<ResolvedImage, CommandError> {
-    let failed = |error: strata_image::ImageError| CommandError::new(stored::kind(&error), error);
     if run.pull != low::PullWhen::Always {
-        if let Some((name, image)) = images.find_local(&run.image).map_err(failed)? {
-            return images.resolve_stored(&name, &image).map_err(failed);
+        if let Some((name, image)) = images.find_local(&run.image)? {
+            return Ok(images.resolve_stored(lease, &name, &image)?);
         }
         if run.pull == low::PullWhen::Never {
             return Err(CommandError::failed(format!(
@@ -134,10 +142,10 @@ fn find(images: &Images<'_>, lease: &Lease, run: &Run) -> Result<ResolvedImage, 
     let mut transfers = Transfers::start(false);
     let image = pull::pull(images, lease, &run.image, &platform, policy, &mut transfers);
     transfers.close();
-    let image = image.map_err(failed)?;
+    let image = image?;
     // Resolved again, so that its layers are known as unpacked.
-    match images.find_local(&image.name).map_err(failed)? {
-        Some((name, stored)) => images.resolve_stored(&name, &stored).map_err(failed),
+    match images.find_local(&image.name)? {
+        Some((name, stored)) => Ok(images.resolve_stored(lease, &name, &stored)?),
         None => Ok(image),
     }
 }
@@ -197,7 +205,7 @@ fn start(
         stop_timeout: STOP_TIMEOUT,
     };
     let running = sandbox::spawn(&spec, Box::new(|_, _| {})).or_kind(Kind::Failed)?;
-    forward.to(running.canceller());
+    forward.to(running.canceller(), spec.stop_signal);
     let outcome = running.wait().or_kind(Kind::Failed)?;
     Ok(match outcome.ended {
         // The kernel keeps only eight bits of an exit code.

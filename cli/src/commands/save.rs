@@ -3,19 +3,23 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
+use strata_cache::diff::WriteOptions;
 use strata_image::BuiltImage;
-use strata_image::NoProgress;
 use strata_image::export;
 use strata_image::export::Destination;
+use strata_image::export::ExportOptions;
 use strata_image::export::Format;
 
 use super::stored;
+use super::transfer::Transfers;
 use crate::error::CommandError;
 use crate::error::Kind;
 use crate::error::OrKind;
+use crate::flags::high;
 use crate::flags::low;
 
 pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
+    let codec = high::compression(&flags.compression)?;
     let destination = match &flags.output {
         Some(path) => Destination::Path(std::path::absolute(path).or_kind(Kind::Usage)?),
         None if std::io::stdout().is_terminal() => {
@@ -33,9 +37,9 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
     let store = stored::open(root, &flags.images[0])?;
     let lease = store.lease("save")?;
     let mut images: Vec<(BuiltImage, Vec<String>)> = Vec::new();
+    let mut write = WriteOptions::default();
     for text in &flags.images {
         let (name, image) = stored::find(&store, text)?;
-
         // An image asked for by two of its names is written once, with both.
         if let Some((_, there)) = images
             .iter_mut()
@@ -43,9 +47,32 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
         {
             there.extend(name);
         } else {
-            let image = BuiltImage::from_stored(&store, &image).or_kind(Kind::Store)?;
-            images.push((image, name.into_iter().collect()));
+            let built = BuiltImage::from_stored(&store, &image).or_kind(Kind::Store)?;
+            let options = stored::write_options(&store, &image, built.config())?;
+            if images.is_empty() {
+                write = options;
+            } else if options.epoch != write.epoch {
+                return Err(CommandError::failed(format!(
+                    "`{text}` and `{}` were built with different times (`SOURCE_DATE_EPOCH`) and \
+                     can't be written to one archive",
+                    flags.images[0]
+                )));
+            }
+            images.push((built, name.into_iter().collect()));
         }
     }
-    export::save(&store, &lease, &images, format, &destination, &NoProgress).or_kind(Kind::Failed)
+    let options = ExportOptions {
+        format,
+        codec,
+        write,
+        force_codec: false,
+        names: &[],
+    };
+    let mut transfers = Transfers::start(flags.quiet);
+    let saved = transfers.step(format!("save {}", flags.images.join(" ")), |progress| {
+        export::save(&store, &lease, &images, &options, &destination, progress)
+            .or_kind(Kind::Failed)
+    });
+    transfers.close();
+    saved
 }

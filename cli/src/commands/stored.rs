@@ -5,11 +5,12 @@ use std::path::Path;
 use strata_cache::Digest;
 use strata_cache::LayerId;
 use strata_cache::Store;
+use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredImage;
 use strata_image::ImageConfig;
-use strata_image::ImageError;
 use strata_image::Images;
 use strata_image::RegistryOptions;
+use strata_image::config::Time;
 
 use crate::error::CommandError;
 use crate::error::Kind;
@@ -46,22 +47,11 @@ pub(super) fn find_if_there(
     store: &Store,
     text: &str,
 ) -> Result<Option<(Option<String>, StoredImage)>, CommandError> {
-    let found = Images::new(store, RegistryOptions::default())
-        .find_local(text)
-        .map_err(|error| CommandError::new(kind(&error), error))?;
+    let found = Images::new(store, RegistryOptions::default()).find_local(text)?;
     Ok(found.map(|(name, image)| {
         let by_name = name != image.config.to_string();
         (by_name.then_some(name), image)
     }))
-}
-
-/// What kind of error it is that an image can't be had.
-pub(super) fn kind(error: &ImageError) -> Kind {
-    match error {
-        ImageError::Reference(_) => Kind::Usage,
-        ImageError::Store(_) => Kind::Store,
-        _ => Kind::Failed,
-    }
 }
 
 /// The config of a stored image.
@@ -102,6 +92,37 @@ pub(super) fn size(store: &Store, image: &StoredImage) -> Result<u64, CommandErr
 pub(super) fn created_ms(config: &ImageConfig) -> Option<u64> {
     let timestamp = config.created.as_ref()?.timestamp()?;
     u64::try_from(timestamp.as_millisecond()).ok()
+}
+
+/// How the layers of an image that was built here are packed so that they get the diff IDs that its
+/// config names: with the times clamped that the build clamped. Such an image was made, by its
+/// config, at just that time.
+pub(super) fn write_options(
+    store: &Store,
+    image: &StoredImage,
+    config: &ImageConfig,
+) -> Result<WriteOptions, CommandError> {
+    for layer in &image.layers {
+        let Some(row) = layer.layer.map(|id| store.index().layer(id)).transpose()? else {
+            continue;
+        };
+        match row {
+            Some(row) if row.chain_id.is_none() => {
+                let plain = row.diff_id == Some(layer.diff_id);
+                return Ok(WriteOptions {
+                    epoch: config
+                        .created
+                        .as_ref()
+                        .and_then(Time::timestamp)
+                        .map(jiff::Timestamp::as_second)
+                        .filter(|_| !plain),
+                });
+            }
+            // It came from an image, and has that one's times.
+            _ => {}
+        }
+    }
+    Ok(WriteOptions::default())
 }
 
 /// The names of the image with this ID, in full.

@@ -9,6 +9,7 @@ use strata_solver::event::Outcome;
 use strata_solver::event::StepId;
 use strata_solver::event::StepInfo;
 
+use crate::error::CommandError;
 use crate::progress::Mode;
 use crate::progress::Progress;
 
@@ -47,11 +48,11 @@ impl Transfers {
     }
 
     /// Shows `work` as a step called `name`.
-    pub(super) fn step<T, E: std::error::Error>(
+    pub(super) fn step<T>(
         &mut self,
         name: String,
-        work: impl FnOnce(&dyn ImageProgress) -> Result<T, E>,
-    ) -> Result<T, E> {
+        work: impl FnOnce(&dyn ImageProgress) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
         let step = StepId(self.next);
         self.next += 1;
         self.progress
@@ -70,7 +71,7 @@ impl Transfers {
             },
             Err(error) => Event::Failed {
                 step,
-                message: error.to_string(),
+                message: error.message(),
             },
         });
         result

@@ -135,8 +135,18 @@ impl Build {
             }
             (false, mode) => mode.unwrap_or_default(),
         };
-        let tags = each("--tag", &low.tag, value::tag)?;
-        let outputs = outputs(low, &tags, surroundings)?;
+        for (name, value) in [("--provenance", &low.provenance), ("--sbom", &low.sbom)] {
+            if value
+                .as_deref()
+                .is_some_and(|value| !["false", "0"].contains(&value))
+            {
+                return Err(CommandError::usage(format!(
+                    "`{name}`: attestations are not supported yet"
+                )));
+            }
+        }
+        let mut tags = each("--tag", &low.tag, value::tag)?;
+        let outputs = outputs(low, &mut tags, surroundings)?;
         let print_id = low.quiet;
         if print_id && outputs.iter().any(output::writes_stdout) {
             return Err(CommandError::usage(
@@ -253,17 +263,22 @@ impl Build {
 
 fn outputs(
     low: &low::Build,
-    tags: &[String],
+    tags: &mut Vec<String>,
     surroundings: &Surroundings<'_>,
 ) -> Result<Vec<Output>, CommandError> {
-    let mut outputs = each("--output", &low.output, |text| {
-        let mut output = output::output(text, surroundings.stdout_is_terminal)?;
+    let mut outputs = Vec::new();
+    for text in &low.output {
+        let mut parsed = flag(
+            "--output",
+            output::output(text, surroundings.stdout_is_terminal),
+        )?;
         // Paths are the working directory's, which the solver needn't know.
-        if let Some(path) = output::path_mut(&mut output) {
+        if let Some(path) = output::path_mut(&mut parsed.output) {
             *path = surroundings.path(path);
         }
-        Ok(output)
-    })?;
+        tags.extend(parsed.name.filter(|name| !tags.contains(name)));
+        outputs.push(parsed.output);
+    }
     if outputs
         .iter()
         .filter(|output| output::writes_stdout(output))
@@ -665,9 +680,21 @@ mod tests {
             ),
             (&["--platform", "linux/amd64,linux/arm64"], "`--platform`"),
             (&["--push"], "`--push`"),
+            (&["--provenance", "mode=max"], "`--provenance`"),
+            (&["--sbom=true"], "`--sbom`"),
         ] {
             let error = build(arguments).unwrap_err();
             assert!(error.contains(part), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn flags_of_docker_that_change_nothing_are_taken() {
+        for arguments in [
+            &["--rm", "--force-rm"][..],
+            &["--rm=true", "--provenance=false", "--sbom", "0"],
+        ] {
+            assert!(build(arguments).is_ok(), "{arguments:?}");
         }
     }
 

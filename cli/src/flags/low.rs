@@ -195,6 +195,25 @@ pub(crate) struct Build {
     /// Show nothing but errors, and write the image ID to standard output
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Accepted for docker's sake: nothing is left behind
+    #[arg(
+        long,
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub(crate) rm: Option<String>,
+    /// Accepted for docker's sake: nothing is left behind
+    #[arg(long, hide = true)]
+    pub(crate) force_rm: bool,
+    /// Not supported yet; false is accepted
+    #[arg(long, hide = true, value_name = "BOOL")]
+    pub(crate) provenance: Option<String>,
+    /// Not supported yet; false is accepted
+    #[arg(long, hide = true, value_name = "BOOL")]
+    pub(crate) sbom: Option<String>,
 }
 
 /// Limits by control group, for steps and containers.
@@ -444,6 +463,12 @@ pub(crate) struct Save {
     /// Form of the archive
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ArchiveFormat::Docker)]
     pub(crate) format: ArchiveFormat,
+    /// Compression of layers that were built here: gzip, zstd, uncompressed
+    #[arg(long, value_name = "CODEC", default_value = "gzip")]
+    pub(crate) compression: String,
+    /// Show nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// `strata load`
@@ -452,7 +477,7 @@ pub(crate) struct Load {
     /// Archive of docker or OCI form, or a directory with an OCI layout [default: standard input]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// Name for the image, in place of those in the archive
+    /// Name for the image, besides those in the archive
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Option<String>,
     /// Show nothing but errors

@@ -11,15 +11,25 @@ use super::fields::fields;
 use super::fields::required;
 use super::fields::switch;
 
+/// An `--output` as read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Parsed {
+    /// What to make.
+    pub(crate) output: Output,
+    /// A further name for the image in the store, in full.
+    pub(crate) name: Option<String>,
+}
+
 /// Reads one `--output`. `stdout_is_terminal` refuses archives that would land on a screen.
-pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Output, String> {
+pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, String> {
     // `-o -` and `-o DIR`, as for docker build.
+    let mut name = None;
     let output = if text == "-" {
         Output::Tar {
             destination: Destination::Stdout,
         }
     } else if text.contains('=') {
-        Fields::read(text)?.output()?
+        Fields::read(text)?.output(&mut name)?
     } else if text.is_empty() {
         return Err("an empty value names no output".into());
     } else {
@@ -33,7 +43,7 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Output, Str
              `dest=FILE`"
         ));
     }
-    Ok(output)
+    Ok(Parsed { output, name })
 }
 
 /// True if the output goes to standard output.
@@ -104,7 +114,7 @@ impl Fields {
         Ok(())
     }
 
-    fn output(self) -> Result<Output, String> {
+    fn output(self, store_name: &mut Option<String>) -> Result<Output, String> {
         let allowed: &[&str] = match self.kind.as_str() {
             "local" | "tar" => &["dest"],
             "oci" => &["dest", "tar", "compression", "compression-level"],
@@ -165,11 +175,7 @@ impl Fields {
             }),
             "image" => {
                 self.no_compression()?;
-                if let Some(name) = self.name {
-                    return Err(format!(
-                        "`name={name}` is not supported for an image in the store: use `--tag`"
-                    ));
-                }
+                *store_name = self.name.as_deref().map(super::value::tag).transpose()?;
                 Ok(Output::Store)
             }
             "registry" => {
@@ -283,7 +289,9 @@ mod tests {
             ),
             ("type=cacheonly", Output::CacheOnly),
         ] {
-            assert_eq!(output(text, false), Ok(expected), "{text}");
+            let parsed = output(text, false).unwrap();
+            assert_eq!(parsed.output, expected, "{text}");
+            assert_eq!(parsed.name, None, "{text}");
         }
     }
 
@@ -317,6 +325,14 @@ mod tests {
             let error = output(text, false).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn an_image_in_the_store_can_be_named() {
+        let parsed = output("type=image,name=a/b", false).unwrap();
+        assert_eq!(parsed.output, Output::Store);
+        assert_eq!(parsed.name.as_deref(), Some("docker.io/a/b:latest"));
+        assert!(output("type=image,name=A", false).is_err());
     }
 
     #[test]

@@ -75,6 +75,8 @@ struct Running {
     /// The last line of output as it came.
     output: String,
     transfers: BTreeMap<String, (u64, Option<u64>)>,
+    /// What is being done with the bytes that moved last: `unpack`, or nothing in particular.
+    verb: String,
 }
 
 impl Model {
@@ -113,6 +115,7 @@ impl Model {
                 total,
             } => {
                 let step = self.step(*step, at);
+                verb(what).clone_into(&mut step.verb);
                 match step.transfers.entry(what.clone()) {
                     Entry::Occupied(mut entry) => *entry.get_mut() = (*done, *total),
                     Entry::Vacant(entry) => {
@@ -160,6 +163,7 @@ impl Model {
             waiting: false,
             output: String::new(),
             transfers: BTreeMap::new(),
+            verb: String::new(),
         })
     }
 
@@ -285,19 +289,31 @@ impl Running {
         if self.transfers.is_empty() {
             return text::last_segment(&self.output).trim().to_owned();
         }
-        let done = self
-            .transfers
-            .values()
-            .fold(0_u64, |sum, (done, _)| sum.saturating_add(*done));
-        let total = self
-            .transfers
-            .values()
-            .try_fold(0_u64, |sum, (_, total)| Some(sum.saturating_add((*total)?)));
-        match total {
+        // Bytes that are fetched and bytes that are unpacked don't add up.
+        let current = || {
+            self.transfers
+                .iter()
+                .filter(|(what, _)| verb(what) == self.verb)
+                .map(|(_, amounts)| amounts)
+        };
+        let done = current().fold(0_u64, |sum, (done, _)| sum.saturating_add(*done));
+        let total =
+            current().try_fold(0_u64, |sum, (_, total)| Some(sum.saturating_add((*total)?)));
+        let amount = match total {
             Some(total) => format!("{} / {}", human::size(done), human::size(total)),
             None => human::size(done),
+        };
+        if self.verb.is_empty() {
+            amount
+        } else {
+            format!("{} {amount}", text::printable(&self.verb))
         }
     }
+}
+
+/// The first word of a transfer such as `unpack 0123456789ab`; empty if there is only one word.
+fn verb(what: &str) -> &str {
+    what.split_once(' ').map_or("", |(verb, _)| verb)
 }
 
 /// The beginning of `text`, in at most `columns` columns.
@@ -542,5 +558,15 @@ mod tests {
             );
         }
         assert_eq!(model.running[&StepId(0)].aside(), "2.5 MB / 4.0 MB");
+        model.event(
+            at(0),
+            &Event::Transfer {
+                step: StepId(0),
+                what: "unpack a".into(),
+                done: 1000,
+                total: None,
+            },
+        );
+        assert_eq!(model.running[&StepId(0)].aside(), "unpack 1.0 kB");
     }
 }

@@ -5,7 +5,7 @@
 //! and times of directories are set at the very end: until then they are ours alone (0700), and
 //! what is written into them can't change their times any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -41,6 +41,8 @@ pub(crate) struct Destination {
     now: (i64, u32),
     /// Every directory of the upper one that this copy has made or used.
     directories: BTreeMap<PathBuf, Attributes>,
+    /// Look-ups of directories, kept until they are made in the upper one.
+    parents: HashMap<PathBuf, Entry>,
     /// The directory that was last written to: most entries have it in common.
     last_parent: Option<(PathBuf, Arc<OwnedFd>)>,
     pub(crate) foreign_owners: u64,
@@ -73,6 +75,7 @@ impl Destination {
                 now.subsec_nanos(),
             ),
             directories: BTreeMap::new(),
+            parents: HashMap::new(),
             last_parent: None,
             foreign_owners: 0,
         })
@@ -97,9 +100,23 @@ impl Destination {
         self.merged.resolve(path, true)
     }
 
-    /// What is at `path`, which has no symlinks before its last component.
-    pub(crate) fn lookup(&self, path: &Path) -> Result<Option<Entry>, ViewError> {
-        self.merged.lookup(path, false)
+    /// What is at `path`, whose parent is a directory that was entered or made, with no symlinks
+    /// on the way.
+    pub(crate) fn lookup(&mut self, path: &Path) -> Result<Option<Entry>, ViewError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return self.merged.lookup(path, false);
+        };
+        if let Some(parent) = self.parents.get(parent) {
+            return self.merged.child(parent, name);
+        }
+        match self.merged.lookup(parent, false)? {
+            Some(entry) if entry.metadata.kind == FileKind::Directory => {
+                let child = self.merged.child(&entry, name);
+                self.parents.insert(parent.to_owned(), entry);
+                child
+            }
+            _ => Ok(None),
+        }
     }
 
     /// True if `entry` lies in the upper directory.
@@ -187,6 +204,7 @@ impl Destination {
 
     fn make(&mut self, path: &Path) -> Result<(), CopyError> {
         let (parent, name) = self.parent(path)?;
+        self.parents.remove(path);
         rustix::fs::mkdirat(&*parent, &name, Mode::RWXU).map_err(failed("create", path))
     }
 
@@ -212,10 +230,9 @@ impl Destination {
     }
 
     /// True if the upper directory has something at `path`, whose parent it has.
-    pub(crate) fn has(&self, path: &Path) -> Result<bool, CopyError> {
-        let directory = open_directory(self.upper(), path.parent().unwrap_or(Path::new("")))?;
-        let name = path.file_name().unwrap_or_default();
-        match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+    pub(crate) fn has(&mut self, path: &Path) -> Result<bool, CopyError> {
+        let (parent, name) = self.parent(path)?;
+        match rustix::fs::statat(&*parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(failed("look up", path)(errno)),
@@ -277,6 +294,7 @@ impl Destination {
     /// and has to be hidden by what comes in its place.
     pub(crate) fn remove_tree(&mut self, path: &Path) -> Result<(), CopyError> {
         self.last_parent = None;
+        self.parents.clear();
         self.directories.retain(|known, _| !known.starts_with(path));
         // A stack of our own: an archive may nest thousands of directories.
         let mut pending = vec![(path.to_owned(), false)];

@@ -45,7 +45,7 @@ pub(super) fn contents(
             unknown.push(index);
         }
     }
-    let hash = |index: &usize| content(tree, &selection.items[*index]);
+    let hash = |index: &usize| content(tree, spec, &selection.items[*index]);
     let hashed: Vec<Result<Hashed, CopyError>> =
         if unknown.len() <= 1 || (unknown.len() < SERIAL_FILES && bytes < SERIAL_BYTES) {
             unknown.iter().map(hash).collect()
@@ -58,7 +58,6 @@ pub(super) fn contents(
         let item = &mut selection.items[index];
         if let Some(metadata) = hashed.metadata {
             item.entry.metadata = metadata;
-            (item.mode, item.owner) = attributes(tree, spec, &item.entry);
         }
         item.digest = Some(hashed.digest);
         learned(&item.entry, hashed.digest);
@@ -66,9 +65,10 @@ pub(super) fn contents(
     for index in 0..selection.items.len() {
         if let Some(first) = selection.items[index].same_as {
             let first = &selection.items[first];
-            let (digest, mode, owner) = (first.digest, first.mode, first.owner);
+            let (digest, metadata) = (first.digest, first.entry.metadata.clone());
             let item = &mut selection.items[index];
-            (item.digest, item.mode, item.owner) = (digest, mode, owner);
+            item.digest = digest;
+            item.entry.metadata = metadata;
         }
     }
     Ok(())
@@ -80,23 +80,28 @@ struct Hashed {
     metadata: Option<Metadata>,
 }
 
-fn content(tree: &dyn SourceTree, item: &Item) -> Result<Hashed, CopyError> {
+fn content(tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item) -> Result<Hashed, CopyError> {
     let failed = |source| CopyError::Io {
         action: "read",
         path: item.entry.host_path.clone(),
         source,
     };
+    let hash = |file: &mut File, expected| {
+        // Told from a failure by the question that it comes from.
+        hash(file, expected, &mut || spec.go_on().is_err())
+            .map_err(|error| spec.go_on().err().unwrap_or_else(|| failed(error)))
+    };
     for _ in 0..ATTEMPTS {
         let mut file = tree.open(&item.entry)?;
         if tree.immutable() {
-            let (digest, _) = hash(&mut file).map_err(failed)?;
+            let (digest, _) = hash(&mut file, u64::MAX)?;
             return Ok(Hashed {
                 digest,
                 metadata: None,
             });
         }
         let before = file_metadata(&file).map_err(failed)?;
-        let (digest, size) = hash(&mut file).map_err(failed)?;
+        let (digest, size) = hash(&mut file, before.size)?;
         let after = file_metadata(&file).map_err(failed)?;
         if same_content(&before, &after) && size == before.size {
             return Ok(Hashed {
@@ -121,7 +126,13 @@ fn same_content(before: &Metadata, after: &Metadata) -> bool {
         && before.ctime == after.ctime
 }
 
-fn hash(file: &mut File) -> std::io::Result<(Digest, u64)> {
+/// Hashes up to `expected` bytes of a file: that its size is still the same is seen afterwards, and
+/// costs less than another read.
+fn hash(
+    file: &mut File,
+    expected: u64,
+    cancelled: &mut dyn FnMut() -> bool,
+) -> std::io::Result<(Digest, u64)> {
     thread_local! {
         // One buffer a thread: most files are smaller than the cost of a fresh one.
         static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 * 1024]);
@@ -129,9 +140,12 @@ fn hash(file: &mut File) -> std::io::Result<(Digest, u64)> {
     BUFFER.with_borrow_mut(|buffer| {
         let mut hasher = Hasher::default();
         let mut size = 0;
-        loop {
+        while size < expected {
+            if cancelled() {
+                return Err(std::io::ErrorKind::Interrupted.into());
+            }
             match file.read(buffer) {
-                Ok(0) => return Ok((hasher.finish(), size)),
+                Ok(0) => break,
                 Ok(count) => {
                     hasher.update(&buffer[..count]);
                     size += count as u64;
@@ -140,11 +154,16 @@ fn hash(file: &mut File) -> std::io::Result<(Digest, u64)> {
                 Err(error) => return Err(error),
             }
         }
+        Ok((hasher.finish(), size))
     })
 }
 
 /// The digest of the whole selection, and of each entry in it.
-pub(super) fn combine(selection: &Selection) -> (Digest, Vec<SelectedFile>) {
+pub(super) fn combine(
+    selection: &Selection,
+    tree: &dyn SourceTree,
+    spec: &CopySpec<'_>,
+) -> (Digest, Vec<SelectedFile>) {
     let mut whole = Encoder::default();
     let mut files = Vec::with_capacity(selection.items.len());
     whole.bytes(VERSION);
@@ -166,7 +185,7 @@ pub(super) fn combine(selection: &Selection) -> (Digest, Vec<SelectedFile>) {
         whole.number(items.len() as u64);
         for index in items {
             let item = &selection.items[index];
-            let digest = entry(item, group.items.start);
+            let digest = entry(tree, spec, item, group.items.start);
             whole.bytes(item.name.as_os_str().as_bytes());
             whole.bytes(digest.as_bytes());
             files.push(SelectedFile {
@@ -180,7 +199,7 @@ pub(super) fn combine(selection: &Selection) -> (Digest, Vec<SelectedFile>) {
 
 /// The digest of one entry without its name. Hard links are told from equal files by the position
 /// of the first name in the group.
-fn entry(item: &Item, start: usize) -> Digest {
+fn entry(tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item, start: usize) -> Digest {
     let mut encoder = Encoder::default();
     let metadata = &item.entry.metadata;
     encoder.bytes(match metadata.kind {
@@ -192,9 +211,10 @@ fn entry(item: &Item, start: usize) -> Digest {
         FileKind::CharDevice => b"character device",
         FileKind::BlockDevice => b"block device",
     });
-    encoder.number(u64::from(item.mode));
-    encoder.number(u64::from(item.owner.0));
-    encoder.number(u64::from(item.owner.1));
+    let (mode, owner) = attributes(tree, spec, &item.entry);
+    encoder.number(u64::from(mode));
+    encoder.number(u64::from(owner.0));
+    encoder.number(u64::from(owner.1));
     match metadata.kind {
         FileKind::File => {
             let digest = item

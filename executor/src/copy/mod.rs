@@ -36,6 +36,9 @@ pub type Chmod<'a> = dyn Fn(u32, bool) -> u32 + Send + Sync + 'a;
 /// Pattern first, then the path; both relative, without a leading `/`.
 pub type PatternMatch<'a> = dyn Fn(&str, &str) -> bool + Send + Sync + 'a;
 
+/// Says whether the caller has lost interest.
+pub type Cancelled<'a> = dyn Fn() -> bool + Send + Sync + 'a;
+
 /// What is copied, as an instruction says it after expansion.
 #[derive(Clone, Copy)]
 #[allow(
@@ -70,6 +73,8 @@ pub struct CopySpec<'a> {
     pub link: bool,
     /// Clamp times to this many seconds since the epoch.
     pub epoch: Option<i64>,
+    /// Asked now and then; once it says true, the copy ends with [`CopyError::Cancelled`].
+    pub cancelled: Option<&'a Cancelled<'a>>,
 }
 
 impl Default for CopySpec<'_> {
@@ -87,6 +92,17 @@ impl Default for CopySpec<'_> {
             unpack: false,
             link: false,
             epoch: None,
+            cancelled: None,
+        }
+    }
+}
+
+impl CopySpec<'_> {
+    /// An error once the copy is not wanted any more.
+    pub(crate) fn go_on(&self) -> Result<(), CopyError> {
+        match self.cancelled {
+            Some(cancelled) if cancelled() => Err(CopyError::Cancelled),
+            _ => Ok(()),
         }
     }
 }
@@ -152,6 +168,9 @@ pub enum CopyError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The caller said so.
+    #[error("cancelled")]
+    Cancelled,
     /// Reading or writing failed.
     #[error("{action} `{path}`")]
     Io {
@@ -192,14 +211,12 @@ struct Group {
     items: std::ops::Range<usize>,
 }
 
-/// One selected entry, with its metadata as they will be written.
+/// One selected entry.
 #[derive(Debug)]
 struct Item {
     entry: Entry,
     /// Path relative to the group's source; empty for the source itself.
     name: PathBuf,
-    mode: u32,
-    owner: (u32, u32),
     target: Option<PathBuf>,
     xattrs: Vec<Xattr>,
     /// Content of a regular file.
@@ -276,11 +293,12 @@ impl Selection {
         learned: &mut dyn FnMut(&Entry, Digest),
     ) -> Result<(Digest, Vec<SelectedFile>), CopyError> {
         digest::contents(self, tree, spec, learned)?;
-        Ok(digest::combine(self))
+        Ok(digest::combine(self, tree, spec))
     }
 
     /// Writes the selection into `upper`, on top of `below` (a view of the stack without the
-    /// scratch). `upper` may hold the result of earlier writes of the same step.
+    /// scratch). `upper` may hold the result of earlier writes of the same step. Owner and mode are
+    /// those of this `spec`: a name in `--chown` may have been unknown when the files were selected.
     ///
     /// With digests known, the content written is checked against them while it is copied: a
     /// context file that changed in the middle is an error, never a wrong layer under a right key.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use strata_cache::view::{Entry, FileKind, ViewError};
 
-use super::{CopyError, CopySpec, Group, Item, Selection, attributes, clean, near, shown};
+use super::{CopyError, CopySpec, Group, Item, Selection, clean, near, shown};
 use crate::glob::{self, has_wildcard};
 use crate::tree::{SourceTree, TreeError};
 
@@ -71,9 +71,10 @@ fn expand(tree: &dyn SourceTree, source: &str) -> Result<Vec<PathBuf>, CopyError
     // A bad pattern is an error even in an empty directory.
     glob::matches(&pattern, b"")?;
     let mut found = Vec::new();
-    if let Some(entry) = lookup(tree, &base, true)?
-        && entry.metadata.kind == FileKind::Directory
-    {
+    // Nothing has to match, but what stands before the first wildcard is named, so it has to be
+    // there.
+    let entry = existing(tree, &base, source)?;
+    if entry.metadata.kind == FileKind::Directory {
         let parts: Option<Vec<&str>> =
             (!glob::may_cross_separator(&pattern)).then(|| components[first..].to_vec());
         let wildcard = Wildcard {
@@ -278,7 +279,6 @@ impl Walk<'_> {
             _ => None,
         };
         let xattrs = self.tree.xattrs(&entry)?;
-        let (mode, owner) = attributes(self.tree, self.filter.spec, &entry);
         let index = self.items.len();
         let same_as = self
             .tree
@@ -288,8 +288,6 @@ impl Walk<'_> {
         self.items.push(Item {
             entry,
             name,
-            mode,
-            owner,
             target,
             xattrs,
             digest: None,

@@ -190,6 +190,7 @@ impl Writer<'_> {
         }
         let mut jobs = Vec::new();
         for index in group.items.clone().skip(1) {
+            self.spec.go_on()?;
             let item = &self.selection.items[index];
             let path = root.join(&item.name);
             let is_fresh = path.parent().is_some_and(|parent| fresh.contains(parent));
@@ -293,7 +294,7 @@ impl Writer<'_> {
     }
 
     fn attributes(&self, item: &Item) -> Attributes {
-        attributes(item, self.spec)
+        attributes(self.tree, self.spec, item)
     }
 
     /// Makes links and special files at once, and notes regular files as jobs.
@@ -372,10 +373,11 @@ fn parent_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
 }
 
-fn attributes(item: &Item, spec: &CopySpec<'_>) -> Attributes {
+fn attributes(tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item) -> Attributes {
+    let (mode, owner) = super::attributes(tree, spec, &item.entry);
     Attributes {
-        mode: item.mode,
-        owner: item.owner,
+        mode,
+        owner,
         mtime: clamp(spec.epoch, item.entry.metadata.mtime),
         xattrs: item.xattrs.clone(),
     }
@@ -415,6 +417,7 @@ fn write_chunk(
     let mut last: Option<(&Path, OwnedFd)> = None;
     let mut foreign = 0;
     for job in jobs {
+        spec.go_on()?;
         let parent = parent_of(&job.path);
         if last.as_ref().is_none_or(|(path, _)| *path != parent) {
             last = Some((parent, open_directory(upper, parent)?));
@@ -444,7 +447,7 @@ fn write_file(
     buffer: &mut Vec<u8>,
 ) -> Result<bool, CopyError> {
     let name = path.file_name().unwrap_or_default();
-    let attributes = attributes(item, spec);
+    let attributes = attributes(tree, spec, item);
     let mut source = tree.open(&item.entry)?;
     let metadata = &item.entry.metadata;
     let unchanged = attributes.mode == metadata.mode
@@ -466,11 +469,11 @@ fn write_file(
         }
     }
     let mut file = archive::create(parent, name, path)?;
-    if tree.immutable() {
+    if tree.immutable() || item.digest.is_none() {
         copy(&source, &file, path)?;
     } else {
         // What the key was made of must be what arrives.
-        let digest = copy_hashing(&mut source, &mut file, item, path, buffer)?;
+        let digest = copy_hashing(spec, &mut source, &mut file, item, path, buffer)?;
         if item.digest.is_some_and(|known| known != digest) {
             return Err(CopyError::Changed {
                 path: item.source(),
@@ -487,6 +490,7 @@ fn copy(source: &File, target: &File, path: &Path) -> Result<(), CopyError> {
 }
 
 fn copy_hashing(
+    spec: &CopySpec<'_>,
     source: &mut File,
     target: &mut File,
     item: &Item,
@@ -496,6 +500,7 @@ fn copy_hashing(
     buffer.resize(256 * 1024, 0);
     let mut hasher = Hasher::default();
     loop {
+        spec.go_on()?;
         match source.read(buffer) {
             Ok(0) => return Ok(hasher.finish()),
             Ok(count) => {

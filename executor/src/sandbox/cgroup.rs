@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::mount::MountAttrFlags;
 
 use super::protocol::{Failure, Stage, quoted};
 use super::{Limits, SandboxError};
@@ -41,6 +42,31 @@ pub(super) fn check(limits: &Limits) -> Result<(), SandboxError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether the host shows version 2 where programs look for it.
+pub(super) fn host_is_unified() -> bool {
+    const CGROUP2: u32 = 0x6367_7270;
+    rustix::fs::statfs("/sys/fs/cgroup")
+        .is_ok_and(|stat| u32::try_from(stat.f_type).is_ok_and(|kind| kind == CGROUP2))
+}
+
+/// Shows the command its own group, read-only, where programs look for their limits.
+pub(super) fn show_unified() {
+    let show = || -> io::Result<()> {
+        let target = rustix::fs::open(
+            "/sys/fs/cgroup",
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let attributes = super::mount::PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        super::mount::attach(
+            super::mount::new_filesystem("cgroup2", &[], attributes)?,
+            target,
+        )
+    };
+    // A program that finds no limits takes what it finds.
+    show().ok();
 }
 
 /// One hierarchy's part of a group.

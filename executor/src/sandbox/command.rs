@@ -39,6 +39,8 @@ pub(super) struct Program<'a> {
     pub spec: RunSpec,
     pub streams: Streams,
     pub joins: Vec<OwnedFd>,
+    /// Show version 2 control groups.
+    pub unified: bool,
     pub control: BorrowedFd<'a>,
 }
 
@@ -60,15 +62,19 @@ impl Program<'_> {
             spec,
             streams,
             joins,
+            unified,
             ..
         } = self;
-        sys::reset_signals();
+        sys::unblock_signals();
         for join in joins {
             File::from(join)
                 .write_all(b"0")
                 .during("join the control group")?;
         }
         super::cgroup::enter_namespace();
+        if unified {
+            super::cgroup::show_unified();
+        }
         rustix::process::setsid().during("start a session")?;
         connect(streams)?;
         for (name, (soft, hard)) in &spec.ulimits {
@@ -294,6 +300,9 @@ fn exec(spec: &RunSpec, argv: &[CString], environment: &[CString]) -> i32 {
         return complain(NOT_FOUND, "no command was given");
     };
     let name = program.to_string_lossy();
+    if name.is_empty() {
+        return complain(NOT_FOUND, "the command's name is empty");
+    }
     if program.to_bytes().contains(&b'/') {
         let error = sys::exec(program, &argv, &environment);
         return explain(&name, program, &error);
@@ -320,7 +329,6 @@ fn exec(spec: &RunSpec, argv: &[CString], environment: &[CString]) -> i32 {
     }
     match denied {
         Some((candidate, error)) => explain(&name, &candidate, &error),
-        None if name.is_empty() => complain(NOT_FOUND, "the command's name is empty"),
         None => complain(
             NOT_FOUND,
             &format!("`{name}` was not found in PATH ({path})"),

@@ -4,8 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::MountAttrFlags;
 
 use super::mount::{PLAIN, attach, clone_path, clone_tree, mount_new, set_attributes};
@@ -33,15 +32,8 @@ const MASKED_IN_SYS: &[&str] = &["devices/virtual/powercap", "firmware"];
 /// Readable, as programs look into them, but not writable.
 const READ_ONLY_IN_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
-/// Character devices: name, major, minor.
-const DEVICES: &[(&str, u32, u32)] = &[
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
+/// Character devices.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Links below /dev.
 const LINKS: &[(&str, &str)] = &[
@@ -118,15 +110,17 @@ fn mount_sys(root: &mut Root, spec: &RunSpec) -> Result<OwnedFd, Failure> {
 
 fn mount_dev(root: &mut Root, spec: &RunSpec) -> Result<OwnedFd, Failure> {
     let target = root.target(Path::new("/dev"), Want::Directory)?;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !spec.insecure);
     let dev = mount_new(
         "tmpfs",
         &[("mode", "0755"), ("size", "65536k")],
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+        attributes,
         &target,
         "/dev",
     )?;
-    for (name, major, minor) in DEVICES {
-        make_device(&dev, name, *major, *minor).stage(|| format!("make `/dev/{name}`"))?;
+    for name in DEVICES {
+        bind_device(&dev, name).stage(|| format!("make `/dev/{name}`"))?;
     }
     for (name, to) in LINKS {
         rustix::fs::symlinkat(*to, &dev, *name).stage(|| format!("make `/dev/{name}`"))?;
@@ -158,29 +152,22 @@ fn mount_dev(root: &mut Root, spec: &RunSpec) -> Result<OwnedFd, Failure> {
 const PLAIN_EXEC: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
-fn make_device(dev: &OwnedFd, name: &str, major: u32, minor: u32) -> io::Result<()> {
-    let answer = rustix::fs::mknodat(
+/// Shows the host's device `name`. Not a node of its own: the file system it would be on must not
+/// open devices, as the command's root may make nodes there.
+fn bind_device(dev: &OwnedFd, name: &str) -> io::Result<()> {
+    rustix::fs::openat(
         dev,
         name,
-        FileType::CharacterDevice,
+        OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
         Mode::from_raw_mode(0o666),
-        rustix::fs::makedev(major, minor),
-    );
-    match answer {
-        Ok(()) => Ok(()),
-        // In a user namespace, or where a control group forbids it: the host's own.
-        Err(Errno::PERM) => {
-            rustix::fs::openat(
-                dev,
-                name,
-                OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
-                Mode::from_raw_mode(0o666),
-            )?;
-            let mount = clone_path(Path::new(&format!("/dev/{name}")), false)?;
-            attach(mount, open_below(dev, name)?)
-        }
-        Err(error) => Err(error.into()),
-    }
+    )?;
+    let mount = clone_path(Path::new(&format!("/dev/{name}")), false)?;
+    set_attributes(
+        &mount,
+        false,
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+    )?;
+    attach(mount, open_below(dev, name)?)
 }
 
 fn make_below(dev: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {

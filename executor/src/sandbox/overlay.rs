@@ -6,19 +6,19 @@
 //! names relative to `/proc/self/fd` make enough for the 500 layers that overlayfs itself allows.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 
-use super::mount::{attach, proc_path};
+use super::mount::{PLAIN, attach, mount_new, proc_path};
 use super::protocol::{Failure, Stage, quoted};
 
 /// An overlay to mount; the fields are those of [`strata_cache::RootfsPlan::Overlay`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Overlay<'a> {
-    pub lowers: &'a [std::path::PathBuf],
+    pub lowers: &'a [PathBuf],
     pub upper: Option<&'a Path>,
     pub work: Option<&'a Path>,
     pub userxattr: bool,
@@ -34,17 +34,29 @@ pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, Failure> {
     .stage(|| format!("open layer {}", quoted(path)))
 }
 
-/// Mounts `overlay` on top of the directory `target`; gives the root of the mount.
-pub(super) fn mount_overlay(overlay: Overlay<'_>, target: &OwnedFd) -> Result<OwnedFd, Failure> {
+/// An overlay in place.
+#[derive(Debug)]
+pub(super) struct Mounted {
+    /// The root of its tree.
+    pub root: OwnedFd,
+    /// The empty tmpfs below it, if it needed one.
+    base: Option<OwnedFd>,
+}
+
+impl Mounted {
+    /// Takes it away, once nothing uses it.
+    pub(super) fn detach(&self) -> io::Result<()> {
+        // What is mounted on the tmpfs goes with it.
+        super::mount::detach(self.base.as_ref().unwrap_or(&self.root).as_fd())
+    }
+}
+
+/// Mounts `overlay` on top of the directory `target`.
+pub(super) fn mount_overlay(overlay: Overlay<'_>, target: &OwnedFd) -> Result<Mounted, Failure> {
     let stage = || match overlay.upper {
         Some(upper) => format!("mount overlay for {}", quoted(upper)),
         None => "mount overlay".to_owned(),
     };
-    let lowers = overlay
-        .lowers
-        .iter()
-        .map(|path| open_directory(path))
-        .collect::<Result<Vec<_>, _>>()?;
     let upper = overlay.upper.map(open_directory).transpose()?;
     let work = overlay.work.map(open_directory).transpose()?;
     if let Some(work) = &work {
@@ -55,44 +67,86 @@ pub(super) fn mount_overlay(overlay: Overlay<'_>, target: &OwnedFd) -> Result<Ow
             rustix::fs::unlinkat(work, mark, AtFlags::REMOVEDIR).ok();
         }
     }
-    if lowers.is_empty() {
+    if overlay.lowers.is_empty() {
         return Err(Failure::new(stage(), "no lower directory"));
     }
+    // Without an upper directory overlayfs insists on two lower ones. The one there is may be what
+    // is about to be covered, so it is opened before.
+    let (first, base) = match (overlay.lowers, &upper) {
+        ([only], None) => (
+            Some(open_directory(only)?),
+            Some(mount_new(
+                "tmpfs",
+                &[],
+                PLAIN,
+                target,
+                "the place of an overlay",
+            )?),
+        ),
+        _ => (None, None),
+    };
     let layers = Layers {
-        lowers,
+        lowers: if first.is_some() { &[] } else { overlay.lowers },
+        open: [first.as_ref(), base.as_ref()]
+            .into_iter()
+            .flatten()
+            .collect(),
         upper,
         work,
         userxattr: overlay.userxattr,
     };
-    let (first, words) = match layers.mount_one_by_one() {
-        Ok(mount) => {
-            attach(&mount, target).stage(stage)?;
-            return Ok(mount);
-        }
-        Err(failed) => failed,
-    };
-    // Kernels before 6.7 don't know `lowerdir+`: EINVAL, or EOPNOTSUPP without the mount API.
-    match layers.mount_at_once(target) {
-        Ok(mount) => Ok(mount),
-        Err(second) => {
-            let cause = if words.is_empty() { second } else { first };
-            let mut failure = Err::<(), _>(cause)
-                .stage(stage)
-                .expect_err("made from an error");
-            failure.detail = words;
-            Err(failure)
-        }
+    let mounted = layers.mount(target, stage);
+    mounted.map(|root| Mounted { root, base })
+}
+
+/// What went wrong.
+enum Trouble {
+    /// A layer could not be opened.
+    Layer(Failure),
+    /// The mount was refused, and what the kernel had to say.
+    Mount(io::Error, String),
+}
+
+impl<E: Into<io::Error>> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Self::Mount(error.into(), String::new())
     }
 }
 
-struct Layers {
-    lowers: Vec<OwnedFd>,
+struct Layers<'a> {
+    lowers: &'a [PathBuf],
+    /// Open already; below the others.
+    open: Vec<&'a OwnedFd>,
     upper: Option<OwnedFd>,
     work: Option<OwnedFd>,
     userxattr: bool,
 }
 
-impl Layers {
+impl Layers<'_> {
+    fn mount(&self, target: &OwnedFd, stage: impl Fn() -> String) -> Result<OwnedFd, Failure> {
+        let (first, words) = match self.mount_one_by_one() {
+            Ok(mount) => {
+                attach(&mount, target).stage(&stage)?;
+                return Ok(mount);
+            }
+            Err(Trouble::Layer(failure)) => return Err(failure),
+            Err(Trouble::Mount(error, words)) => (error, words),
+        };
+        // Kernels before 6.7 don't know `lowerdir+`: EINVAL, or EOPNOTSUPP without the mount API.
+        match self.mount_at_once(target) {
+            Ok(mount) => Ok(mount),
+            Err(Trouble::Layer(failure)) => Err(failure),
+            Err(Trouble::Mount(second, _)) => {
+                let cause = if words.is_empty() { second } else { first };
+                let mut failure = Err::<(), _>(cause)
+                    .stage(&stage)
+                    .expect_err("made from an error");
+                failure.detail = words;
+                Err(failure)
+            }
+        }
+    }
+
     /// What is asked of overlayfs besides the directories. A layer must hold nothing that only
     /// this kernel's overlayfs could read, and redirects in lower layers are not followed.
     fn switches(&self) -> &'static [(&'static str, &'static str)] {
@@ -109,17 +163,22 @@ impl Layers {
         }
     }
 
-    /// With the mount API: any number of layers. On an error also what the kernel had to say.
-    fn mount_one_by_one(&self) -> Result<OwnedFd, (io::Error, String)> {
-        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
-            .map_err(|error| (error.into(), String::new()))?;
-        self.configure(&context)
-            .map_err(|error| (error, kernel_words(&context)))
+    /// With the mount API: any number of layers, one open at a time.
+    fn mount_one_by_one(&self) -> Result<OwnedFd, Trouble> {
+        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        self.configure(&context).map_err(|trouble| match trouble {
+            Trouble::Mount(error, _) => Trouble::Mount(error, kernel_words(&context)),
+            trouble @ Trouble::Layer(_) => trouble,
+        })
     }
 
-    fn configure(&self, context: &OwnedFd) -> io::Result<OwnedFd> {
+    fn configure(&self, context: &OwnedFd) -> Result<OwnedFd, Trouble> {
         use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string};
-        for lower in &self.lowers {
+        for lower in self.lowers {
+            let lower = open_directory(lower).map_err(Trouble::Layer)?;
+            fsconfig_set_string(context, "lowerdir+", proc_path(lower))?;
+        }
+        for lower in &self.open {
             fsconfig_set_string(context, "lowerdir+", proc_path(lower))?;
         }
         if let Some(upper) = &self.upper {
@@ -146,10 +205,19 @@ impl Layers {
     }
 
     /// With mount(2): all options in one page.
-    fn mount_at_once(&self, target: &OwnedFd) -> io::Result<OwnedFd> {
+    fn mount_at_once(&self, target: &OwnedFd) -> Result<OwnedFd, Trouble> {
         let name = |descriptor: &OwnedFd| descriptor.as_raw_fd().to_string();
-        let lowers = self.lowers.iter().map(name).collect::<Vec<_>>().join(":");
-        let mut options = format!("lowerdir={lowers}");
+        let lowers = self
+            .lowers
+            .iter()
+            .map(|path| open_directory(path).map_err(Trouble::Layer))
+            .collect::<Result<Vec<_>, _>>()?;
+        let names: Vec<String> = lowers
+            .iter()
+            .chain(self.open.iter().copied())
+            .map(name)
+            .collect();
+        let mut options = format!("lowerdir={}", names.join(":"));
         if let (Some(upper), Some(work)) = (&self.upper, &self.work) {
             options += ",upperdir=";
             options += &name(upper);
@@ -165,10 +233,8 @@ impl Layers {
             }
         }
         if options.len() > 4000 {
-            return Err(io::Error::other(format!(
-                "{} layers are too many for this kernel",
-                self.lowers.len()
-            )));
+            let text = format!("{} layers are too many for this kernel", self.lowers.len());
+            return Err(io::Error::other(text).into());
         }
         // The directory is this process's alone: the sandbox has one thread, and goes to its new
         // root afterwards.
@@ -207,7 +273,7 @@ impl Layers {
             )?)
         });
         rustix::process::fchdir(&before)?;
-        mounted
+        Ok(mounted?)
     }
 }
 

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 use strata_cache::RootfsPlan;
 
 use super::command::{Program, Streams};
 use super::filesystems::mount_standard;
-use super::mount::{attach, clone_tree};
+use super::mount::{attach, clone_tree, set_attributes};
 use super::overlay::{Overlay, mount_overlay, open_directory};
 use super::protocol::{Exit, Failure, Order, Report, Stage, receive, send};
 use super::requested::Requested;
@@ -69,6 +69,9 @@ fn start(
     stdin: Option<OwnedFd>,
     joins: Vec<OwnedFd>,
 ) -> Result<Running, Failure> {
+    // A process 1 is deaf to signals that it has no handler for; the command gets the defaults
+    // from here, so that even a signal before its start ends it.
+    sys::reset_signals();
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .during("bind the sandbox to its parent's life")?;
     rustix::mount::mount_change(
@@ -76,7 +79,14 @@ fn start(
         MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
     )
     .during("make mount propagation private")?;
-    let mut root = Root::new(mount_root(&spec.rootfs)?)?;
+    let mount = mount_root(&spec.rootfs)?;
+    if !spec.insecure {
+        // Root may make device nodes, or find some in the image: they open nothing.
+        set_attributes(&mount, false, MountAttrFlags::MOUNT_ATTR_NODEV)
+            .during("close devices off in the root file system")?;
+    }
+    let unified = super::cgroup::host_is_unified();
+    let mut root = Root::new(mount)?;
     let stage = root.target(Path::new("/dev"), Want::Directory)?;
     let requested = Requested::prepare(&spec, &stage)?;
     drop(stage);
@@ -121,6 +131,7 @@ fn start(
                 spec,
                 streams,
                 joins,
+                unified,
                 control: control.as_fd(),
             };
             sys::exit_now(program.become_it());
@@ -166,7 +177,7 @@ fn mount_root(plan: &RootfsPlan) -> Result<OwnedFd, Failure> {
                 .as_ref()
                 .or(lowers.first())
                 .ok_or_else(|| Failure::new("mount overlay", "no layers"))?;
-            mount_overlay(overlay, &open_directory(place)?)
+            Ok(mount_overlay(overlay, &open_directory(place)?)?.root)
         }
         RootfsPlan::Native { tree } => {
             let place = open_directory(tree)?;

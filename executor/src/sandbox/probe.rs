@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::CloneFlags;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
@@ -32,12 +33,14 @@ pub struct OverlayUnusable {
 /// # Errors
 /// What failed, with the kernel's answer.
 pub fn probe_overlay(directory: &Path, userxattr: bool) -> Result<(), OverlayUnusable> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let unusable = |stage: &str, source| OverlayUnusable {
         directory: directory.to_owned(),
         stage: stage.to_owned(),
         source,
     };
-    let place = directory.join(format!("overlay-probe-{}", std::process::id()));
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let place = directory.join(format!("overlay-probe-{}-{number}", std::process::id()));
     for name in ["lower", "upper", "work", "merged"] {
         fs::create_dir_all(place.join(name)).map_err(|source| unusable("make layers", source))?;
     }

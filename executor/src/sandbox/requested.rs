@@ -3,7 +3,7 @@
 //! They are made before anything covers the new root's /dev, which serves as the place where file
 //! systems are attached that only a part of is wanted; they are moved into place afterwards.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -12,7 +12,7 @@ use strata_cache::RootfsPlan;
 
 use super::files::PrivateFiles;
 use super::filesystems::{hosts, resolv_conf};
-use super::mount::{attach, clone_path, clone_tree, detach, new_filesystem, set_attributes};
+use super::mount::{attach, clone_path, clone_tree, new_filesystem, set_attributes};
 use super::overlay::{Overlay, mount_overlay, open_directory};
 use super::protocol::{Failure, Stage, quoted};
 use super::target::{Root, Want, is_directory, open_in};
@@ -68,7 +68,7 @@ impl Requested {
         for mount in &spec.mounts {
             match &mount.kind {
                 MountKind::Secret { .. } => ready.extend(secrets.next()),
-                _ => ready.push(prepare(mount, stage)?),
+                _ => ready.push(prepare(mount, stage, spec.insecure)?),
             }
         }
         Ok(Self(ready))
@@ -84,7 +84,7 @@ impl Requested {
     }
 }
 
-fn prepare(mount: &Mount, stage: &OwnedFd) -> Result<Ready, Failure> {
+fn prepare(mount: &Mount, stage: &OwnedFd, insecure: bool) -> Result<Ready, Failure> {
     let place = || format!("mount on {}", quoted(&mount.target));
     let tree = match &mount.kind {
         MountKind::Bind { source } => {
@@ -103,8 +103,12 @@ fn prepare(mount: &Mount, stage: &OwnedFd) -> Result<Ready, Failure> {
             return Err(Failure::new(place(), "a secret is a private file"));
         }
     };
-    if mount.read_only {
-        set_attributes(&tree, true, MountAttrFlags::MOUNT_ATTR_RDONLY).stage(place)?;
+    let mut attributes = MountAttrFlags::empty();
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, mount.read_only);
+    // As everywhere in a sandbox, device nodes open nothing.
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !insecure);
+    if !attributes.is_empty() {
+        set_attributes(&tree, true, attributes).stage(place)?;
     }
     let want = if is_directory(&tree).stage(place)? {
         Want::Directory
@@ -120,7 +124,12 @@ fn prepare(mount: &Mount, stage: &OwnedFd) -> Result<Ready, Failure> {
 
 /// A part of a stack of layers, as a mount of its own.
 fn layers(plan: &RootfsPlan, source: &Path, stage: &OwnedFd) -> Result<OwnedFd, Failure> {
-    let (whole, staged) = match plan {
+    let find = |whole: &OwnedFd| {
+        let part = open_in(whole, source, OFlags::empty())
+            .stage(|| format!("find {} in the layers to mount", quoted(source)))?;
+        clone_tree(part, false).stage(|| format!("bind {} of the layers to mount", quoted(source)))
+    };
+    match plan {
         RootfsPlan::Overlay {
             lowers,
             upper,
@@ -133,16 +142,11 @@ fn layers(plan: &RootfsPlan, source: &Path, stage: &OwnedFd) -> Result<OwnedFd, 
                 work: work.as_deref(),
                 userxattr: *userxattr,
             };
-            (mount_overlay(overlay, stage)?, true)
+            let whole = mount_overlay(overlay, stage)?;
+            let part = find(&whole.root)?;
+            whole.detach().during("detach the layers to mount")?;
+            Ok(part)
         }
-        RootfsPlan::Native { tree } => (open_directory(tree)?, false),
-    };
-    let part = open_in(&whole, source, OFlags::empty())
-        .stage(|| format!("find {} in the layers to mount", quoted(source)))?;
-    let mount = clone_tree(part, false)
-        .stage(|| format!("bind {} of the layers to mount", quoted(source)))?;
-    if staged {
-        detach(whole.as_fd()).during("detach the layers to mount")?;
+        RootfsPlan::Native { tree } => find(&open_directory(tree)?),
     }
-    Ok(mount)
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File, FileTimes, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 /// Changes with the content, so that an older strata's directory is never taken for this one.
@@ -17,15 +18,13 @@ const NAME: &str = "stub-1";
 /// # Errors
 /// The directory can't be made.
 pub fn stub_directory(store: &Path) -> io::Result<PathBuf> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let path = store.join(NAME);
     if path.is_dir() {
         return Ok(path);
     }
-    let fresh = store.join(format!(
-        "{NAME}.{}-{:?}",
-        std::process::id(),
-        std::thread::current().id()
-    ));
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let fresh = store.join(format!("{NAME}.{}-{number}", std::process::id()));
     let made = make(&fresh).and_then(|()| fs::rename(&fresh, &path));
     if made.is_err() {
         fs::remove_dir_all(&fresh).ok();

@@ -17,6 +17,7 @@ pub struct LayerTree {
     /// (layer, path) to a group of that layer. Inode numbers can't tell: the store links equal
     /// files.
     groups: HashMap<(usize, Vec<u8>), u64>,
+    linkable: bool,
 }
 
 impl LayerTree {
@@ -31,7 +32,19 @@ impl LayerTree {
                 }
             }
         }
-        Self { view, groups }
+        Self {
+            view,
+            groups,
+            linkable: true,
+        }
+    }
+
+    /// The same tree for a target that is written to afterwards, such as a cache mount: its files
+    /// are always copied. A link there would be a way to change a layer.
+    #[must_use]
+    pub fn without_links(mut self) -> Self {
+        self.linkable = false;
+        self
     }
 
     /// The view that is read.
@@ -72,7 +85,7 @@ impl SourceTree for LayerTree {
     }
 
     fn immutable(&self) -> bool {
-        true
+        self.linkable
     }
 
     fn link_group(&self, entry: &Entry) -> Option<(u64, u64)> {

@@ -11,7 +11,11 @@
 )]
 
 mod basics;
+mod callers;
+mod driver;
+mod isolation;
 mod limits;
+mod mounts;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +26,9 @@ pub(crate) type Test = (&'static str, fn());
 
 fn main() -> ExitCode {
     strata_executor::sandbox::init_if_asked();
+    if let Some(code) = driver::run_if_asked() {
+        return code;
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let filters: Vec<&str> = arguments
         .iter()
@@ -29,7 +36,14 @@ fn main() -> ExitCode {
         .filter(|word| !word.starts_with('-'))
         .collect();
     let exact = arguments.iter().any(|word| word == "--exact");
-    let all: Vec<Test> = [basics::TESTS, limits::TESTS].concat();
+    let all: Vec<Test> = [
+        basics::TESTS,
+        callers::TESTS,
+        isolation::TESTS,
+        limits::TESTS,
+        mounts::TESTS,
+    ]
+    .concat();
     if arguments.iter().any(|word| word == "--list") {
         for (name, _) in all {
             println!("{name}: test");

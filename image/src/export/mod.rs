@@ -304,12 +304,12 @@ fn directory_of(destination: &Destination) -> Result<&Path, ExportError> {
 }
 
 /// Writes several images into one archive ([`Format::OciArchive`] or [`Format::DockerArchive`]):
-/// `strata save`. Layers that have no blob yet are written as plain tars, as Docker does.
+/// `strata save`.
 pub fn save(
     store: &Store,
     lease: &Lease,
     images: &[(BuiltImage, Vec<String>)],
-    format: Format,
+    options: &ExportOptions<'_>,
     destination: &Destination,
     progress: &dyn Progress,
 ) -> Result<(), ExportError> {
@@ -320,14 +320,7 @@ pub fn save(
         .iter()
         .map(|(image, names)| (image, names.as_slice()))
         .collect();
-    let options = ExportOptions {
-        format,
-        codec: Codec::None,
-        write: WriteOptions::default(),
-        force_codec: false,
-        names: &[],
-    };
-    archive::write(store, &images, &options, destination, progress)?;
+    archive::write(store, &images, options, destination, progress)?;
     Ok(())
 }
 

@@ -148,6 +148,8 @@ pub(crate) enum Parsed {
         flags: Vec<Flag>,
         description: Option<String>,
         name_span: Span,
+        text: String,
+        comments: Vec<Spanned<String>>,
     },
     /// Anything else.
     Instruction(Instruction),
@@ -167,9 +169,13 @@ pub(crate) fn parse(context: &mut Context<'_>) -> Outcome<Parsed> {
             name_span: context.span(statement.name),
             from,
             flags: flags.list,
+            text: statement.text.to_owned(),
+            comments: std::mem::take(&mut context.comments),
         });
     }
-    Ok(Parsed::Instruction(instruction(context, &statement)?))
+    let mut instruction = instruction(context, &statement)?;
+    instruction.comments = std::mem::take(&mut context.comments);
+    Ok(Parsed::Instruction(instruction))
 }
 
 fn instruction(context: &mut Context<'_>, statement: &Statement<'_>) -> Outcome<Instruction> {
@@ -218,7 +224,7 @@ fn instruction(context: &mut Context<'_>, statement: &Statement<'_>) -> Outcome<
         name_span: context.span(statement.name),
         text: statement.text.to_owned(),
         flags: flags.list,
-        comments: context.comments.clone(),
+        comments: Vec::new(),
     })
 }
 

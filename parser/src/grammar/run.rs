@@ -12,9 +12,7 @@ use crate::instruction::Network;
 use crate::instruction::RunForm;
 use crate::instruction::RunInstruction;
 use crate::instruction::Security;
-use crate::mount::MountError;
 use crate::mount::MountFlag;
-use crate::span::Span;
 use crate::span::Spanned;
 use crate::suggest;
 
@@ -78,28 +76,7 @@ fn mount(context: &Context<'_>, value: &Spanned<String>) -> Outcome<MountFlag> {
             span: value.span,
             ..flag
         }),
-        Err(error) => Err(mount_diagnostic(&error, value, context.source).into()),
-    }
-}
-
-/// A mount's error as a diagnostic. `value` is the flag's value as it was written in `source`.
-pub(crate) fn mount_diagnostic(
-    error: &MountError,
-    value: &Spanned<String>,
-    source: &str,
-) -> Diagnostic {
-    // Inside the value the place is known only if quotes or continuations don't shift it.
-    let verbatim = value.span.text(source) == value.as_str();
-    let span = match error.span() {
-        Some(part) if verbatim => {
-            Span::new(value.span.start + part.start, value.span.start + part.end)
-        }
-        _ => value.span,
-    };
-    let diagnostic = Diagnostic::error("invalid-mount", span, error.to_string());
-    match error.help() {
-        Some(help) => diagnostic.with_help(help),
-        None => diagnostic,
+        Err(error) => Err(error.diagnostic(value, context.source).into()),
     }
 }
 

@@ -1,7 +1,6 @@
 //! COPY and ADD, and what `--from` names.
 
 use strata_parser::chmod::Chmod;
-use strata_parser::expand::Lexer;
 use strata_parser::instruction::{CopyInstruction, Source};
 use strata_parser::{Diagnostics, Span, Spanned};
 
@@ -45,7 +44,9 @@ impl Planner<'_> {
                     let content = if heredoc.expand {
                         let lookup = |name: &str| find(&state.scope, name).map(str::to_owned);
                         let word = Spanned::new(String::new(), applied.at(heredoc.body_span));
-                        let expanded = Lexer::expand_heredoc(&heredoc.body, &lookup)
+                        let expanded = applied
+                            .lexer
+                            .expand_heredoc(&heredoc.body, &lookup)
                             .map_err(|error| expand_error(&error, &word))?;
                         warn_unset(&expanded.unset, &word, &mut self.warnings);
                         expanded.text

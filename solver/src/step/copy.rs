@@ -28,7 +28,7 @@ impl Shared<'_> {
         };
         let place = self.place(op.from);
         let failed = |error: CopyError| Failure::from(copy_diagnostic(&error, vertex.span, &place));
-        let mut links = HardLinks::default();
+        let mut result = copy::Written::default();
         if !op.sources.is_empty() {
             let written = with_spec(op, &op.sources, owner, |spec| match op.from {
                 CopyFrom::Context => {
@@ -48,7 +48,7 @@ impl Shared<'_> {
                     write_all(&tree, spec, &below, scratch)
                 }
             });
-            links.0.extend(written.map_err(failed)?.links.0);
+            result.merge(written.map_err(failed)?);
         }
         if !op.files.is_empty() {
             let names: Vec<String> = op.files.iter().map(|(name, _)| name.clone()).collect();
@@ -61,9 +61,9 @@ impl Shared<'_> {
             let written = with_spec(op, &names, owner, |spec| {
                 write_all(&tree, spec, &below, scratch)
             });
-            links.0.extend(written.map_err(failed)?.links.0);
+            result.merge(written.map_err(failed)?);
         }
-        Ok(links)
+        Ok(result.links)
     }
 
     /// What people call the place that is copied from.

@@ -308,7 +308,8 @@ impl Shared<'_> {
                 source,
             };
             if from != Root::Empty {
-                let tree = LayerTree::new(self.view(&stacks(from)), &[]);
+                // The mount is written to: its files must not be the layers' own.
+                let tree = LayerTree::new(self.view(&stacks(from)), &[]).without_links();
                 let sources = [path.to_owned()];
                 let spec = CopySpec {
                     sources: &sources,

@@ -1,91 +1,100 @@
 //! `strata cache ls`
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
-use strata_cache::CacheRecord;
+use strata_cache::usage;
+use strata_cache::usage::Item;
 
 use crate::error::CommandError;
 use crate::flags::low;
 use crate::human;
 use crate::output;
+use crate::progress::text::printable;
 use crate::root;
 use crate::table::Table;
 
-/// Columns that a step gets unless whole ones are asked for.
-const STEP: usize = 60;
+/// Columns that a description gets unless whole ones are asked for.
+const TEXT: usize = 60;
+
+/// Characters of an ID that are shown unless whole ones are asked for.
+const ID: usize = 12;
 
 pub(crate) fn run(flags: &low::CacheLs, root: &Path) -> Result<(), CommandError> {
-    let mut records: Vec<(CacheRecord, u64)> = Vec::new();
-    if let Some(store) = root::open_existing(root)? {
-        let sizes: std::collections::HashMap<_, _> = store
-            .index()
-            .layers()?
-            .into_iter()
-            .map(|row| (row.id, row.size))
-            .collect();
-        for record in store.index().records()? {
-            let size = sizes.get(&record.layer).copied().unwrap_or(0);
-            records.push((record, size));
-        }
-    }
+    let items = match root::open_existing(root)? {
+        Some(store) => usage::list(&store)?,
+        None => Vec::new(),
+    };
     match flags.format {
-        low::Format::Json => output::json(&Value::Array(
-            records
-                .iter()
-                .map(|(record, size)| {
-                    json!({
-                        "key": record.key.0.to_string(),
-                        "kind": record.kind.as_str(),
-                        "step": record.text,
-                        "layer": record.layer.to_string(),
-                        "parent": record.parent.map(|parent| parent.to_string()),
-                        "size": size,
-                        "created": human::timestamp(record.created_ms),
-                        "last_used": human::timestamp(record.last_used_ms),
-                        "uses": record.uses,
-                        "seconds": crate::progress::json::seconds(
-                            Duration::from_millis(record.cost_ms),
-                        ),
-                    })
-                })
-                .collect(),
-        )),
+        low::Format::Json => output::json(&Value::Array(items.iter().map(object).collect())),
         low::Format::Table => {
             let now = human::now_ms();
             let mut table = Table::new(&[
-                "KEY",
+                "ID",
+                "KIND",
                 "STEP",
                 ">SIZE",
-                ">TIME",
                 ">USES",
                 "CREATED",
                 "LAST USED",
+                "STATE",
             ]);
-            for (record, size) in &records {
-                let step = crate::progress::text::printable(&record.text);
-                let step = if flags.no_trunc {
-                    step
-                } else {
-                    console::truncate_str(&step, STEP, "…").into_owned().into()
-                };
+            for item in &items {
                 table.row([
-                    if flags.no_trunc {
-                        record.key.0.to_string()
-                    } else {
-                        record.key.0.short()
-                    },
-                    step.into_owned(),
-                    human::size(*size),
-                    human::duration(Duration::from_millis(record.cost_ms)),
-                    record.uses.to_string(),
-                    human::age(record.created_ms, now),
-                    human::age(record.last_used_ms, now),
+                    id(item, flags.no_trunc),
+                    item.kind.as_str().to_owned(),
+                    description(item, flags.no_trunc),
+                    human::size(item.size),
+                    item.uses.map_or_else(String::new, |uses| uses.to_string()),
+                    human::age(item.created_ms, now),
+                    human::age(item.last_used_ms, now),
+                    state(item).to_owned(),
                 ]);
             }
             output::write(|out| table.write(out))
         }
     }
+}
+
+fn id(item: &Item, whole: bool) -> String {
+    if whole {
+        return item.id.clone();
+    }
+    let id = item.id.strip_prefix("sha256:").unwrap_or(&item.id);
+    console::truncate_str(&printable(id), ID, "").into_owned()
+}
+
+fn description(item: &Item, whole: bool) -> String {
+    let text = crate::names::familiar(&item.text);
+    let text = printable(&text);
+    if whole {
+        return text.into_owned();
+    }
+    console::truncate_str(&text, TEXT, "…").into_owned()
+}
+
+/// Why an item stays when the cache is pruned.
+fn state(item: &Item) -> &'static str {
+    if item.in_use {
+        "in use"
+    } else if item.named {
+        "image"
+    } else {
+        ""
+    }
+}
+
+fn object(item: &Item) -> Value {
+    json!({
+        "id": item.id,
+        "kind": item.kind.as_str(),
+        "step": item.text,
+        "size": item.size,
+        "created": human::timestamp(item.created_ms),
+        "last_used": human::timestamp(item.last_used_ms),
+        "uses": item.uses,
+        "in_use": item.in_use,
+        "named": item.named,
+    })
 }

@@ -255,3 +255,23 @@ fn a_directory_of_many_files_is_copied() {
     assert_eq!(case.layer().len(), 3001);
     assert_eq!(fs::read_to_string(case.at("upper/x/2999")).unwrap(), "2999");
 }
+
+#[test]
+fn a_copy_that_is_not_wanted_any_more_ends() {
+    let case = Case::new();
+    case.file("context/d/a", "a").file("context/d/b", "b");
+    let tree = case.context();
+    let sources = strings(&["d"]);
+    let cancelled = || true;
+    let spec = CopySpec {
+        sources: &sources,
+        destination: "/x/",
+        cancelled: Some(&cancelled),
+        ..CopySpec::default()
+    };
+    let mut selection = select(&tree, &spec).unwrap();
+    let hashed = selection.digest(&tree, &spec, &mut |_, _| {});
+    assert!(matches!(hashed, Err(CopyError::Cancelled)));
+    let written = selection.write(&tree, &spec, &case.below(), &case.at("upper"));
+    assert!(matches!(written, Err(CopyError::Cancelled)));
+}

@@ -1,0 +1,260 @@
+//! Rules about FROM and what stands before it.
+
+use crate::Dockerfile;
+use crate::Stage;
+use crate::diagnostic::Diagnostic;
+use crate::expand::Lexer;
+use crate::platform::Platform;
+use crate::reference::ImageReference;
+use crate::span::Span;
+use crate::span::Spanned;
+use crate::suggest;
+
+/// Arguments that are known before FROM without a declaration.
+pub(crate) const PREDEFINED: [&str; 11] = [
+    "BUILDPLATFORM",
+    "BUILDOS",
+    "BUILDOSVERSION",
+    "BUILDARCH",
+    "BUILDVARIANT",
+    "TARGETPLATFORM",
+    "TARGETOS",
+    "TARGETOSVERSION",
+    "TARGETARCH",
+    "TARGETVARIANT",
+    "TARGETSTAGE",
+];
+
+pub(super) fn check(file: &Dockerfile, findings: &mut Vec<Diagnostic>) {
+    let lexer = Lexer::new(file.directives.escape);
+    for global in &file.global_args {
+        let names: Vec<&str> = global
+            .arg
+            .items
+            .iter()
+            .map(|item| item.name.as_str())
+            .collect();
+        findings.extend(description(
+            "ARG",
+            &names,
+            &global.comments,
+            global.name_span,
+        ));
+    }
+    for (index, stage) in file.stages.iter().enumerate() {
+        findings.extend(stage_name_casing(stage));
+        findings.extend(as_casing(file, stage));
+        findings.extend(duplicate(&file.stages[..index], stage));
+        findings.extend(reserved(stage));
+        findings.extend(platform(stage));
+        let names: Vec<&str> = stage.name().into_iter().collect();
+        findings.extend(description(
+            "FROM",
+            &names,
+            &stage.comments,
+            stage.name_span,
+        ));
+        undefined_arguments(file, lexer, stage, findings);
+        findings.extend(default_image(file, lexer, stage));
+    }
+}
+
+fn stage_name_casing(stage: &Stage) -> Option<Diagnostic> {
+    let alias = stage
+        .from
+        .alias
+        .as_ref()
+        .filter(|alias| alias.written != alias.name.value)?;
+    let message = format!("the stage name `{}` should be lower case", alias.written);
+    Some(
+        Diagnostic::warning("StageNameCasing", alias.name.span, message)
+            .with_fix(alias.name.span, alias.name.as_str()),
+    )
+}
+
+fn as_casing(file: &Dockerfile, stage: &Stage) -> Option<Diagnostic> {
+    let keyword = &stage.from.alias.as_ref()?.keyword;
+    let from = stage.name_span.text(&file.source);
+    let wanted = if from == from.to_ascii_uppercase() {
+        "AS"
+    } else if from == from.to_ascii_lowercase() {
+        "as"
+    } else {
+        return None;
+    };
+    let message = format!("`{}` and `{from}` differ in case", keyword.as_str());
+    (keyword.as_str() != wanted).then(|| {
+        Diagnostic::warning("FromAsCasing", keyword.span, message)
+            .with_help(format!("write `{wanted}`"))
+            .with_fix(keyword.span, wanted)
+    })
+}
+
+fn duplicate(earlier: &[Stage], stage: &Stage) -> Option<Diagnostic> {
+    let alias = stage.from.alias.as_ref()?;
+    let first = earlier
+        .iter()
+        .find(|other| other.name() == Some(alias.name.as_str()))?;
+    let place = first
+        .from
+        .alias
+        .as_ref()
+        .map_or(first.span, |alias| alias.name.span);
+    let message = format!("two stages are called `{}`", alias.name.as_str());
+    Some(
+        Diagnostic::warning("DuplicateStageName", alias.name.span, message)
+            .with_related(place, "the first one"),
+    )
+}
+
+fn reserved(stage: &Stage) -> Option<Diagnostic> {
+    let alias = stage.from.alias.as_ref()?;
+    let name = alias.name.as_str();
+    ["scratch", "context"].contains(&name).then(|| {
+        let message = format!("`{name}` means something else, and should name no stage");
+        Diagnostic::warning("ReservedStageName", alias.name.span, message)
+    })
+}
+
+/// `--platform` that says nothing, or too much.
+fn platform(stage: &Stage) -> Option<Diagnostic> {
+    let platform = stage.from.platform.as_ref()?;
+    let text = platform.as_str();
+    let flag = stage
+        .flags
+        .iter()
+        .find(|flag| flag.name.value == "platform")?
+        .span;
+    if text == "$TARGETPLATFORM" || text == "${TARGETPLATFORM}" {
+        let message = format!("`--platform={text}` is the default");
+        return Some(
+            Diagnostic::warning("RedundantTargetPlatform", flag, message).with_help("leave it out"),
+        );
+    }
+    if text.contains('$') {
+        return None;
+    }
+    let parsed = Platform::parse(text, &Platform::host()).ok()?;
+    let name = stage.name().unwrap_or_default();
+    if name.contains(&parsed.os) || name.contains(&parsed.arch) {
+        return None;
+    }
+    let message = format!("`--platform={text}` builds for one platform, whichever is asked for");
+    Some(
+        Diagnostic::warning("FromPlatformFlagConstDisallowed", flag, message).with_help(
+            "leave it out, use $BUILDPLATFORM, or name the platform in the stage's name",
+        ),
+    )
+}
+
+/// A comment right above should begin with what it describes.
+pub(super) fn description(
+    instruction: &str,
+    names: &[&str],
+    comments: &[Spanned<String>],
+    span: Span,
+) -> Option<Diagnostic> {
+    let last = comments.last()?;
+    let first_word = last.value.split(' ').next().unwrap_or_default();
+    if names.is_empty() || names.contains(&first_word) {
+        return None;
+    }
+    let name = if let [name] = names { name } else { "name" };
+    let message = format!("the comment above {instruction} describes nothing");
+    Some(
+        Diagnostic::warning("InvalidDefinitionDescription", span, message)
+            .with_related(last.span, "this comment")
+            .with_help(format!(
+                "write `# {name} what it is for`, or put `#` between the two"
+            )),
+    )
+}
+
+fn undefined_arguments(
+    file: &Dockerfile,
+    lexer: Lexer,
+    stage: &Stage,
+    findings: &mut Vec<Diagnostic>,
+) {
+    let declared = |name: &str| {
+        PREDEFINED.contains(&name)
+            || file.global_args.iter().any(|global| {
+                global.span.start < stage.span.start
+                    && global.arg.items.iter().any(|item| item.name.value == name)
+            })
+    };
+    let words = [Some(&stage.from.image), stage.from.platform.as_ref()];
+    for word in words.into_iter().flatten() {
+        // A name with a fallback is meant to be optional.
+        let lookup = |name: &str| declared(name).then(|| "x".to_owned());
+        let Ok(expanded) = lexer.expand(word.as_str(), &lookup) else {
+            continue;
+        };
+        for name in expanded.unset {
+            let known = file
+                .global_args
+                .iter()
+                .flat_map(|global| &global.arg.items)
+                .map(|item| item.name.as_str());
+            let near = suggest::nearest(&name, known.chain(PREDEFINED));
+            let message = format!("FROM uses the argument `{name}`, which isn't declared");
+            findings.push(
+                Diagnostic::warning("UndefinedArgInFrom", word.span, message).with_suggestion(near),
+            );
+        }
+    }
+}
+
+/// With the defaults alone, FROM should name an image.
+fn default_image(file: &Dockerfile, lexer: Lexer, stage: &Stage) -> Option<Diagnostic> {
+    let image = &stage.from.image;
+    if !image.value.contains('$') {
+        return None;
+    }
+    let mut values: Vec<(&str, String)> = PREDEFINED
+        .iter()
+        .map(|name| (*name, "linux".to_owned()))
+        .collect();
+    for item in file.global_args.iter().flat_map(|global| &global.arg.items) {
+        let lookup = |name: &str| find(&values, name);
+        let Some(default) = &item.default else {
+            continue;
+        };
+        let value = lexer.expand(default.as_str(), &lookup).ok()?.text;
+        values.push((item.name.as_str(), value));
+    }
+    let expanded = lexer
+        .expand(image.as_str(), &|name| find(&values, name))
+        .ok()?;
+    let is_stage = file
+        .stages
+        .iter()
+        .any(|other| other.name() == Some(expanded.text.as_str()));
+    if is_stage || ImageReference::parse(&expanded.text).is_ok() {
+        return None;
+    }
+    let message = if expanded.text.is_empty() {
+        format!(
+            "with the defaults of its arguments, `{}` is empty",
+            image.as_str()
+        )
+    } else {
+        format!(
+            "with the defaults of its arguments, `{}` is `{}`, which is no image name",
+            image.as_str(),
+            expanded.text
+        )
+    };
+    Some(
+        Diagnostic::warning("InvalidDefaultArgInFrom", image.span, message)
+            .with_help("give the argument a default"),
+    )
+}
+
+fn find(values: &[(&str, String)], name: &str) -> Option<String> {
+    values
+        .iter()
+        .rev()
+        .find(|(known, _)| *known == name)
+        .map(|(_, value)| value.clone())
+}
