@@ -7,6 +7,7 @@ use strata_cache::{Digest, Hasher, Store};
 use super::client::{Answer, Call};
 use super::{Client, RegistryError, retry};
 use crate::manifest::{MAX_MANIFEST, media};
+use crate::pipe::REPORT;
 use crate::{Progress, Reference};
 
 /// A manifest or an index as it came.
@@ -136,6 +137,7 @@ impl Client {
                     }
                 },
                 Event::Data(bytes, done) => {
+                    let before = done - bytes.len() as u64;
                     if let Err(source) = writer.write_all(bytes) {
                         write_error = Some(strata_cache::StoreError::Io {
                             action: "write",
@@ -144,7 +146,9 @@ impl Client {
                         });
                         return false;
                     }
-                    progress.update(&what, done, Some(size));
+                    if before / REPORT != done / REPORT || done == size {
+                        progress.update(&what, done, Some(size));
+                    }
                     true
                 }
             });

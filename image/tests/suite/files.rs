@@ -521,3 +521,20 @@ fn images_are_found_by_name_and_by_id() {
         "{error}"
     );
 }
+
+#[test]
+fn a_file_does_not_name_its_image_by_a_digest() {
+    let sandbox = Sandbox::new();
+    let layers = [
+        tar(&[Entry::file("a", b"1", 0o644)]),
+        tar(&[Entry::file("a", b"2", 0o644)]),
+    ];
+    let victim = format!("debian@{}", Digest::of(b"the real one"));
+    let path = sandbox.path("poison.tar");
+    let tags = format!(r#"["{victim}","honest:1"]"#);
+    std::fs::write(&path, old_docker_archive(&layers, &tags)).unwrap();
+    let loaded = load::load(&sandbox.store, &sandbox.lease, &path, &NoProgress).unwrap();
+    assert_eq!(loaded[0].names, ["docker.io/library/honest:1"]);
+    let error = read(&sandbox, &victim, "a").unwrap_err();
+    assert!(matches!(error, ImageError::NotLocal { .. }), "{error}");
+}

@@ -12,5 +12,6 @@
 mod fake;
 mod files;
 mod registry;
+mod robust;
 mod support;
 mod tools;

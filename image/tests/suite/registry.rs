@@ -681,3 +681,27 @@ fn a_pulled_layer_with_another_diff_id_is_refused() {
     assert!(error.to_string().contains("but the config says"), "{error}");
     assert!(sandbox.store.index().layers().unwrap().is_empty());
 }
+
+#[test]
+fn a_config_that_was_damaged_is_fetched_again() {
+    let plain = busybox_tar();
+    let registry = image_registry(gzip(&plain), &plain, false);
+    let sandbox = Sandbox::new();
+    let images = Images::new(&sandbox.store, options());
+    let name = format!("{}/x:1", registry.host());
+    let resolve = || {
+        images
+            .resolve(
+                &sandbox.lease,
+                &name,
+                &Platform::host(),
+                PullPolicy::Missing,
+                &NoProgress,
+            )
+            .unwrap()
+    };
+    let found = resolve();
+    std::fs::remove_file(sandbox.store.blobs().path(found.config_digest)).unwrap();
+    assert_eq!(resolve(), found);
+    assert!(sandbox.store.blobs().contains(found.config_digest));
+}
