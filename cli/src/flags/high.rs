@@ -194,7 +194,8 @@ impl Build {
         }
         let epoch = flag("SOURCE_DATE_EPOCH", epoch(surroundings))?;
         let jobs = match low.jobs.as_deref() {
-            None => surroundings.cores,
+            // Steps mostly wait, for networks and disks: fewer would leave cores idle.
+            None => surroundings.cores.max(FEWEST_JOBS),
             Some(text) => flag(
                 "--jobs",
                 text.parse()
@@ -369,6 +370,9 @@ fn ulimits(values: &[String]) -> Result<BTreeMap<String, (u64, u64)>, CommandErr
         .into_iter()
         .collect())
 }
+
+/// How many steps run at once where `--jobs` doesn't say and the machine has fewer cores.
+const FEWEST_JOBS: usize = 8;
 
 /// Docker's size of /dev/shm.
 const SHM_SIZE: u64 = 64 << 20;
@@ -630,7 +634,7 @@ mod tests {
         assert_eq!(build.request.outputs, [Output::Store]);
         assert_eq!(build.request.dockerfile, b"FROM scratch\n");
         assert_eq!(build.request.dockerfile_name, "Dockerfile");
-        assert_eq!(build.request.jobs, 3);
+        assert_eq!(build.request.jobs, FEWEST_JOBS);
         assert_eq!(build.request.epoch, Some(1_700_000_000));
         assert_eq!(build.request.shm_size, 64 << 20);
         assert_eq!(build.progress, Mode::Auto);
