@@ -4,10 +4,11 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use strata_cache::Digest;
 use strata_cache::codec::Codec;
 use strata_cache::diff::WriteOptions;
 use strata_image::export::{self, BuiltImage, Destination, ExportOptions, Format};
-use strata_image::registry::PushOptions;
+use strata_image::registry::{PushOptions, RegistryError};
 use strata_image::{Images, NoProgress, Platform, PullPolicy, Reference, RegistryOptions};
 
 use crate::support::{Sandbox, is_root};
@@ -116,10 +117,12 @@ struct Registry {
 }
 
 impl Registry {
-    fn start(sandbox: &Sandbox) -> Option<Self> {
+    /// `http` is added to the configuration of the listener.
+    fn start(sandbox: &Sandbox, http: &str) -> Option<Self> {
         let config = sandbox.path("registry.yml");
         let text = format!(
-            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n",
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: '127.0.0.1:0'{http}}}\n",
             sandbox.path("registry").display()
         );
         std::fs::write(&config, text).unwrap();
@@ -165,7 +168,7 @@ fn a_real_registry_takes_and_gives_images() {
         return;
     }
     let sandbox = Sandbox::new();
-    let Some(registry) = Registry::start(&sandbox) else {
+    let Some(registry) = Registry::start(&sandbox, "") else {
         return;
     };
     let options = RegistryOptions {
@@ -219,7 +222,7 @@ fn a_real_registry_takes_and_gives_images() {
         &["inspect", "--tls-verify=false", "--raw", &source],
     );
     if let Some(raw) = inspected {
-        assert_eq!(strata_cache::Digest::of(raw.as_bytes()), gzip_digest);
+        assert_eq!(Digest::of(raw.as_bytes()), gzip_digest);
     }
 
     // What skopeo pushes with docker's media types, we can read.
@@ -251,4 +254,67 @@ fn a_real_registry_takes_and_gives_images() {
     let missing = Reference::parse(&format!("{}/nothing:1", registry.host)).unwrap();
     let error = images.client().manifest(&missing).unwrap_err().to_string();
     assert!(error.contains("not found"), "{error}");
+}
+
+#[test]
+fn a_certificate_is_checked_against_those_that_are_trusted() {
+    let sandbox = Sandbox::new();
+    let (certificate, key) = (sandbox.path("ca.pem"), sandbox.path("key.pem"));
+    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let made = run(
+        "openssl",
+        &[
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-days",
+            "2",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+        ],
+    );
+    if made.is_none() {
+        return;
+    }
+    let tls = format!(", tls: {{certificate: {certificate}, key: {key}}}");
+    let Some(registry) = Registry::start(&sandbox, &tls) else {
+        return;
+    };
+    let manifest = |options: RegistryOptions| {
+        let images = Images::new(&sandbox.store, options);
+        let reference = Reference::parse(&format!("{}/x:1", registry.host)).unwrap();
+        images.client().manifest(&reference).unwrap_err()
+    };
+    let base = RegistryOptions {
+        auth_files: vec!["/nonexistent/auth.json".into()],
+        retry_pause_ms: Some(1),
+        ..RegistryOptions::default()
+    };
+    // The system's certificates do not know it.
+    let error = manifest(base.clone());
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("ertificate"), "{error}: {source}");
+    // Trusted: the registry itself answers, that it has no such image.
+    let trusting = RegistryOptions {
+        certificates: vec![certificate.into()],
+        ..base.clone()
+    };
+    assert!(matches!(manifest(trusting), RegistryError::NotFound { .. }));
+    let careless = RegistryOptions {
+        insecure: vec![registry.host.clone()],
+        ..base
+    };
+    assert!(matches!(manifest(careless), RegistryError::NotFound { .. }));
 }
