@@ -198,26 +198,31 @@ impl<'store> Images<'store> {
                 };
             }
         };
-        let stored = self.stored(&reference)?;
-        match (policy, stored) {
-            (PullPolicy::Never, None) => Err(ImageError::NotLocal {
-                name: reference.familiar(),
-            }),
-            (PullPolicy::Never, Some(image)) => {
-                self.resolve_stored(lease, &reference.to_string(), &image)
+        if policy == PullPolicy::Always {
+            return self.pull(lease, &reference, platform);
+        }
+        let never = policy == PullPolicy::Never;
+        let Some(image) = self.stored(&reference)? else {
+            return if never {
+                Err(ImageError::NotLocal {
+                    name: reference.familiar(),
+                })
+            } else {
+                self.pull(lease, &reference, platform)
+            };
+        };
+        match self.resolve_stored(lease, &reference.to_string(), &image) {
+            // One name stands for several images in a registry, but for one here. What was built
+            // or imported here is nowhere else.
+            Ok(found) if never || found.manifest.is_none() || fits(&found, platform) => Ok(found),
+            Ok(_) => self.pull(lease, &reference, platform),
+            // Its config was deleted or damaged: the registry has another.
+            Err(ImageError::Store(StoreError::NoBlob { .. } | StoreError::Corrupt { .. }))
+                if !never =>
+            {
+                self.pull(lease, &reference, platform)
             }
-            (PullPolicy::Missing, Some(image)) => {
-                let resolved = self.resolve_stored(lease, &reference.to_string(), &image)?;
-                // One name stands for several images in a registry, but for one here. What was
-                // built or imported here is nowhere else.
-                let fits = platform.accepts(&resolved.config.platform()).is_some();
-                if fits || resolved.manifest.is_none() {
-                    Ok(resolved)
-                } else {
-                    self.pull(lease, &reference, platform)
-                }
-            }
-            (PullPolicy::Missing | PullPolicy::Always, _) => self.pull(lease, &reference, platform),
+            Err(error) => Err(error),
         }
     }
 
@@ -358,15 +363,17 @@ impl<'store> Images<'store> {
                 }
             }
         };
-        let config_bytes = if blobs.contains(manifest.config.digest) {
-            blobs.read(manifest.config.digest)?
-        } else {
-            let descriptor = &manifest.config;
-            let bytes = self
-                .client
-                .read_blob(reference, descriptor.digest, descriptor.size)?;
-            blobs.put(&bytes)?;
-            bytes
+        let config_bytes = match blobs.read(manifest.config.digest) {
+            Ok(bytes) => bytes,
+            Err(StoreError::NoBlob { .. } | StoreError::Corrupt { .. }) => {
+                let descriptor = &manifest.config;
+                let bytes = self
+                    .client
+                    .read_blob(reference, descriptor.digest, descriptor.size)?;
+                blobs.put(&bytes)?;
+                bytes
+            }
+            Err(error) => return Err(error.into()),
         };
         let config = RawConfig::parse(config_bytes).map_err(|source| ImageError::Config {
             name: name.clone(),
@@ -392,16 +399,23 @@ impl<'store> Images<'store> {
 
     /// A member of an index: from the store if it was fetched before.
     fn member(&self, reference: &Reference, digest: Digest) -> Result<FetchedManifest, ImageError> {
-        let blobs = self.store.blobs();
-        if blobs.contains(digest) {
-            return Ok(FetchedManifest {
-                bytes: blobs.read(digest)?,
+        match self.store.blobs().read(digest) {
+            Ok(bytes) => Ok(FetchedManifest {
+                bytes,
                 digest,
                 media_type: None,
-            });
+            }),
+            Err(StoreError::NoBlob { .. } | StoreError::Corrupt { .. }) => {
+                Ok(self.client.manifest(&reference.with_digest(digest))?)
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(self.client.manifest(&reference.with_digest(digest))?)
     }
+}
+
+/// True if an image runs on `platform`, or does not say what it runs on.
+fn fits(image: &ResolvedImage, platform: &Platform) -> bool {
+    image.config.architecture.is_empty() || platform.accepts(&image.config.platform()).is_some()
 }
 
 /// What a text in FROM is.

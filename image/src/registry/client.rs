@@ -151,8 +151,8 @@ impl Client {
     /// A client with `options`.
     pub fn new(options: RegistryOptions) -> Self {
         Self {
+            agents: Agents::new(options.certificates.clone()),
             options,
-            agents: Agents::default(),
             hosts: Mutex::default(),
         }
     }
@@ -185,26 +185,28 @@ impl Client {
         };
         let https = format!("https://{name}");
         let http = format!("http://{name}");
-        let answers = |url: &str| {
-            let Some(origin) = Origin::of(url) else {
-                return false;
-            };
-            let Ok(request) = Request::get(format!("{url}/v2/")).body(()) else {
-                return false;
-            };
-            match self.agents.get(&origin, host.unchecked).run(request) {
-                // What a TLS server says to plain HTTP.
-                Ok(response) => origin.https || response.status() != 400,
-                Err(_) => false,
-            }
+        let probe = |url: &str| -> Result<u16, ureq::Error> {
+            let origin = Origin::of(url).ok_or(ureq::Error::HostNotFound)?;
+            let request = Request::get(format!("{url}/v2/")).body(())?;
+            let response = self.agents.get(&origin, host.unchecked).run(request)?;
+            Ok(response.status().as_u16())
         };
         let found = if url::is_loopback(name) {
-            if !answers(&http) && answers(&https) {
-                https
-            } else {
-                http
+            match probe(&http) {
+                // What a TLS server says to plain HTTP, if it says anything.
+                Ok(400) => https,
+                Ok(_) => http,
+                Err(ureq::Error::Io(error))
+                    if error.kind() == std::io::ErrorKind::ConnectionRefused =>
+                {
+                    http
+                }
+                Err(_) => match probe(&https) {
+                    Ok(_) | Err(ureq::Error::Rustls(_) | ureq::Error::Tls(_)) => https,
+                    Err(_) => http,
+                },
             }
-        } else if host.unchecked && !answers(&https) {
+        } else if host.unchecked && probe(&https).is_err() {
             http
         } else {
             https
