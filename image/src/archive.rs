@@ -420,6 +420,26 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_damage_makes_it_panic(
+            at in 0..2048_usize,
+            value: u8,
+            length in 0..2048_usize,
+            record in "[0-9 a-z=\n]{0,30}",
+        ) {
+            let record = record.as_bytes();
+            let header = entry("x", record.len() as u64, EntryType::XHeader, "");
+            let mut bytes = with_content(header, record);
+            bytes.extend(with_content(entry("a", 3, EntryType::Regular, ""), b"abc"));
+            drop(names(&bytes));
+            let at = at % bytes.len();
+            bytes[at] = value;
+            bytes.truncate(length);
+            drop(names(&bytes));
+        }
+    }
+
     #[test]
     fn links_stay_inside_the_archive() {
         assert_eq!(

@@ -185,24 +185,34 @@ impl Client {
         };
         let https = format!("https://{name}");
         let http = format!("http://{name}");
-        let probe = |url: &str| -> Result<u16, ureq::Error> {
+        let probe = |url: &str| -> Result<Answer, ureq::Error> {
             let origin = Origin::of(url).ok_or(ureq::Error::HostNotFound)?;
             let request = Request::get(format!("{url}/v2/")).body(())?;
             let response = self.agents.get(&origin, host.unchecked).run(request)?;
-            Ok(response.status().as_u16())
+            Ok(Answer {
+                status: response.status().as_u16(),
+                url: url.to_owned(),
+                response,
+            })
         };
         let found = if url::is_loopback(name) {
             match probe(&http) {
-                // What a TLS server says to plain HTTP, if it says anything.
-                Ok(400) => https,
-                Ok(_) => http,
+                Ok(answer) => {
+                    if wants_tls(answer) {
+                        https
+                    } else {
+                        http
+                    }
+                }
                 Err(ureq::Error::Io(error))
                     if error.kind() == std::io::ErrorKind::ConnectionRefused =>
                 {
                     http
                 }
+                // A TLS server may also just hang up.
                 Err(_) => match probe(&https) {
-                    Ok(_) | Err(ureq::Error::Rustls(_) | ureq::Error::Tls(_)) => https,
+                    Ok(_) => https,
+                    Err(error) if error.to_string().contains("ertificate") => https,
                     Err(_) => http,
                 },
             }
@@ -599,6 +609,18 @@ enum Failure {
 
 fn is_same_origin(url: &str, base: &str) -> bool {
     Origin::of(url).is_some_and(|origin| Some(origin) == Origin::of(base))
+}
+
+/// True for what TLS servers say to plain HTTP: Go's, nginx's, Apache's.
+fn wants_tls(answer: Answer) -> bool {
+    if answer.status != 400 {
+        return false;
+    }
+    let bytes = answer.read(MAX_ERROR).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    ["HTTPS", "SSL", "TLS"]
+        .iter()
+        .any(|word| text.contains(word))
 }
 
 /// The registry's own words: codes and messages of its JSON, or the first line of a text.
