@@ -60,6 +60,11 @@ impl<R: Read> ArchiveReader<R> {
         }
     }
 
+    /// What follows the archive.
+    pub(crate) fn into_inner(self) -> R {
+        self.input
+    }
+
     /// The next entry; what was not read of the one before is passed over.
     pub(crate) fn next_entry(&mut self) -> io::Result<Option<ArchiveEntry>> {
         let mut extended: Option<Extended> = None;
