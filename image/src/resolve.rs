@@ -6,7 +6,7 @@ use strata_cache::image::{StoredBlob, StoredImage, StoredLayer};
 use strata_cache::{ChainId, DiffId, Digest, LayerId, Lease, Store, StoreError};
 
 use crate::config::RawConfig;
-use crate::load::{self, Selector};
+use crate::load::{self, Memo, Selector};
 use crate::manifest::{Document, Manifest, ManifestError, media};
 use crate::registry::{Client, FetchedManifest, RegistryError, RegistryOptions};
 use crate::{ImageConfig, LoadError, Platform, Progress, Reference, ReferenceError};
@@ -330,8 +330,21 @@ impl<'store> Images<'store> {
         platform: &Platform,
         progress: &dyn Progress,
     ) -> Result<ResolvedImage, ImageError> {
-        let image = load::load_one(self.store, path, selector, platform, progress)?;
-        self.store.index().put_image(&image, &[])?;
+        let memo = Memo::open(self.store, path, selector, platform);
+        let known = match &memo {
+            Some(memo) => memo.image(self.store)?,
+            None => None,
+        };
+        let image = if let Some(image) = known {
+            image
+        } else {
+            let image = load::load_one(self.store, path, selector, platform, progress)?;
+            self.store.index().put_image(&image, &[])?;
+            if let Some(memo) = memo {
+                memo.remember(self.store, image.config)?;
+            }
+            image
+        };
         let mut resolved = self.resolve_stored(lease, text, &image)?;
         resolved.source = None;
         Ok(resolved)

@@ -534,8 +534,8 @@ pub(crate) struct CacheLs {
 /// `strata cache why`
 #[derive(Debug, Args)]
 pub(crate) struct CacheWhy {
-    /// A key as `cache ls` shows it (or its first digits), or the text of a step
-    #[arg(value_name = "KEY|STEP")]
+    /// An ID as `cache ls` shows it, a key (or its first digits), or the text of a step
+    #[arg(value_name = "ID|STEP")]
     pub(crate) what: String,
     /// How to write the answer
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]

@@ -52,13 +52,14 @@ pub(crate) fn run(flags: &low::CacheWhy, root: &Path) -> Result<(), CommandError
     })
 }
 
-/// The newest record whose key begins with `what`, or whose text is or holds it.
+/// The newest record whose key or layer begins with `what`, or whose text is or holds it.
 fn find(store: &Store, what: &str) -> Result<Option<CacheRecord>, CommandError> {
     let digits = what.strip_prefix("sha256:").unwrap_or(what);
     let records = store.index().records()?;
+    let begins = |text: String| !digits.is_empty() && text.starts_with(digits);
     let by_key = records
         .iter()
-        .find(|record| !digits.is_empty() && record.key.0.hex().starts_with(digits));
+        .find(|record| begins(record.key.0.hex()) || begins(record.layer.to_string()));
     let found = by_key
         .or_else(|| records.iter().find(|record| record.text == what))
         .or_else(|| records.iter().find(|record| record.text.contains(what)));
