@@ -33,7 +33,7 @@ fn a_mistake_is_shown_where_it_is(sandbox: &Sandbox) {
         ("FROM busybox\nENV a=1 b\n", 2, "b"),
         ("FROM busybox\nRUN echo ${\n", 0, ""),
         ("FROM busybox\nENV a=${b\n", 2, "}"),
-        ("FROM busybox\nENV a=\"b\n", 2, "quote"),
+        ("FROM busybox\nENV a=\"b\n", 2, "closing"),
         ("FROM busybox\nEXPOSE 99999\n", 2, "99999"),
         ("FROM busybox\nEXPOSE 80/icmp\n", 2, "icmp"),
         ("FROM busybox\nSTOPSIGNAL SIGNOPE\n", 2, "SIGNOPE"),
