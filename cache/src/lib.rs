@@ -11,6 +11,7 @@ pub mod blob;
 mod clone;
 pub mod codec;
 mod collect;
+mod content;
 pub mod diff;
 mod digest;
 mod error;

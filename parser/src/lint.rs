@@ -148,6 +148,21 @@ pub fn check(file: &Dockerfile, check: &Check) -> Vec<Diagnostic> {
     filtered(file, check, findings)
 }
 
+/// What this project's own rules find, in the order of the places, minus what the settings and the
+/// comments leave out.
+pub fn advice(file: &Dockerfile, check: &Check) -> Vec<Diagnostic> {
+    filtered(file, check, Vec::new())
+}
+
+/// Whether an instruction takes files from the context.
+pub fn copies_from_context(file: &Dockerfile) -> bool {
+    let instructions = file.stages.iter().flat_map(|stage| &stage.instructions);
+    instructions.into_iter().any(|instruction| {
+        matches!(&instruction.kind, InstructionKind::Copy(copy) | InstructionKind::Add(copy)
+            if copy.from.is_none())
+    })
+}
+
 /// Sources of COPY and ADD that `ignore` leaves out of the context. With patterns that take back
 /// nothing is said: too much that looks ignored isn't.
 pub fn copy_ignored(file: &Dockerfile, ignore: &IgnoreFile, check: &Check) -> Vec<Diagnostic> {

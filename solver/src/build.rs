@@ -13,9 +13,10 @@ use crate::context::BuildContext;
 use crate::error::{BuildError, Report};
 use crate::event::{Event, EventSink, Outcome};
 use crate::graph::{CopyFrom, Graph, Op};
+use crate::lint;
 use crate::output::Finished;
 use crate::plan::{self, Plan};
-use crate::recipes;
+use crate::recipes::Recipes;
 use crate::request::{BuildRequest, BuildResult, Cancel, Output, Pull};
 use crate::schedule::{Results, Scheduler};
 use crate::step::Shared;
@@ -51,8 +52,21 @@ pub fn build(
         steps,
         warnings,
     } = plan::plan(&dockerfile, request, &bases).map_err(refused)?;
-    for warning in warnings {
-        events.event(Event::Warning(warning));
+    let check = lint::settings(&dockerfile, request)?;
+    let findings = lint::findings(&dockerfile, request, &check, warnings)?;
+    let violation = lint::violation(&dockerfile, &findings).filter(|_| check.error);
+    for finding in findings {
+        events.event(Event::Warning(finding));
+    }
+    if let Some(violation) = violation {
+        return Err(refused(violation.into()));
+    }
+    let advice = strata_parser::lint::advice(&dockerfile, &check).len();
+    if advice > 0 {
+        let findings = if advice == 1 { "finding" } else { "findings" };
+        events.event(Event::Notice(format!(
+            "{advice} more {findings}: `strata check` shows them"
+        )));
     }
     for step in &steps {
         events.event(Event::Step(step.clone()));
@@ -63,7 +77,7 @@ pub fn build(
     } else {
         None
     };
-    let recipes = recipes::recipes(&graph, request, context.as_ref(), &one)?;
+    let recipes = Recipes::new(&graph, request, context.as_ref(), &one)?;
     let records = store.index().claim(&lease, &recipes.keys)?;
     let known = Results::known(&graph, &records);
     announce_hits(&graph, &known, events);
@@ -98,6 +112,9 @@ pub fn build(
         &one,
     );
     let ran_something = !scheduler.idle();
+    if ran_something && wants_image {
+        hold_blobs(&graph, store);
+    }
     let results = if ran_something {
         std::thread::scope(|scope| {
             // Layers of the image get their diff IDs while later steps run.
@@ -205,6 +222,16 @@ fn copies_from_context(graph: &Graph) -> bool {
     })
 }
 
+/// Holds the blobs that base layers came as, while steps run: an image may be untagged and pruned
+/// meanwhile, and no tar that is made of a base layer later need have the same digest.
+fn hold_blobs(graph: &Graph, store: &Store) {
+    for layer in graph.images.iter().flat_map(|image| &image.base.layers) {
+        if let Some(blob) = &layer.blob {
+            store.blobs().contains(blob.digest);
+        }
+    }
+}
+
 /// Tells of every step whose result is there, and of images that need no fetching.
 fn announce_hits(graph: &Graph, known: &Results, events: &dyn EventSink) {
     let images = graph
@@ -233,10 +260,10 @@ fn announce_hits(graph: &Graph, known: &Results, events: &dyn EventSink) {
 }
 
 /// Base images of the store and of registries.
-struct StoreBases<'a> {
-    images: &'a Images<'a>,
-    lease: &'a Lease,
-    pull: Pull,
+pub(crate) struct StoreBases<'a> {
+    pub(crate) images: &'a Images<'a>,
+    pub(crate) lease: &'a Lease,
+    pub(crate) pull: Pull,
 }
 
 impl Bases for StoreBases<'_> {

@@ -66,7 +66,11 @@ impl BuildContext {
     }
 }
 
-fn ignore_file(dockerfile: Option<&Path>, root: &Path) -> Result<IgnoreFile, BuildError> {
+/// The ignore file of a context at `root`: `<dockerfile>.dockerignore`, else its `.dockerignore`.
+pub(crate) fn ignore_file(
+    dockerfile: Option<&Path>,
+    root: &Path,
+) -> Result<IgnoreFile, BuildError> {
     let beside = dockerfile.map(|path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".dockerignore");

@@ -134,6 +134,8 @@ pub struct BuildRequest {
     pub shm_size: u64,
     /// Further lines for /etc/hosts: name, address. Names are in the key.
     pub extra_hosts: Vec<(String, String)>,
+    /// Tell for each step that runs why it was not found.
+    pub explain: bool,
     /// How many steps may run at once.
     pub jobs: usize,
     /// `SOURCE_DATE_EPOCH` of the environment; a build argument of that name wins.

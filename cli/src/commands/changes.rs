@@ -75,6 +75,7 @@ fn request(text: &str) -> BuildRequest {
         labels: Vec::new(),
         tags: Vec::new(),
         outputs: Vec::new(),
+        explain: false,
         no_cache: false,
         pull: Pull::Never,
         platform: None,

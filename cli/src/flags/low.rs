@@ -131,6 +131,9 @@ pub(crate) struct Build {
     /// Run every step anew, whatever is cached
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Say for each step that runs why it was not cached: the first input that changed
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Look for newer base images in their registries
     #[arg(long)]
     pub(crate) pull: bool,
@@ -507,6 +510,8 @@ pub(crate) struct Import {
 pub(crate) enum Cache {
     /// List cached steps
     Ls(CacheLs),
+    /// Say why a cached step was built: what changed since the one before it
+    Why(CacheWhy),
     /// Show how much space the store takes
     Du(CacheDu),
     /// Remove what is not used any more
@@ -524,6 +529,17 @@ pub(crate) struct CacheLs {
     /// Write whole keys and commands
     #[arg(long)]
     pub(crate) no_trunc: bool,
+}
+
+/// `strata cache why`
+#[derive(Debug, Args)]
+pub(crate) struct CacheWhy {
+    /// An ID as `cache ls` shows it, a key (or its first digits), or the text of a step
+    #[arg(value_name = "ID|STEP")]
+    pub(crate) what: String,
+    /// How to write the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) format: Format,
 }
 
 /// `strata cache du`

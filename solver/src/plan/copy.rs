@@ -5,7 +5,7 @@ use strata_parser::instruction::{CopyInstruction, Source};
 use strata_parser::{Diagnostics, Span, Spanned};
 
 use super::run::one_line;
-use super::scope::{expand_error, find, warn_unset};
+use super::scope::{expand_error, find};
 use super::stage::{Applied, PlannedHistory, StageState};
 use super::{NewVertex, Planner, join_path, text};
 use crate::graph::{CopyFrom, CopyOp, Op, Root};
@@ -20,7 +20,7 @@ impl Planner<'_> {
     ) -> Result<(), Diagnostics> {
         let from = match &copy.from {
             None => CopyFrom::Context,
-            Some(from) => CopyFrom::Root(self.from_root(applied, &from.value, from.span, true)?),
+            Some(from) => CopyFrom::Root(self.root_named(applied, &from.value, from.span, true)?),
         };
         let mut sources = Vec::new();
         let mut files: Vec<(String, String)> = Vec::new();
@@ -48,7 +48,9 @@ impl Planner<'_> {
                             .lexer
                             .expand_heredoc(&heredoc.body, &lookup)
                             .map_err(|error| expand_error(&error, &word))?;
-                        warn_unset(&expanded.unset, &word, &mut self.warnings);
+                        if applied.at.is_none() {
+                            state.warn_unset(&expanded.unset, &word, &mut self.warnings);
+                        }
                         expanded.text
                     } else {
                         heredoc.body.clone()
@@ -116,7 +118,7 @@ impl Planner<'_> {
     }
 
     /// What `--from=` or `from=` names: a stage above (by number too, if `numbers`), else an image.
-    pub(super) fn from_root(
+    pub(super) fn root_named(
         &mut self,
         applied: &Applied<'_>,
         from: &str,

@@ -7,7 +7,7 @@ use strata_parser::instruction::{
 };
 use strata_parser::{Diagnostic, Diagnostics, InstructionKind, Spanned};
 
-use super::scope::{expand_error, find, set, warn_unset};
+use super::scope::{expand_error, find, set};
 use super::stage::{Applied, PlannedHistory, StageState};
 use super::{NewVertex, Planner, join_path, text};
 use crate::graph::{Op, Root, WorkdirOp};
@@ -76,7 +76,7 @@ impl Planner<'_> {
                 state.runtime().stop_signal = signal;
             }
             InstructionKind::Onbuild(trigger) => {
-                state.runtime().on_build.push(trigger.text.clone())
+                state.runtime().on_build.push(trigger.text.clone());
             }
             InstructionKind::Maintainer(author) => {
                 state.config_history(format!("MAINTAINER {}", author.value));
@@ -240,7 +240,9 @@ impl Planner<'_> {
                     find(&state.scope, name).map(str::to_owned)
                 })
                 .map_err(|error| expand_error(&error, word))?;
-            warn_unset(&expanded.unset, word, &mut self.warnings);
+            if applied.at.is_none() {
+                state.warn_unset(&expanded.unset, word, &mut self.warnings);
+            }
             for text in expanded.words {
                 let parsed = Ports::parse(&text)
                     .map_err(|error| applied.error("bad-port", word.span, error.to_string()))?;

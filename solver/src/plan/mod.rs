@@ -4,6 +4,7 @@
 //! not even looked at. A stage's plan is a *state* (the image's config as it grows, the variables
 //! in scope, the root reached so far) to which each instruction is applied in turn.
 
+mod check;
 mod copy;
 mod instruction;
 mod mounts;
@@ -24,6 +25,7 @@ use crate::bases::{BaseImage, Bases};
 use crate::event::{StepId, StepInfo};
 use crate::graph::{Graph, ImageId, ImageVertex, Op, Root, Vertex, VertexId};
 use crate::request::BuildRequest;
+pub use check::{Checked, Reached, check, reached};
 pub use scope::GlobalScope;
 pub use stage::{PlannedHistory, StageState};
 
@@ -36,7 +38,8 @@ pub struct Plan {
     pub target: StageState,
     /// Every step in the order in which people see them.
     pub steps: Vec<StepInfo>,
-    /// Findings.
+    /// Findings that need values or base images. Those of the text alone are
+    /// [`strata_parser::lint`]'s.
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -46,40 +49,8 @@ pub fn plan(
     request: &BuildRequest,
     bases: &dyn Bases,
 ) -> Result<Plan, Diagnostics> {
-    let host = Platform::host();
-    let platform = match &request.platform {
-        None => host.clone(),
-        Some(text) => Platform::parse(text, &host).map_err(|error| {
-            Diagnostic::error("bad-platform", dockerfile.stages[0].span, error.to_string())
-        })?,
-    };
     let target = find_target(dockerfile, request.target.as_deref())?;
-    let target_name = request
-        .target
-        .clone()
-        .unwrap_or_else(|| "default".to_owned());
-    let mut warnings = dockerfile.warnings.clone();
-    let global = GlobalScope::new(
-        dockerfile,
-        request,
-        &platform,
-        &host,
-        &target_name,
-        &mut warnings,
-    )?;
-    let mut planner = Planner {
-        dockerfile,
-        request,
-        bases,
-        global,
-        platform,
-        host,
-        graph: Graph::default(),
-        images: HashMap::new(),
-        stages: HashMap::new(),
-        order: Vec::new(),
-        warnings,
-    };
+    let mut planner = Planner::new(dockerfile, request, bases)?;
     let target = planner.stage(target)?;
     let (graph, steps) = planner.number_steps();
     Ok(Plan {
@@ -151,6 +122,54 @@ struct Planner<'a> {
     stages: HashMap<usize, StageState>,
     order: Vec<(Place, Numbered)>,
     warnings: Vec<Diagnostic>,
+    /// Whether a base image that can't be found is only [noted](Self::unknown).
+    tolerant: bool,
+    /// Images of which nothing is known.
+    unknown: Vec<ImageId>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(
+        dockerfile: &'a Dockerfile,
+        request: &'a BuildRequest,
+        bases: &'a dyn Bases,
+    ) -> Result<Self, Diagnostics> {
+        let host = Platform::host();
+        let platform = match &request.platform {
+            None => host.clone(),
+            Some(text) => Platform::parse(text, &host).map_err(|error| {
+                Diagnostic::error("bad-platform", dockerfile.stages[0].span, error.to_string())
+            })?,
+        };
+        let target_name = request
+            .target
+            .clone()
+            .unwrap_or_else(|| "default".to_owned());
+        let mut warnings = Vec::new();
+        let global = GlobalScope::new(
+            dockerfile,
+            request,
+            &platform,
+            &host,
+            &target_name,
+            &mut warnings,
+        )?;
+        Ok(Self {
+            dockerfile,
+            request,
+            bases,
+            global,
+            platform,
+            host,
+            graph: Graph::default(),
+            images: HashMap::new(),
+            stages: HashMap::new(),
+            order: Vec::new(),
+            warnings,
+            tolerant: false,
+            unknown: Vec::new(),
+        })
+    }
 }
 
 impl Planner<'_> {
@@ -196,7 +215,14 @@ impl Planner<'_> {
         }
         let variant = Some(platform.variant.as_str()).filter(|variant| !variant.is_empty());
         let wanted = ImagePlatform::new(&platform.os, &platform.arch, variant);
-        let base: BaseImage = self.bases.resolve(reference, &wanted).map_err(|error| {
+        let found = match self.bases.resolve(reference, &wanted) {
+            Err(_) if self.tolerant && check::may_exist(reference) => {
+                self.unknown.push(ImageId(self.graph.images.len()));
+                Ok(check::stand_in(reference, &wanted))
+            }
+            found => found,
+        };
+        let base: BaseImage = found.map_err(|error| {
             let mut diagnostic = Diagnostic::error(
                 "base-image",
                 span,

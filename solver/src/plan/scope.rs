@@ -2,6 +2,7 @@
 
 use strata_parser::expand::{ExpandError, Lexer};
 use strata_parser::platform::Platform;
+use strata_parser::suggest::nearest;
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Spanned};
 
 use crate::request::BuildRequest;
@@ -53,6 +54,7 @@ impl GlobalScope {
         }
         scope.predefine("TARGETSTAGE".to_owned(), target_name.to_owned());
         let lexer = Lexer::new(dockerfile.directives.escape);
+        let mut declared: Vec<&str> = Vec::new();
         for global in &dockerfile.global_args {
             for item in &global.arg.items {
                 let name = &item.name.value;
@@ -63,11 +65,13 @@ impl GlobalScope {
                         let expanded = lexer
                             .expand(&default.value, &|name| scope.get(name).map(str::to_owned))
                             .map_err(|error| expand_error(&error, default))?;
-                        warn_unset(&expanded.unset, default, warnings);
+                        let known = declared.iter().copied().chain(scope.names());
+                        warn_unset(&expanded.unset, default, &declared, &known, warnings);
                         Some(expanded.text)
                     }
                     (None, None) => scope.get(name).map(str::to_owned),
                 };
+                declared.push(name);
                 if let Some(value) = value {
                     set(&mut scope.values, name, value);
                 }
@@ -96,7 +100,7 @@ impl GlobalScope {
     }
 
     /// Names known before the first FROM.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.values
             .iter()
             .chain(&self.predefined)
@@ -142,16 +146,30 @@ pub(super) fn expand_error(error: &ExpandError, word: &Spanned<String>) -> Diagn
     Diagnostic::error("bad-expansion", word.span, error.to_string()).with_label("in this word")
 }
 
-/// Findings for names that are not set.
-pub(super) fn warn_unset(unset: &[String], word: &Spanned<String>, warnings: &mut Vec<Diagnostic>) {
+/// Build arguments for the builder alone, which no instruction can see.
+const INVISIBLE: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+/// Findings for names that are not set, unless they are `declared` and just have no value. `known`
+/// are names that may have been meant.
+pub(super) fn warn_unset<'a>(
+    unset: &[String],
+    word: &Spanned<String>,
+    declared: &[&str],
+    known: &(impl Iterator<Item = &'a str> + Clone),
+    warnings: &mut Vec<Diagnostic>,
+) {
     for name in unset {
+        if declared.contains(&name.as_str()) || INVISIBLE.contains(&name.as_str()) {
+            continue;
+        }
         warnings.push(
             Diagnostic::warning(
                 "UndefinedVar",
                 word.span,
                 format!("variable `{name}` is not defined: it expands to nothing"),
             )
-            .with_label("used here"),
+            .with_label("used here")
+            .with_suggestion(nearest(name, known.clone())),
         );
     }
 }

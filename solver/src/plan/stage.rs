@@ -8,7 +8,7 @@ use strata_parser::{
     Diagnostic, Diagnostics, Instruction, InstructionKind, Span, Spanned, Stage, parse_trigger,
 };
 
-use super::scope::{expand_error, find, set, warn_unset};
+use super::scope::{self, expand_error, find, set};
 use super::{Place, Planner};
 use crate::graph::{Root, VertexId};
 
@@ -54,6 +54,8 @@ pub struct StageState {
     pub platform: Platform,
     /// Vertices of this stage and of the stages it is built FROM.
     pub vertices: Vec<VertexId>,
+    /// The base image's config is not known, and so neither are the variables that it sets.
+    pub(super) base_unknown: bool,
     /// This stage has had a CMD.
     pub(super) cmd_set: bool,
 }
@@ -70,6 +72,7 @@ impl StageState {
             args: Vec::new(),
             platform,
             vertices: Vec::new(),
+            base_unknown: false,
             cmd_set: false,
         }
     }
@@ -94,6 +97,22 @@ impl StageState {
             "" => "/",
             directory => directory,
         }
+    }
+
+    /// Findings for names in `word` that nothing defines.
+    pub(super) fn warn_unset(
+        &self,
+        unset: &[String],
+        word: &Spanned<String>,
+        warnings: &mut Vec<Diagnostic>,
+    ) {
+        if self.base_unknown || unset.is_empty() {
+            return;
+        }
+        let declared: Vec<&str> = self.args.iter().map(|(name, _)| name.as_str()).collect();
+        let set = self.scope.iter().map(|(name, _)| name.as_str());
+        let known = declared.iter().copied().chain(set);
+        scope::warn_unset(unset, word, &declared, &known, warnings);
     }
 
     /// Adds a history entry of an instruction that changed the config only.
@@ -169,7 +188,10 @@ impl Applied<'_> {
                 find(&state.scope, name).map(str::to_owned)
             })
             .map_err(|error| expand_error(&error, &word))?;
-        warn_unset(&expanded.unset, &word, warnings);
+        // Nobody can mend a base image's trigger here.
+        if self.at.is_none() {
+            state.warn_unset(&expanded.unset, &word, warnings);
+        }
         Ok(expanded.text)
     }
 }
@@ -213,7 +235,7 @@ impl Planner<'_> {
                 stage
                     .instructions
                     .iter()
-                    .map(|instruction| (instruction, None, own.clone())),
+                    .map(|instruction| (instruction, None, own)),
             )
             .collect();
         let total = 1 + all
@@ -240,14 +262,13 @@ impl Planner<'_> {
     /// The state after FROM.
     fn start(&mut self, index: usize, stage: &Stage) -> Result<StageState, Diagnostics> {
         let lexer = Lexer::new(self.dockerfile.directives.escape);
-        let mut unset = Vec::new();
-        let mut expand = |word: &Spanned<String>| -> Result<String, Diagnostic> {
+        // Names that aren't declared are found by the linter, in the stages that aren't built too.
+        let expand = |word: &Spanned<String>| -> Result<String, Diagnostic> {
             let expanded = lexer
                 .expand(&word.value, &|name| {
                     self.global.get(name).map(str::to_owned)
                 })
                 .map_err(|error| expand_error(&error, word))?;
-            unset.extend(expanded.unset.into_iter().map(|name| (name, word.span)));
             Ok(expanded.text)
         };
         let image = expand(&stage.from.image)?;
@@ -255,17 +276,6 @@ impl Planner<'_> {
             None => None,
             Some(word) => Some((expand(word)?, word.span)),
         };
-        for (name, span) in unset {
-            let near = strata_parser::suggest::nearest(&name, self.global.names());
-            self.warnings.push(
-                Diagnostic::warning(
-                    "UndefinedArgInFrom",
-                    span,
-                    format!("FROM uses the argument `{name}`, which is not declared before it"),
-                )
-                .with_suggestion(near),
-            );
-        }
         if image.is_empty() {
             return Err(Diagnostic::error(
                 "blank-base",
@@ -307,12 +317,23 @@ impl Planner<'_> {
             state
         } else if image == "scratch" {
             let mut state = StageState::empty(name, platform);
-            state.runtime().working_dir = "/".to_owned();
+            "/".clone_into(&mut state.runtime().working_dir);
             state
         } else {
             let text = format!("{}FROM {image}", step_prefix(&name, 1, total));
-            let id = self.image((index, 0), text, &image, &platform, stage.from.image.span)?;
-            self.from_image(name, platform, id)
+            let span = stage.from.image.span;
+            let id = self.image((index, 0), text, &image, &platform, span)?;
+            if self.unknown.contains(&id) {
+                let mut state = StageState::empty(name, platform);
+                state.root = Root::Image(id);
+                state.base_unknown = true;
+                state
+            } else {
+                let found = &self.graph.images[id.0].base.config;
+                let other = other_platform(&image, span, &platform, &found.platform());
+                self.warnings.extend(other);
+                self.on_image(name, platform, id)
+            }
         };
         if state.platform.os != "windows" && state.config.config.env("PATH").is_none() {
             state.runtime().set_env("PATH", DEFAULT_PATH);
@@ -321,12 +342,7 @@ impl Planner<'_> {
         Ok(state)
     }
 
-    fn from_image(
-        &self,
-        name: String,
-        platform: Platform,
-        id: crate::graph::ImageId,
-    ) -> StageState {
+    fn on_image(&self, name: String, platform: Platform, id: crate::graph::ImageId) -> StageState {
         let base = &self.graph.images[id.0].base;
         let mut state = StageState::empty(name, platform);
         state.root = Root::Image(id);
@@ -351,6 +367,25 @@ impl Planner<'_> {
         }
         state
     }
+}
+
+/// A finding if the base image was made for another kind of machine.
+fn other_platform(
+    image: &str,
+    span: Span,
+    wanted: &Platform,
+    found: &ImagePlatform,
+) -> Option<Diagnostic> {
+    // An image that doesn't say is for any.
+    let differs = |wanted: &str, found: &str| !found.is_empty() && wanted != found;
+    if !differs(&wanted.os, &found.os) && !differs(&wanted.arch, &found.architecture) {
+        return None;
+    }
+    let message = format!("the base image `{image}` is for `{found}`, and `{wanted}` is built");
+    Some(
+        Diagnostic::warning("InvalidBaseImagePlatform", span, message)
+            .with_help("use an image for that platform, or give `--platform`"),
+    )
 }
 
 /// Whether an instruction makes a layer, and so counts in `[stage 2/5]`.
