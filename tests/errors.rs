@@ -14,7 +14,8 @@ cases! { Root =>
 }
 
 fn a_mistake_is_shown_where_it_is(sandbox: &Sandbox) {
-    sandbox.write("a", "a");
+    // Some are found when values are known, which is after the base image was looked up.
+    sandbox.busybox().write("a", "a");
     for (dockerfile, line, part) in [
         ("", 0, "empty"),
         ("# only a comment\n", 0, "instruction"),
@@ -100,6 +101,7 @@ fn a_mistake_is_shown_where_it_is(sandbox: &Sandbox) {
 }
 
 fn no_input_makes_the_parser_panic(sandbox: &Sandbox) {
+    sandbox.busybox();
     let long = format!("FROM busybox\nRUN {}\n", "x".repeat(70_000));
     let deep = format!("FROM busybox\nENV a={}\n", "${b:-".repeat(5_000));
     for dockerfile in [

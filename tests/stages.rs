@@ -128,10 +128,10 @@ fn a_later_stage_of_the_same_name_wins(sandbox: &Sandbox) {
 /// Two stages that wait for each other: each can end only while the other runs.
 ///
 /// Steps share the network of the host, so one listens on the loopback interface and the other
-/// connects. Nobody can say which starts first, so the one that connects tries again and again.
+/// connects. (busybox's `nc` can't listen on one address alone.) Nobody can say which starts first, so the one that connects tries again and again.
 fn rendezvous(port: u16) -> String {
     format!(
-        "FROM busybox AS one\nRUN echo hello | nc -l -p {port} -s 127.0.0.1 -w 50 > /got\n\
+        "FROM busybox AS one\nRUN echo hello | nc -l -p {port} -w 50 > /got\n\
          FROM busybox AS two\nRUN for i in $(seq 500); do \
          echo hi | nc -w 5 127.0.0.1 {port} > /got && [ -s /got ] && exit 0; sleep 0.1; done; exit 1\n\
          FROM scratch\nCOPY --from=one /got /one\nCOPY --from=two /got /two\n"
@@ -156,9 +156,7 @@ fn independent_stages_run_beside_each_other(sandbox: &Sandbox) {
 fn one_job_runs_one_step_at_a_time(sandbox: &Sandbox) {
     // Each step fails if it finds another one running: they hold the same port.
     let port = free_port();
-    let hold = format!(
-        "nc -l -p {port} -s 127.0.0.1 > /dev/null & sleep 0.3; kill -0 $! && kill $!; true"
-    );
+    let hold = format!("nc -l -p {port} > /dev/null & sleep 0.3; kill -0 $! && kill $!; true");
     let mut dockerfile = String::new();
     for stage in 0..4 {
         dockerfile += &format!("FROM busybox AS s{stage}\nRUN echo {stage} > /f; {hold}\n");

@@ -5,6 +5,7 @@
 //! in memory until the manifests say what they are.
 
 mod bundle;
+mod memo;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use strata_cache::image::{StoredBlob, StoredImage, StoredLayer};
 use strata_cache::{Digest, Lease, Store, StoreError};
 
 use self::bundle::Bundle;
+pub(crate) use self::memo::Memo;
 use crate::config::{ConfigError, RawConfig};
 use crate::manifest::{Descriptor, Document, Index, ManifestError, media};
 use crate::resolve::{now_ms, stored_layers};

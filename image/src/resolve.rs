@@ -6,7 +6,7 @@ use strata_cache::image::{StoredBlob, StoredImage, StoredLayer};
 use strata_cache::{ChainId, DiffId, Digest, LayerId, Lease, Store, StoreError};
 
 use crate::config::RawConfig;
-use crate::load::{self, Selector};
+use crate::load::{self, Memo, Selector};
 use crate::manifest::{Document, Manifest, ManifestError, media};
 use crate::registry::{Client, FetchedManifest, RegistryError, RegistryOptions};
 use crate::{ImageConfig, LoadError, Platform, Progress, Reference, ReferenceError};
@@ -171,7 +171,7 @@ impl<'store> Images<'store> {
     /// transports `oci-layout:DIRECTORY[:TAG|@DIGEST]` (`oci:` for short), `oci-archive:FILE[:TAG]`,
     /// `docker-archive:FILE[:NAME]`, `docker://NAME`.
     ///
-    /// The store is asked first, as `policy` allows. From a registry only manifest and config are
+    /// The store is asked first, as `policy` allows and always for a digest. From a registry only manifest and config are
     /// fetched, and the name is remembered in the store.
     pub fn resolve(
         &self,
@@ -198,7 +198,8 @@ impl<'store> Images<'store> {
                 };
             }
         };
-        if policy == PullPolicy::Always {
+        // A digest names the same bytes for ever, so a stored one is as good as a new answer.
+        if policy == PullPolicy::Always && reference.digest.is_none() {
             return self.pull(lease, &reference, platform);
         }
         let never = policy == PullPolicy::Never;
@@ -258,7 +259,7 @@ impl<'store> Images<'store> {
         }
     }
 
-    /// A stored image as [`resolve`](Self::resolve) gives it; its layers are claimed for `lease`.
+    /// A stored image as [`resolve`](Self::resolve) gives it; its layers and their blobs are claimed for `lease`.
     pub fn resolve_stored(
         &self,
         lease: &Lease,
@@ -298,9 +299,15 @@ impl<'store> Images<'store> {
                 .as_ref()
                 .and_then(|manifest| manifest.layers.get(position))
                 .map(stored_blob);
+            let blob = stored.blob.clone().or(named);
+            // Held from here on: what was pulled or imported can't be packed again with the same
+            // digest, should the image be removed meanwhile.
+            if let Some(blob) = &blob {
+                blobs.size(blob.digest)?;
+            }
             layers.push(ResolvedLayer {
                 diff_id: stored.diff_id,
-                blob: stored.blob.clone().or(named),
+                blob,
                 layer,
             });
         }
@@ -323,8 +330,21 @@ impl<'store> Images<'store> {
         platform: &Platform,
         progress: &dyn Progress,
     ) -> Result<ResolvedImage, ImageError> {
-        let image = load::load_one(self.store, path, selector, platform, progress)?;
-        self.store.index().put_image(&image, &[])?;
+        let memo = Memo::open(self.store, path, selector, platform);
+        let known = match &memo {
+            Some(memo) => memo.image(self.store)?,
+            None => None,
+        };
+        let image = if let Some(image) = known {
+            image
+        } else {
+            let image = load::load_one(self.store, path, selector, platform, progress)?;
+            self.store.index().put_image(&image, &[])?;
+            if let Some(memo) = memo {
+                memo.remember(self.store, image.config)?;
+            }
+            image
+        };
         let mut resolved = self.resolve_stored(lease, text, &image)?;
         resolved.source = None;
         Ok(resolved)

@@ -114,6 +114,9 @@ pub fn build(
         &one,
     );
     let ran_something = !scheduler.idle();
+    if ran_something && wants_image {
+        hold_blobs(&graph, store);
+    }
     let results = if ran_something {
         std::thread::scope(|scope| {
             // Layers of the image get their diff IDs while later steps run.
@@ -236,6 +239,16 @@ fn copies_from_context(graph: &Graph) -> bool {
         matches!(&vertex.op, Op::Copy(copy)
             if copy.from == CopyFrom::Context && !copy.sources.is_empty())
     })
+}
+
+/// Holds the blobs that base layers came as, while steps run: an image may be untagged and pruned
+/// meanwhile, and no tar that is made of a base layer later need have the same digest.
+fn hold_blobs(graph: &Graph, store: &Store) {
+    for layer in graph.images.iter().flat_map(|image| &image.base.layers) {
+        if let Some(blob) = &layer.blob {
+            store.blobs().contains(blob.digest);
+        }
+    }
 }
 
 /// Tells of every step whose result is there, and of images that need no fetching.

@@ -187,6 +187,10 @@ pub enum MountSource {
 
 /// Files to copy.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are flags of an instruction, independent of each other"
+)]
 pub struct CopyOp {
     /// `ADD`: archives are unpacked.
     pub add: bool,

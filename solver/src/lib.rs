@@ -5,6 +5,11 @@
 //! vertices; [`key`] names each vertex by its recipe; one claim asks the index for all of them;
 //! `schedule` runs what is missing and needed; `output` writes the results.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "a diagnostic is made once, when a build fails, and is then only passed on"
+)]
+
 pub mod bases;
 mod build;
 mod context;

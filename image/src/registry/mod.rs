@@ -12,6 +12,7 @@ mod options;
 mod pull;
 mod push;
 mod retry;
+mod token;
 mod transport;
 mod upload;
 mod url;

@@ -293,6 +293,57 @@ fn old_docker_archives_are_loaded_from_a_stream() {
 }
 
 #[test]
+fn an_unchanged_archive_is_not_read_again_and_a_changed_one_is() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let archive = |content: &[u8]| {
+        let layers = [
+            tar(&[Entry::file("a", content, 0o644)]),
+            tar(&[Entry::file("b", b"2", 0o644)]),
+        ];
+        old_docker_archive(&layers, "null")
+    };
+    let path = sandbox.path("base.tar");
+    std::fs::write(&path, archive(b"1")).unwrap();
+    // Files as young as their entry in the stat cache are not trusted.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let text = format!("docker-archive:{}", path.display());
+    let reads = std::sync::atomic::AtomicUsize::new(0);
+    let resolve = || {
+        let images = Images::new(&sandbox.store, RegistryOptions::default());
+        let progress = |what: &str, _: u64, _: Option<u64>| {
+            assert_eq!(what, "base.tar");
+            reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        };
+        let found = images
+            .resolve(
+                &sandbox.lease,
+                &text,
+                &Platform::host(),
+                PullPolicy::Missing,
+                &progress,
+            )
+            .unwrap();
+        let count = reads.swap(0, std::sync::atomic::Ordering::Relaxed);
+        (found.config_digest, count > 0)
+    };
+    let (first, read_first) = resolve();
+    assert!(read_first);
+    assert_eq!(resolve(), (first, false));
+    std::fs::write(&path, archive(b"3")).unwrap();
+    let (second, read_second) = resolve();
+    assert!(read_second);
+    assert_ne!(second, first);
+    // What is gone from the store is read again.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    resolve();
+    sandbox.store.index().remove_image(second).unwrap();
+    assert_eq!(resolve(), (second, true));
+}
+
+#[test]
 fn damaged_and_hostile_archives_are_refused() {
     let layers = [
         tar(&[Entry::file("a", b"1", 0o644)]),

@@ -5,9 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use strata_cache::Digest;
+use strata_cache::codec::Codec;
+use strata_cache::diff::WriteOptions;
+use strata_cache::image::StoredLayer;
 use strata_image::manifest::media;
-use strata_image::registry::{Client, Credentials, RegistryError, Upload, Uploaded};
-use strata_image::{Images, NoProgress, Platform, PullPolicy, Reference, RegistryOptions};
+use strata_image::registry::{Client, Credentials, PushOptions, RegistryError, Upload, Uploaded};
+use strata_image::{
+    BuiltImage, Images, NoProgress, Platform, PullPolicy, Reference, RegistryOptions,
+};
 
 use crate::fake::{Asked, FakeRegistry, Reply};
 use crate::support::{Sandbox, busybox_tar, gzip, is_root};
@@ -704,4 +709,104 @@ fn a_config_that_was_damaged_is_fetched_again() {
     std::fs::remove_file(sandbox.store.blobs().path(found.config_digest)).unwrap();
     assert_eq!(resolve(), found);
     assert!(sandbox.store.blobs().contains(found.config_digest));
+}
+
+#[test]
+fn builds_that_want_the_same_image_unpack_it_once() {
+    if !is_root() {
+        return;
+    }
+    let plain = busybox_tar();
+    let registry = image_registry(gzip(&plain), &plain, false);
+    let sandbox = Sandbox::new();
+    let name = format!("{}/x:1", registry.host());
+    let ensure = || {
+        // Each has its own store handle and client, as two processes have.
+        let store = strata_cache::Store::open(sandbox.store.root()).unwrap();
+        let lease = store.lease("another build").unwrap();
+        let images = Images::new(&store, options());
+        let host = Platform::host();
+        let found = images
+            .resolve(&lease, &name, &host, PullPolicy::Missing, &NoProgress)
+            .unwrap();
+        images.ensure_layers(&lease, &found, &NoProgress).unwrap()
+    };
+    let layers: Vec<_> = std::thread::scope(|scope| {
+        let builds: Vec<_> = (0..4).map(|_| scope.spawn(ensure)).collect();
+        builds
+            .into_iter()
+            .map(|build| build.join().unwrap())
+            .collect()
+    });
+    assert!(
+        layers.windows(2).all(|pair| pair[0] == pair[1]),
+        "{layers:?}"
+    );
+    assert_eq!(sandbox.store.index().layers().unwrap().len(), 1);
+}
+
+#[test]
+fn a_layer_that_the_store_lost_is_pushed_from_its_source() {
+    if !is_root() {
+        return;
+    }
+    let plain = busybox_tar();
+    let source = image_registry(gzip(&plain), &plain, false);
+    let sandbox = Sandbox::new();
+    let images = Images::new(&sandbox.store, options());
+    let name = format!("{}/base:1", source.host());
+    let host = Platform::host();
+    // Resolved, but never fetched: the blob is in its registry only.
+    let found = images
+        .resolve(
+            &sandbox.lease,
+            &name,
+            &host,
+            PullPolicy::Missing,
+            &NoProgress,
+        )
+        .unwrap();
+    let layers = found
+        .layers
+        .iter()
+        .map(|layer| StoredLayer {
+            diff_id: layer.diff_id,
+            layer: layer.layer,
+            blob: layer.blob.clone(),
+        })
+        .collect();
+    let image = BuiltImage::new(found.config.clone(), layers);
+    let target = FakeRegistry::start(|asked| match asked.method.as_str() {
+        "HEAD" => Reply::new(404),
+        "POST" => Reply::new(202).header("location", "/upload"),
+        _ => Reply::new(201),
+    });
+    let push = |sources: Vec<Reference>| {
+        let options = PushOptions {
+            codec: Codec::Gzip(6),
+            write: WriteOptions::default(),
+            force_codec: false,
+            sources,
+        };
+        let reference = reference(&target, "app:1");
+        images.push(&sandbox.lease, &image, &reference, &options, &NoProgress)
+    };
+    let error = push(Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("pull or load its image again"), "{error}");
+    push(vec![found.source.clone().unwrap()]).unwrap();
+    let blob = found.layers[0].blob.clone().unwrap().digest;
+    let sent = target
+        .asked()
+        .into_iter()
+        .find(|asked| Digest::of(&asked.body) == blob);
+    assert!(sent.is_some());
+    let manifest = target.asked().pop().unwrap();
+    assert_eq!(manifest.path, "/v2/app/manifests/1");
+    assert_eq!(manifest.header("content-type"), Some(media::OCI_MANIFEST));
+    // Docker's layer type has become OCI's.
+    let text = String::from_utf8(manifest.body).unwrap();
+    assert!(
+        text.contains(media::OCI_LAYER_GZIP) && !text.contains("docker"),
+        "{text}"
+    );
 }

@@ -9,7 +9,7 @@ use strata_cache::codec::Codec;
 use strata_cache::diff::WriteOptions;
 use strata_image::export::{self, BuiltImage, Destination, ExportOptions, Format};
 use strata_image::registry::{PushOptions, RegistryError};
-use strata_image::{Images, NoProgress, Platform, PullPolicy, Reference, RegistryOptions};
+use strata_image::{Images, NoProgress, Platform, PullPolicy, Reference, RegistryOptions, load};
 
 use crate::support::{Sandbox, is_root};
 
@@ -79,6 +79,50 @@ fn skopeo_reads_every_form() {
             if path.is_dir() {
                 std::fs::remove_dir_all(&path).unwrap();
             }
+        }
+    }
+}
+
+#[test]
+fn archives_of_skopeo_are_loaded() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let image = sandbox.built();
+    let layout = sandbox.path("layout");
+    export_to(
+        &sandbox,
+        &image,
+        Format::OciDirectory,
+        Codec::Gzip(6),
+        &layout,
+    );
+    let source = format!("oci:{}:1", layout.display());
+    for (transport, suffix, name) in [
+        ("docker-archive", ":app:2", "docker.io/library/app:2"),
+        ("oci-archive", ":other.example/app:3", "other.example/app:3"),
+        ("oci", ":other.example/app:3", "other.example/app:3"),
+    ] {
+        let path = sandbox.path(transport);
+        let target = format!("{transport}:{}{suffix}", path.display());
+        if run("skopeo", &["copy", "--insecure-policy", &source, &target]).is_none() {
+            return;
+        }
+        let other = Sandbox::new();
+        let loaded = load::load(&other.store, &other.lease, &path, &NoProgress).unwrap();
+        assert_eq!(loaded[0].names, [name], "{transport}");
+        let images = Images::new(&other.store, RegistryOptions::default());
+        for text in [name.to_owned(), target] {
+            let host = Platform::host();
+            let found = images
+                .resolve(&other.lease, &text, &host, PullPolicy::Never, &NoProgress)
+                .unwrap();
+            assert_eq!(found.config.config.labels["made"], "here", "{text}");
+            let layers = images
+                .ensure_layers(&other.lease, &found, &NoProgress)
+                .unwrap();
+            assert_eq!(layers.len(), 2, "{text}");
         }
     }
 }

@@ -20,7 +20,7 @@ impl Planner<'_> {
     ) -> Result<(), Diagnostics> {
         let from = match &copy.from {
             None => CopyFrom::Context,
-            Some(from) => CopyFrom::Root(self.from_root(applied, &from.value, from.span, true)?),
+            Some(from) => CopyFrom::Root(self.root_named(applied, &from.value, from.span, true)?),
         };
         let mut sources = Vec::new();
         let mut files: Vec<(String, String)> = Vec::new();
@@ -118,7 +118,7 @@ impl Planner<'_> {
     }
 
     /// What `--from=` or `from=` names: a stage above (by number too, if `numbers`), else an image.
-    pub(super) fn from_root(
+    pub(super) fn root_named(
         &mut self,
         applied: &Applied<'_>,
         from: &str,

@@ -85,7 +85,7 @@ impl Planner<'_> {
     ) -> Result<MountSource, Diagnostics> {
         let path = mount.source.clone().unwrap_or_else(|| "/".to_owned());
         if let Some(from) = &mount.from {
-            let root = self.from_root(applied, from, flag.span, false)?;
+            let root = self.root_named(applied, from, flag.span, false)?;
             return Ok(MountSource::Bind {
                 root,
                 path: join_path("/", &path),
@@ -133,7 +133,7 @@ impl Planner<'_> {
     ) -> Result<MountSource, Diagnostics> {
         let from = match &mount.from {
             None => Root::Empty,
-            Some(from) => self.from_root(applied, from, flag.span, false)?,
+            Some(from) => self.root_named(applied, from, flag.span, false)?,
         };
         let id = mount.id.clone().unwrap_or_else(|| target.to_owned());
         let namespace = self

@@ -112,7 +112,7 @@ impl StageState {
         let declared: Vec<&str> = self.args.iter().map(|(name, _)| name.as_str()).collect();
         let set = self.scope.iter().map(|(name, _)| name.as_str());
         let known = declared.iter().copied().chain(set);
-        scope::warn_unset(unset, word, &declared, known, warnings);
+        scope::warn_unset(unset, word, &declared, &known, warnings);
     }
 
     /// Adds a history entry of an instruction that changed the config only.
@@ -235,7 +235,7 @@ impl Planner<'_> {
                 stage
                     .instructions
                     .iter()
-                    .map(|instruction| (instruction, None, own.clone())),
+                    .map(|instruction| (instruction, None, own)),
             )
             .collect();
         let total = 1 + all
@@ -317,7 +317,7 @@ impl Planner<'_> {
             state
         } else if image == "scratch" {
             let mut state = StageState::empty(name, platform);
-            state.runtime().working_dir = "/".to_owned();
+            "/".clone_into(&mut state.runtime().working_dir);
             state
         } else {
             let text = format!("{}FROM {image}", step_prefix(&name, 1, total));
@@ -332,7 +332,7 @@ impl Planner<'_> {
                 let found = &self.graph.images[id.0].base.config;
                 let other = other_platform(&image, span, &platform, &found.platform());
                 self.warnings.extend(other);
-                self.from_image(name, platform, id)
+                self.on_image(name, platform, id)
             }
         };
         if state.platform.os != "windows" && state.config.config.env("PATH").is_none() {
@@ -342,12 +342,7 @@ impl Planner<'_> {
         Ok(state)
     }
 
-    fn from_image(
-        &self,
-        name: String,
-        platform: Platform,
-        id: crate::graph::ImageId,
-    ) -> StageState {
+    fn on_image(&self, name: String, platform: Platform, id: crate::graph::ImageId) -> StageState {
         let base = &self.graph.images[id.0].base;
         let mut state = StageState::empty(name, platform);
         state.root = Root::Image(id);

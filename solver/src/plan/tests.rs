@@ -191,7 +191,7 @@ fn an_argument_takes_the_first_value_that_applies() {
     let text = "ARG V=global\nFROM scratch\nARG V=own\nRUN true\n";
     assert!(env_of_first_run(&good(text)).contains(&"V=own".to_owned()));
     let plan = planned(text, |request| {
-        request.build_args = vec![("V".into(), "$x".into())]
+        request.build_args = vec![("V".into(), "$x".into())];
     });
     assert!(env_of_first_run(&plan.unwrap()).contains(&"V=$x".to_owned()));
     let text = "FROM base\nARG LANG\nRUN true\n";
@@ -360,7 +360,7 @@ fn from_finds_stages_by_number_and_name_and_says_what_is_wrong() {
             request.target = Some(if text.contains("AS b\n") {
                 "0".into()
             } else {
-                "".into()
+                String::new()
             })
             .filter(|target: &String| !target.is_empty());
         });
@@ -389,7 +389,7 @@ fn entitlements_have_to_be_given() {
         "{errors:?}"
     );
     let plan = planned(text, |request| {
-        request.allow = vec!["security.insecure".into()]
+        request.allow = vec!["security.insecure".into()];
     })
     .unwrap();
     assert!(matches!(&plan.graph.vertices[0].op, Op::Run(run) if run.insecure));
