@@ -19,6 +19,7 @@ pub mod export;
 pub mod import;
 pub mod load;
 pub mod manifest;
+mod parallel;
 mod pipe;
 mod platform;
 mod progress;

@@ -34,7 +34,6 @@ mod dockerfile;
 pub mod duration;
 pub mod expand;
 pub mod expose;
-pub mod glob;
 mod grammar;
 pub mod ignore;
 pub mod instruction;

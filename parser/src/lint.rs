@@ -1,8 +1,9 @@
 //! Findings: what builds, but should be written another way.
 //!
-//! The rules are BuildKit's, by name and meaning. Those that need nothing but the text are looked
-//! for here; `UndefinedVar` and `InvalidBaseImagePlatform` need the base images, and are the
-//! planner's.
+//! [`check`] looks for what BuildKit's rules find, by name and meaning, as far as that needs nothing
+//! but the text; `UndefinedVar` and `InvalidBaseImagePlatform` need the base images, and are the
+//! planner's. [`advice`] looks for more: mistakes in the shell text of RUN, and base images that
+//! change under one's feet.
 //!
 //! A file chooses with `# check=skip=...;experimental=...`, and a comment of that form right above
 //! an instruction does so for just that one.
@@ -18,8 +19,12 @@
 //! # Ok::<(), strata_parser::Diagnostics>(())
 //! ```
 
+mod advice;
 mod from;
 mod instructions;
+mod packages;
+mod run;
+mod shell;
 
 use crate::Dockerfile;
 use crate::diagnostic::Diagnostic;
@@ -40,6 +45,37 @@ pub struct Rule {
     pub summary: &'static str,
     /// Whether it runs only when asked for.
     pub experimental: bool,
+    /// Whether `BuildKit` has it, too.
+    pub buildkit: bool,
+}
+
+impl Rule {
+    /// Where it is explained: an address for `BuildKit`'s rules, a page of this project's
+    /// documentation for its own.
+    pub fn page(&self) -> String {
+        if !self.buildkit {
+            return format!("docs/lint/{}.md", self.name);
+        }
+        let mut slug = String::with_capacity(self.name.len() + 8);
+        let letters: Vec<char> = self.name.chars().collect();
+        for (at, letter) in letters.iter().enumerate() {
+            // A capital begins a word unless it goes on with an abbreviation.
+            let starts = letter.is_uppercase()
+                && at > 0
+                && (letters[at - 1].is_lowercase()
+                    || letters.get(at + 1).is_some_and(|next| next.is_lowercase()));
+            if starts {
+                slug.push('-');
+            }
+            slug.push(letter.to_ascii_lowercase());
+        }
+        format!("https://docs.docker.com/reference/build-checks/{slug}/")
+    }
+}
+
+/// The rule of that name.
+pub fn find(name: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.name == name)
 }
 
 const fn rule(name: &'static str, summary: &'static str) -> Rule {
@@ -47,11 +83,21 @@ const fn rule(name: &'static str, summary: &'static str) -> Rule {
         name,
         summary,
         experimental: false,
+        buildkit: true,
     }
 }
 
-/// All rules.
-pub const RULES: [Rule; 22] = [
+const fn own(name: &'static str, summary: &'static str) -> Rule {
+    Rule {
+        name,
+        summary,
+        experimental: false,
+        buildkit: false,
+    }
+}
+
+/// All rules: `BuildKit`'s, then this project's own.
+pub const RULES: [Rule; 45] = [
     rule("StageNameCasing", "stage names should be lower case"),
     rule("FromAsCasing", "`as` should have the case of `from`"),
     rule("NoEmptyContinuation", "empty lines in a continuation"),
@@ -111,6 +157,7 @@ pub const RULES: [Rule; 22] = [
         name: "InvalidDefinitionDescription",
         summary: "comments above FROM and ARG should read `name description`",
         experimental: true,
+        buildkit: true,
     },
     rule(
         "ExposeProtoCasing",
@@ -119,6 +166,50 @@ pub const RULES: [Rule; 22] = [
     rule(
         "ExposeInvalidFormat",
         "addresses and host ports mean nothing in EXPOSE",
+    ),
+    own("UntaggedBaseImage", "a base image without tag or digest"),
+    own("LatestBaseImage", "a base image by the tag `latest`"),
+    own("LastUserRoot", "the last USER is root"),
+    own("AddInsteadOfCopy", "ADD where COPY would do"),
+    own("SudoInRun", "`sudo` in RUN"),
+    own(
+        "CdInsteadOfWorkdir",
+        "`cd` at the beginning of RUN instead of WORKDIR",
+    ),
+    own("ShellPipefail", "a pipe whose failures nobody sees"),
+    own("PipeToShell", "a download that is run unseen"),
+    own("AptInRun", "`apt` in a script instead of `apt-get`"),
+    own(
+        "AptGetUpdateMissing",
+        "`apt-get install` without `apt-get update` in the same RUN",
+    ),
+    own("AptGetUpdateAlone", "`apt-get update` in a RUN of its own"),
+    own("AptGetAssumeYes", "`apt-get` that would ask"),
+    own(
+        "AptGetNoInstallRecommends",
+        "`apt-get install` with recommended packages",
+    ),
+    own("AptGetListsKept", "apt's package lists stay in the image"),
+    own(
+        "AptGetPinVersions",
+        "`apt-get install` of whatever version there is",
+    ),
+    own("ApkNoCache", "`apk` keeps its index in the image"),
+    own("ApkPinVersions", "`apk add` of whatever version there is"),
+    own("DnfAssumeYes", "`dnf` or `yum` that would ask"),
+    own("DnfCleanAll", "`dnf` or `yum` keeps downloads in the image"),
+    own("PipNoCacheDir", "`pip` keeps downloads in the image"),
+    own(
+        "PipPinVersions",
+        "`pip install` of whatever version there is",
+    ),
+    own(
+        "NpmPinVersions",
+        "`npm install` of whatever version there is",
+    ),
+    own(
+        "GemPinVersions",
+        "`gem install` of whatever version there is",
     ),
 ];
 
@@ -133,7 +224,7 @@ pub fn settings(file: &Dockerfile) -> Check {
 
 /// Whether `rule` runs under these settings.
 pub fn is_enabled(rule: &str, check: &Check) -> bool {
-    match RULES.iter().find(|known| known.name == rule) {
+    match find(rule) {
         Some(known) if known.experimental => check.experimental.contains(rule),
         _ => !check.skip.contains(rule),
     }
@@ -151,7 +242,9 @@ pub fn check(file: &Dockerfile, check: &Check) -> Vec<Diagnostic> {
 /// What this project's own rules find, in the order of the places, minus what the settings and the
 /// comments leave out.
 pub fn advice(file: &Dockerfile, check: &Check) -> Vec<Diagnostic> {
-    filtered(file, check, Vec::new())
+    let mut findings = Vec::new();
+    advice::check(file, &mut findings);
+    filtered(file, check, findings)
 }
 
 /// Whether an instruction takes files from the context.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::error::Error;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use strata_cache::{Lease, Store};
 use strata_image::{Images, Platform, PullPolicy};
@@ -77,7 +78,7 @@ pub fn build(
     } else {
         None
     };
-    let recipes = Recipes::new(&graph, request, context.as_ref(), &one)?;
+    let recipes = Recipes::new(&graph, request, context.as_ref(), cancel, &one)?;
     let records = store.index().claim(&lease, &recipes.keys)?;
     let known = Results::known(&graph, &records);
     announce_hits(&graph, &known, events);
@@ -95,6 +96,7 @@ pub fn build(
         events,
         stop: &stop,
         stub: OnceLock::new(),
+        foreign_owners: AtomicU64::new(0),
     };
     let wants_image = request.outputs.iter().any(|output| {
         !matches!(
@@ -136,6 +138,10 @@ pub fn build(
     } else {
         results
     };
+    let foreign_owners = shared.foreign_owners.load(Ordering::Relaxed);
+    if foreign_owners > 0 {
+        events.event(Event::Notice(foreign_notice(foreign_owners)));
+    }
     if let Some(context) = context {
         context.finish(store);
     }
@@ -213,6 +219,19 @@ fn epoch(request: &BuildRequest) -> Result<Option<i64>, BuildError> {
             ))
         }),
     }
+}
+
+/// What people are told if copies could not give files the owners that they ask for.
+fn foreign_notice(count: u64) -> String {
+    let (entries, belong) = if count == 1 {
+        ("entry", "belongs")
+    } else {
+        ("entries", "belong")
+    };
+    format!(
+        "{count} copied {entries} {belong} to root in place of the owner asked for, because only one \
+         user id is mapped: ranges in /etc/subuid and /etc/subgid give more"
+    )
 }
 
 fn copies_from_context(graph: &Graph) -> bool {

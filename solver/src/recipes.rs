@@ -10,7 +10,7 @@ use crate::context::BuildContext;
 use crate::error::{BuildError, Report, chain};
 use crate::graph::{CopyFrom, CopyOp, Graph, Op, Root, VertexId};
 use crate::key::{self, KeyInputs, Selected};
-use crate::request::BuildRequest;
+use crate::request::{BuildRequest, Cancel};
 
 /// Keys of all vertices, and what was selected for them.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ impl Recipes {
         graph: &Graph,
         request: &BuildRequest,
         context: Option<&BuildContext>,
+        cancel: &Cancel,
         report: &dyn Fn(strata_parser::Diagnostic) -> Report,
     ) -> Result<Self, BuildError> {
         let ulimits = request.ulimits.iter();
@@ -61,10 +62,15 @@ impl Recipes {
                 && !copy.sources.is_empty()
             {
                 let context = context.expect("a context is open if a step copies from it");
-                let (selection, found) = select(context, copy).map_err(|error| {
-                    let diagnostic = copy_diagnostic(&error, vertex.span, "the build context");
-                    BuildError::Dockerfile(Box::new(report(diagnostic)))
-                })?;
+                let (selection, found) =
+                    select(context, copy, cancel).map_err(|error| match error {
+                        CopyError::Cancelled => BuildError::Cancelled,
+                        error => {
+                            let place = "the build context";
+                            let diagnostic = copy_diagnostic(&error, vertex.span, place);
+                            BuildError::Dockerfile(Box::new(report(diagnostic)))
+                        }
+                    })?;
                 recipes.selections.insert(id, selection);
                 recipes.selected.insert(id, found);
             }
@@ -131,8 +137,12 @@ impl Recipes {
     }
 }
 
-fn select(context: &BuildContext, copy: &CopyOp) -> Result<(Selection, Selected), CopyError> {
-    with_spec(copy, &copy.sources, None, |spec| {
+fn select(
+    context: &BuildContext,
+    copy: &CopyOp,
+    cancel: &Cancel,
+) -> Result<(Selection, Selected), CopyError> {
+    with_spec(copy, &copy.sources, None, cancel, |spec| {
         let tree = context.tree();
         let mut selection = strata_executor::copy::select(tree, spec)?;
         let (digest, files) = selection.digest(tree, spec, &mut |entry, digest| {
@@ -146,11 +156,12 @@ fn select(context: &BuildContext, copy: &CopyOp) -> Result<(Selection, Selected)
     })
 }
 
-/// Calls `use_it` with the executor's form of `copy`.
+/// Calls `use_it` with the executor's form of `copy`, which ends early once `cancel` is asked.
 pub(crate) fn with_spec<T>(
     copy: &CopyOp,
     sources: &[String],
     owner: Option<(u32, u32)>,
+    cancel: &Cancel,
     use_it: impl FnOnce(&CopySpec<'_>) -> Result<T, CopyError>,
 ) -> Result<T, CopyError> {
     let excludes = IgnoreFile::from_patterns(&copy.excludes)
@@ -201,7 +212,7 @@ pub(crate) fn with_spec<T>(
         unpack: copy.unpack,
         link: copy.link,
         epoch: None,
-        cancelled: None,
+        cancelled: Some(&|| cancel.is_cancelled()),
     })
 }
 

@@ -5,6 +5,7 @@ mod run;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strata_cache::lock::KeyGuard;
@@ -42,6 +43,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) stop: &'a Cancel,
     /// Directory of mount points that images may lack.
     pub(crate) stub: OnceLock<PathBuf>,
+    /// Entries that copies could not give their owner, because only one id is mapped.
+    pub(crate) foreign_owners: AtomicU64,
 }
 
 /// A finished vertex.

@@ -1,5 +1,7 @@
 //! COPY and ADD.
 
+use std::sync::atomic::Ordering;
+
 use strata_cache::{HardLinks, Scratch};
 use strata_executor::copy::{self, CopyError, CopySpec};
 use strata_executor::tree::{LayerTree, MemoryTree, SourceTree};
@@ -27,10 +29,13 @@ impl Shared<'_> {
             }
         };
         let place = self.place(op.from);
-        let failed = |error: CopyError| Failure::from(copy_diagnostic(&error, vertex.span, &place));
+        let failed = |error: CopyError| match error {
+            CopyError::Cancelled => Failure::Stopped,
+            error => Failure::from(copy_diagnostic(&error, vertex.span, &place)),
+        };
         let mut result = copy::Written::default();
         if !op.sources.is_empty() {
-            let written = with_spec(op, &op.sources, owner, |spec| match op.from {
+            let written = with_spec(op, &op.sources, owner, self.stop, |spec| match op.from {
                 CopyFrom::Context => {
                     let selection = &self.recipes.selections[&id];
                     let context = self
@@ -58,11 +63,13 @@ impl Shared<'_> {
                     .map(|(name, content)| (name.clone(), content.clone().into_bytes()))
                     .collect(),
             );
-            let written = with_spec(op, &names, owner, |spec| {
+            let written = with_spec(op, &names, owner, self.stop, |spec| {
                 write_all(&tree, spec, &below, scratch)
             });
             result.merge(written.map_err(failed)?);
         }
+        self.foreign_owners
+            .fetch_add(result.foreign_owners, Ordering::Relaxed);
         Ok(result.links)
     }
 
