@@ -13,6 +13,7 @@ pub mod event;
 pub mod graph;
 pub mod key;
 pub mod lint;
+pub mod outline;
 mod output;
 pub mod plan;
 mod recipes;

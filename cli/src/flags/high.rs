@@ -116,6 +116,144 @@ pub(crate) struct Build {
     pub(crate) iidfile: Option<PathBuf>,
     /// Where to write the metadata.
     pub(crate) metadata_file: Option<PathBuf>,
+    /// What to do with the Dockerfile in place of building it.
+    pub(crate) call: Option<Call>,
+}
+
+/// Questions that a Dockerfile answers without being built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// Which.
+    pub(crate) method: Method,
+    /// Answer in JSON.
+    pub(crate) json: bool,
+}
+
+/// See [`Call`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// What is wrong with it.
+    Check,
+    /// What the target takes.
+    Outline,
+    /// What can be built.
+    Targets,
+}
+
+/// `METHOD[,format=FORMAT]`, as docker buildx has it.
+fn call(text: &str) -> Result<Option<Call>, String> {
+    let mut method = text;
+    let mut json = false;
+    if let Some((name, options)) = text.split_once(',') {
+        method = name;
+        for option in options.split(',') {
+            match option.split_once('=') {
+                Some(("format", "json")) => json = true,
+                Some(("format", "text" | "")) => json = false,
+                Some(("format", format)) => {
+                    return Err(format!("`{format}` is not a format: expected text or json"));
+                }
+                _ => return Err(format!("`{option}` is not an option: expected format=…")),
+            }
+        }
+    }
+    let method = match method {
+        "build" | "" => return Ok(None),
+        "check" | "lint" => Method::Check,
+        "outline" => Method::Outline,
+        "targets" => Method::Targets,
+        other => {
+            return Err(format!(
+                "`{other}` is not a method: expected build, check, outline or targets"
+            ));
+        }
+    };
+    Ok(Some(Call { method, json }))
+}
+
+/// A Dockerfile to look at.
+#[derive(Debug)]
+pub(crate) struct Check {
+    /// For the solver: what a build would be.
+    pub(crate) request: BuildRequest,
+}
+
+impl Check {
+    /// Checks the flags of `strata check`.
+    pub(crate) fn new(
+        low: &low::Check,
+        surroundings: &Surroundings<'_>,
+        stdin: &mut dyn Read,
+    ) -> Result<Self, CommandError> {
+        let build_args = build_args(&low.build_arg, surroundings)?;
+        let platform = low
+            .platform
+            .as_deref()
+            .map(|text| flag("--platform", value::platform(text)))
+            .transpose()?;
+        let source = Source::find(
+            &low.context,
+            low.file.as_deref(),
+            &surroundings.directory,
+            stdin,
+        )
+        .map_err(CommandError::usage)?;
+        if low.fix && source.path.is_none() {
+            return Err(CommandError::usage(
+                "`--fix` needs a file to write to, and standard input is none",
+            ));
+        }
+        Ok(Self {
+            request: BuildRequest {
+                dockerfile: source.dockerfile,
+                dockerfile_name: source.name,
+                dockerfile_path: source.path,
+                context: source.context,
+                target: None,
+                build_args,
+                labels: Vec::new(),
+                tags: Vec::new(),
+                outputs: vec![Output::CacheOnly],
+                no_cache: false,
+                pull: Pull::Never,
+                platform,
+                network: Network::Host,
+                allow: entitlements(),
+                secrets: Vec::new(),
+                limits: Limits::default(),
+                ulimits: BTreeMap::new(),
+                shm_size: SHM_SIZE,
+                extra_hosts: Vec::new(),
+                jobs: 1,
+                epoch: None,
+            },
+        })
+    }
+}
+
+/// Everything that `--allow` can give. Who only looks needs no leave.
+pub(crate) fn entitlements() -> Vec<String> {
+    ENTITLEMENTS.map(str::to_owned).to_vec()
+}
+
+const ENTITLEMENTS: [&str; 2] = ["network.host", "security.insecure"];
+
+fn build_args(
+    given: &[String],
+    surroundings: &Surroundings<'_>,
+) -> Result<Vec<(String, String)>, CommandError> {
+    let mut build_args = Vec::new();
+    for (name, given) in each("--build-arg", given, value::assignment)? {
+        // A name that the environment lacks stays unset, as for docker build.
+        let found = match given {
+            Some(text) => Some(text),
+            None => flag("--build-arg", surroundings.text(&name))?,
+        };
+        if let Some(text) = found {
+            build_args.push((name, text));
+        }
+    }
+    Ok(build_args)
 }
 
 impl Build {
@@ -155,23 +293,21 @@ impl Build {
             ));
         }
 
-        let mut build_args = Vec::new();
-        for (name, given) in each("--build-arg", &low.build_arg, value::assignment)? {
-            // A name that the environment lacks stays unset, as for docker build.
-            let found = match given {
-                Some(text) => Some(text),
-                None => flag("--build-arg", surroundings.text(&name))?,
-            };
-            if let Some(text) = found {
-                build_args.push((name, text));
-            }
-        }
+        let call = match low.call.as_deref() {
+            _ if low.check => Some(Call {
+                method: Method::Check,
+                json: false,
+            }),
+            None => None,
+            Some(text) => flag("--call", call(text))?,
+        };
+        let build_args = build_args(&low.build_arg, surroundings)?;
         let labels = each("--label", &low.label, value::assignment)?
             .into_iter()
             .map(|(name, value)| (name, value.unwrap_or_default()))
             .collect();
         for entitlement in &low.allow {
-            if !["network.host", "security.insecure"].contains(&entitlement.as_str()) {
+            if !ENTITLEMENTS.contains(&entitlement.as_str()) {
                 return Err(CommandError::usage(format!(
                     "`--allow`: `{entitlement}` is not an entitlement: expected network.host or \
                      security.insecure"
@@ -257,6 +393,7 @@ impl Build {
                 .metadata_file
                 .as_deref()
                 .map(|path| surroundings.path(path)),
+            call,
         })
     }
 }
@@ -680,11 +817,33 @@ mod tests {
             ),
             (&["--platform", "linux/amd64,linux/arm64"], "`--platform`"),
             (&["--push"], "`--push`"),
+            (&["--call", "dance"], "`--call`"),
+            (&["--call", "outline,format=xml"], "`xml`"),
+            (&["--call", "outline,json"], "`json`"),
+            (&["--call", "check", "--check"], "--check"),
             (&["--provenance", "mode=max"], "`--provenance`"),
             (&["--sbom=true"], "`--sbom`"),
         ] {
             let error = build(arguments).unwrap_err();
             assert!(error.contains(part), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_call_takes_the_place_of_building() {
+        for (arguments, method, json) in [
+            (&["--check"][..], Some(Method::Check), false),
+            (&["--call", "build"], None, false),
+            (&["--call", "lint"], Some(Method::Check), false),
+            (&["--call=outline,format=json"], Some(Method::Outline), true),
+            (
+                &["--call", "targets,format=text"],
+                Some(Method::Targets),
+                false,
+            ),
+        ] {
+            let call = build(arguments).unwrap().call;
+            assert_eq!(call, method.map(|method| Call { method, json }));
         }
     }
 
