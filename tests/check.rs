@@ -61,13 +61,13 @@ fn a_check_needs_no_store(sandbox: &Sandbox) {
 
 fn errors_are_found_in_stages_that_a_build_would_not_reach(sandbox: &Sandbox) {
     sandbox.dockerfile(
-        "FROM scratch AS a\nSTOPSIGNAL SIGNOPE\nFROM scratch AS b\nCOPY --from=c x /\n\
-         FROM scratch\nENTRYPOINT x\n",
+        "FROM scratch AS a\nARG s=SIGNOPE\nSTOPSIGNAL $s\nFROM scratch AS b\nCOPY --from=c x /\n\
+         FROM scratch AS c\nENTRYPOINT x\n",
     );
     let output = check(sandbox, &[]).failure(2);
     for part in [
         "SIGNOPE",
-        "Dockerfile:4:",
+        "Dockerfile:5:",
         "JSONArgsRecommended",
         "2 errors, 1 warning",
     ] {
@@ -113,14 +113,15 @@ fn settings_choose_rules_for_a_file_an_instruction_and_a_build(sandbox: &Sandbox
 
 fn findings_can_be_errors(sandbox: &Sandbox) {
     sandbox.busybox().dockerfile(
-        "# check=error=true\nFROM busybox:1 AS x\nRUN touch /ran\nMAINTAINER me\nCMD x\n",
+        "# check=error=true\nFROM busybox AS x\nRUN touch /ran\nMAINTAINER me\nCMD x\n",
     );
     check(sandbox, &[]).failure(2);
     let output = sandbox.try_build(&[]).failure(2);
     let said = "lint violation found for rules: JSONArgsRecommended, MaintainerDeprecated";
     assert!(output.stderr.contains(said), "{output}");
     let steps = sandbox.strata().args(["cache", "ls", "--format", "json"]);
-    assert_eq!(steps.output().success().stdout.trim(), "[]", "nothing ran");
+    let records = steps.output().success();
+    assert!(!records.stdout.contains("RUN"), "nothing ran: {records}");
     // What only this project's rules find fails no build that passes elsewhere.
     sandbox.dockerfile("# check=error=true\nFROM busybox\nRUN true | true\n");
     sandbox.try_build(&[]).success();
@@ -133,7 +134,7 @@ fn variables_are_looked_for_in_base_images_of_the_store(sandbox: &Sandbox) {
         .dockerfile("FROM busybox\nENV from_base=1\n");
     sandbox.try_build(&["-t", "base:1"]).success();
     sandbox.dockerfile(
-        "FROM base:1\nARG unset\nENV a=$from_base b=$unset c=$from_bose d=${e:-x}\nCOPY $nope /\n\
+        "FROM base:1\nARG unset\nENV a=$from_base b=$unset c=$from_bose\nCOPY $nope /\n\
          FROM unknown.invalid/x:1\nENV a=$who_knows\n",
     );
     let output = check(sandbox, &[]).success();
@@ -226,7 +227,7 @@ fn findings_with_a_certain_mend_are_mended_in_the_file(sandbox: &Sandbox) {
 
 fn a_build_shows_findings_once_and_counts_advice(sandbox: &Sandbox) {
     sandbox.busybox().dockerfile(
-        "FROM busybox as x\nRUN true \\\n\n  | true\nENV a=$nope\nFROM scratch AS unused\n\
+        "FROM busybox as x\nRUN ls \\\n\n  | true\nENV a=$nope\nFROM scratch AS unused\n\
          WORKDIR x\nFROM x\nRUN cd / && true\n",
     );
     let output = sandbox

@@ -40,7 +40,12 @@ pub fn mend(
         count: 0,
     };
     for _ in 0..MAX_ROUNDS {
-        let (text, count) = apply(&mended.text, &find(&file));
+        let mut findings = find(&file);
+        // The case of FROM decides on that of AS, so it comes first.
+        if findings.iter().any(is_casing) {
+            findings.retain(is_casing);
+        }
+        let (text, count) = apply(&mended.text, &findings);
         if count == 0 || text == mended.text {
             break;
         }
@@ -52,6 +57,10 @@ pub fn mend(
         mended.count += count;
     }
     Ok(mended)
+}
+
+fn is_casing(finding: &Diagnostic) -> bool {
+    finding.code == "ConsistentInstructionCasing" && finding.fix.is_some()
 }
 
 /// Applies the mends of `findings` that don't touch each other, and counts them. Of two that do,
