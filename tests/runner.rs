@@ -19,6 +19,7 @@ mod support;
 
 mod add;
 mod cache_hits;
+mod check;
 mod concurrent;
 mod config;
 mod copy;

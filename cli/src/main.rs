@@ -8,6 +8,7 @@
 
 mod commands;
 mod error;
+mod findings;
 mod flags;
 mod human;
 mod logging;

@@ -126,6 +126,8 @@ struct Planner<'a> {
     tolerant: bool,
     /// Images of which nothing is known.
     unknown: Vec<ImageId>,
+    /// The names of those that a stage stands on.
+    unknown_bases: Vec<String>,
 }
 
 impl<'a> Planner<'a> {
@@ -168,6 +170,7 @@ impl<'a> Planner<'a> {
             warnings,
             tolerant: false,
             unknown: Vec::new(),
+            unknown_bases: Vec::new(),
         })
     }
 }
