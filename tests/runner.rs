@@ -21,6 +21,7 @@ mod add;
 mod cache_hits;
 mod concurrent;
 mod config;
+mod contexts;
 mod copy;
 mod crash;
 mod errors;

@@ -17,6 +17,7 @@ use super::ulimits;
 use crate::error::CommandError;
 use crate::flags::context::Source;
 use crate::flags::low;
+use crate::flags::named;
 use crate::flags::output;
 use crate::flags::secret;
 use crate::flags::value;
@@ -137,6 +138,11 @@ impl Build {
         let extra_hosts = each("--add-host", &low.add_host, value::extra_host)?;
         let network = flag("--network", value::network(&low.network))?;
 
+        let mut build_contexts = Vec::with_capacity(low.build_context.len());
+        for text in &low.build_context {
+            build_contexts.push(flag("--build-context", named::context(text, surroundings))?);
+        }
+
         // Last, because it may wait for standard input.
         let source = Source::find(
             &low.context,
@@ -151,6 +157,7 @@ impl Build {
                 dockerfile_name: source.name,
                 dockerfile_path: source.path,
                 context: source.context,
+                build_contexts,
                 target: low.target.clone(),
                 build_args,
                 labels,
@@ -167,6 +174,7 @@ impl Build {
                 network,
                 allow: low.allow.clone(),
                 secrets,
+                ssh: Vec::new(),
                 limits,
                 ulimits,
                 shm_size,
@@ -303,6 +311,10 @@ mod tests {
             (&["-o", "-", "-o", "type=oci"], "only one"),
             (&["-o", "-", "-q"], "`--quiet`"),
             (&["-q", "--progress", "plain"], "contradict"),
+            (&["--build-context", "x"], "`--build-context`"),
+            (&["--build-context", "x=missing"], "`missing`"),
+            (&["--build-context", "=."], "name"),
+            (&["--build-context", "x=docker-image://A B"], "A B"),
             (&["--memory", "lots"], "`--memory`"),
             (&["--memory-swap", "1g"], "needs `--memory`"),
             (&["-m", "2g", "--memory-swap", "1g"], "less than"),
