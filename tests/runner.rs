@@ -22,6 +22,7 @@ mod cache_hits;
 mod check;
 mod concurrent;
 mod config;
+mod contexts;
 mod copy;
 mod crash;
 mod errors;

@@ -25,6 +25,7 @@ pub mod plan;
 mod recipes;
 pub mod request;
 mod schedule;
+mod sources;
 mod step;
 
 pub use build::build;

@@ -121,6 +121,10 @@ pub(crate) struct Build {
     /// Name for the image, such as `app:1.2` (repeatable)
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
+    /// Give files or an image a name for FROM, COPY --from and mounts (repeatable): a directory,
+    /// docker-image://NAME, or oci-layout://DIRECTORY[:TAG|@DIGEST]
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    pub(crate) build_context: Vec<String>,
     /// Stage to build [default: the last]
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,

@@ -8,6 +8,7 @@ mod check;
 mod copy;
 mod instruction;
 mod mounts;
+mod named;
 mod run;
 mod scope;
 mod stage;

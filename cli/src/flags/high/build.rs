@@ -22,6 +22,7 @@ use super::ulimits;
 use crate::error::CommandError;
 use crate::flags::context::Source;
 use crate::flags::low;
+use crate::flags::named;
 use crate::flags::output;
 use crate::flags::secret;
 use crate::flags::value;
@@ -142,6 +143,11 @@ impl Build {
         let extra_hosts = each("--add-host", &low.add_host, value::extra_host)?;
         let network = flag("--network", value::network(&low.network))?;
 
+        let mut build_contexts = Vec::with_capacity(low.build_context.len());
+        for text in &low.build_context {
+            build_contexts.push(flag("--build-context", named::context(text, surroundings))?);
+        }
+
         // Last, because it may wait for standard input.
         let source = Source::find(
             &low.context,
@@ -156,6 +162,7 @@ impl Build {
                 dockerfile_name: source.name,
                 dockerfile_path: source.path,
                 context: source.context,
+                build_contexts,
                 target: low.target.clone(),
                 build_args,
                 labels,
@@ -172,6 +179,7 @@ impl Build {
                 network,
                 allow: low.allow.clone(),
                 secrets,
+                ssh: Vec::new(),
                 limits,
                 ulimits,
                 shm_size,
@@ -309,6 +317,10 @@ mod tests {
             (&["-o", "-", "-o", "type=oci"], "only one"),
             (&["-o", "-", "-q"], "`--quiet`"),
             (&["-q", "--progress", "plain"], "contradict"),
+            (&["--build-context", "x"], "`--build-context`"),
+            (&["--build-context", "x=missing"], "`missing`"),
+            (&["--build-context", "=."], "name"),
+            (&["--build-context", "x=docker-image://A B"], "A B"),
             (&["--memory", "lots"], "`--memory`"),
             (&["--memory-swap", "1g"], "needs `--memory`"),
             (&["-m", "2g", "--memory-swap", "1g"], "less than"),
