@@ -28,6 +28,7 @@ mod crash;
 mod errors;
 mod ignore;
 mod images;
+mod kills;
 mod native;
 mod output;
 mod progress;

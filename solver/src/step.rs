@@ -4,8 +4,8 @@ mod copy;
 mod run;
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strata_cache::lock::KeyGuard;
@@ -45,6 +45,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) stub: OnceLock<PathBuf>,
     /// Entries that copies could not give their owner, because only one id is mapped.
     pub(crate) foreign_owners: AtomicU64,
+    /// Layers that were made and given up for equal, older ones.
+    pub(crate) given_up: Mutex<Vec<LayerId>>,
 }
 
 /// A finished vertex.
@@ -171,7 +173,10 @@ impl Shared<'_> {
             && let Some(older) = self.equal_layer(layer, &earlier)?
             && index.publish_record(self.lease, &record, older.layer)?
         {
-            // The new layer is nobody's now; pruning takes it.
+            // The new layer is nobody's now. Removing it is left to the end of the build: nobody waits.
+            let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+            given_up.push(layer);
+            drop(given_up);
             return self.done(&record, older.layer, false);
         }
         self.done(&record, layer, false)

@@ -13,7 +13,7 @@ mod run;
 mod scope;
 mod stage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 
 use std::collections::HashMap;

@@ -36,7 +36,7 @@ impl Bases for Fake {
     }
 }
 
-fn request() -> BuildRequest {
+pub(crate) fn request() -> BuildRequest {
     BuildRequest {
         dockerfile: Vec::new(),
         dockerfile_name: "Dockerfile".to_owned(),

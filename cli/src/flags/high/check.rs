@@ -111,6 +111,8 @@ impl Check {
                 build_args,
                 labels: Vec::new(),
                 tags: Vec::new(),
+                build_contexts: Vec::new(),
+                ssh: Vec::new(),
                 outputs: vec![Output::CacheOnly],
                 no_cache: false,
                 explain: false,
