@@ -80,7 +80,7 @@ impl Planner<'_> {
             }
         };
         let mut state = StageState::empty(stage, platform);
-        state.runtime().working_dir = "/".to_owned();
+        "/".clone_into(&mut state.runtime().working_dir);
         let vertex = self.add_vertex(
             place,
             NewVertex {
