@@ -142,7 +142,8 @@ impl<'a> Walker<'a> {
         let escape = self.reading.directives.escape;
         let mut readable = self.check_bytes(&first);
         let mut logical = Logical::default();
-        let mut empty_line = None;
+        // The first, and all that follow right after it.
+        let mut empty_line: Option<(Span, Span)> = None;
         let mut end = first.span().end;
         let mut open = join(&mut logical, &first, escape);
         while open {
@@ -152,17 +153,22 @@ impl<'a> Walker<'a> {
                 continue;
             }
             if text.is_empty() {
-                empty_line = empty_line.or(Some(line.span()));
+                let next = Span::new(line.start, self.lines.position());
+                let (_, run) = empty_line.get_or_insert((line.span(), next));
+                if run.end == next.start {
+                    run.end = next.end;
+                }
                 continue;
             }
             readable &= self.check_bytes(&line);
             end = line.span().end;
             open = join(&mut logical, &line, escape);
         }
-        if let Some(span) = empty_line {
+        if let Some((span, run)) = empty_line {
             self.reading.warnings.push(
                 Diagnostic::warning("NoEmptyContinuation", span, "empty line in a continuation")
-                    .with_help("remove the line, or put a `#` on it"),
+                    .with_help("remove the line, or put a `#` on it")
+                    .with_fix(run, ""),
             );
         }
         let start = logical.span(logical.text.trim_start()).start;

@@ -277,7 +277,7 @@ fn encode_copy(encoder: &mut Encoder, copy: &CopyOp, inputs: &KeyInputs<'_>) {
             encoder.list("source", copy.sources.iter());
             encoder.input("from", (inputs.root_name)(root), (inputs.root)(root));
         }
-        CopyFrom::Context => {
+        CopyFrom::Context | CopyFrom::Source(_) => {
             // Where in the context the files lie is not in the key, only what they are.
             if let Some(selected) = inputs.selection {
                 encoder.part("files", &selected.digest.to_string());

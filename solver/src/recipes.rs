@@ -11,6 +11,7 @@ use crate::error::{BuildError, Report, chain};
 use crate::graph::{CopyFrom, CopyOp, Graph, Op, Root, VertexId};
 use crate::key::{self, KeyInputs, Selected};
 use crate::request::{BuildRequest, Cancel};
+use crate::sources::Sources;
 
 /// Keys of all vertices, and what was selected for them.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(crate) struct Recipes {
     pub(crate) keys: Vec<CacheKey>,
     /// By vertex.
     pub(crate) parts: Vec<Vec<KeyPart>>,
-    /// For vertices that copy from the context.
+    /// For vertices that copy from the context or from a source.
     pub(crate) selections: HashMap<VertexId, Selection>,
     selected: HashMap<VertexId, Selected>,
     ulimits: Vec<String>,
@@ -32,7 +33,7 @@ impl Recipes {
     pub(crate) fn new(
         graph: &Graph,
         request: &BuildRequest,
-        context: Option<&BuildContext>,
+        sources: &Sources,
         cancel: &Cancel,
         report: &dyn Fn(strata_parser::Diagnostic) -> Report,
     ) -> Result<Self, BuildError> {
@@ -58,19 +59,22 @@ impl Recipes {
         for (index, vertex) in graph.vertices.iter().enumerate() {
             let id = VertexId(index);
             if let Op::Copy(copy) = &vertex.op
-                && copy.from == CopyFrom::Context
+                && !matches!(copy.from, CopyFrom::Root(_))
                 && !copy.sources.is_empty()
             {
-                let context = context.expect("a context is open if a step copies from it");
-                let (selection, found) =
-                    select(context, copy, cancel).map_err(|error| match error {
+                let (selection, found) = select(sources.files(copy.from), copy, cancel).map_err(
+                    |error| match error {
                         CopyError::Cancelled => BuildError::Cancelled,
                         error => {
-                            let place = "the build context";
+                            let place = match copy.from {
+                                CopyFrom::Source(source) => graph.sources[source.0].name.as_str(),
+                                _ => "the build context",
+                            };
                             let diagnostic = copy_diagnostic(&error, vertex.span, place);
                             BuildError::Dockerfile(Box::new(report(diagnostic)))
                         }
-                    })?;
+                    },
+                )?;
                 recipes.selections.insert(id, selection);
                 recipes.selected.insert(id, found);
             }
@@ -247,3 +251,6 @@ pub(crate) fn copy_diagnostic(
         error => strata_parser::Diagnostic::error("copy-failed", span, chain(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,8 @@ mod copy;
 mod run;
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strata_cache::lock::KeyGuard;
@@ -16,12 +16,12 @@ use strata_executor::sandbox::Credentials;
 use strata_executor::users::{self, UserError};
 use strata_parser::{Diagnostic, Span};
 
-use crate::context::BuildContext;
 use crate::event::{Event, EventSink};
 use crate::explain;
 use crate::graph::{CopyFrom, Graph, Op, Root, Vertex, VertexId};
 use crate::recipes::Recipes;
 use crate::request::{BuildRequest, Cancel};
+use crate::sources::Sources;
 
 /// First pause between two looks at a lock that another build holds; grows to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -37,7 +37,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) request: &'a BuildRequest,
     pub(crate) graph: &'a Graph,
     pub(crate) recipes: &'a Recipes,
-    pub(crate) context: Option<&'a BuildContext>,
+    pub(crate) sources: &'a Sources,
     pub(crate) events: &'a dyn EventSink,
     /// Stops this build's steps: set when the user asks, or another step failed.
     pub(crate) stop: &'a Cancel,
@@ -45,6 +45,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) stub: OnceLock<PathBuf>,
     /// Entries that copies could not give their owner, because only one id is mapped.
     pub(crate) foreign_owners: AtomicU64,
+    /// Layers that were made and given up for equal, older ones.
+    pub(crate) given_up: Mutex<Vec<LayerId>>,
 }
 
 /// A finished vertex.
@@ -171,7 +173,10 @@ impl Shared<'_> {
             && let Some(older) = self.equal_layer(layer, &earlier)?
             && index.publish_record(self.lease, &record, older.layer)?
         {
-            // The new layer is nobody's now; pruning takes it.
+            // The new layer is nobody's now. Removing it is left to the end of the build: nobody waits.
+            let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+            given_up.push(layer);
+            drop(given_up);
             return self.done(&record, older.layer, false);
         }
         self.done(&record, layer, false)
@@ -257,7 +262,7 @@ fn credentials(view: &LayerView, user: &str, span: Span) -> Result<Credentials, 
 /// Whether an equal result is worth looking for. A copy from the context with another key has other
 /// files; everything else may well come to the same.
 fn compares(op: &Op) -> bool {
-    !matches!(op, Op::Copy(copy) if copy.from == CopyFrom::Context)
+    !matches!(op, Op::Copy(copy) if !matches!(copy.from, CopyFrom::Root(_)))
 }
 
 fn hit(record: &CacheRecord) -> Done {

@@ -40,6 +40,9 @@ pub(crate) fn run(
 ) -> Result<(), CommandError> {
     let surroundings = Surroundings::of_process()?;
     let build = Build::new(flags, &surroundings, &mut io::stdin())?;
+    if let Some(call) = build.call {
+        return super::call::run(build.request, call, root);
+    }
     if build.progress == Mode::Tty && !terminal::can_redraw() {
         return Err(CommandError::usage(
             "`--progress tty` needs a terminal on standard error",

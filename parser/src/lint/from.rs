@@ -46,7 +46,7 @@ pub(super) fn check(file: &Dockerfile, findings: &mut Vec<Diagnostic>) {
         findings.extend(as_casing(file, stage));
         findings.extend(duplicate(&file.stages[..index], stage));
         findings.extend(reserved(stage));
-        findings.extend(platform(stage));
+        findings.extend(platform(file, stage));
         let names: Vec<&str> = stage.name().into_iter().collect();
         findings.extend(description(
             "FROM",
@@ -117,7 +117,7 @@ fn reserved(stage: &Stage) -> Option<Diagnostic> {
 }
 
 /// `--platform` that says nothing, or too much.
-fn platform(stage: &Stage) -> Option<Diagnostic> {
+fn platform(file: &Dockerfile, stage: &Stage) -> Option<Diagnostic> {
     let platform = stage.from.platform.as_ref()?;
     let text = platform.as_str();
     let flag = stage
@@ -127,8 +127,12 @@ fn platform(stage: &Stage) -> Option<Diagnostic> {
         .span;
     if text == "$TARGETPLATFORM" || text == "${TARGETPLATFORM}" {
         let message = format!("`--platform={text}` is the default");
+        let after = file.source.get(flag.end..).unwrap_or_default();
+        let blanks = after.len() - after.trim_start_matches([' ', '\t']).len();
         return Some(
-            Diagnostic::warning("RedundantTargetPlatform", flag, message).with_help("leave it out"),
+            Diagnostic::warning("RedundantTargetPlatform", flag, message)
+                .with_help("leave it out")
+                .with_fix(Span::new(flag.start, flag.end + blanks), ""),
         );
     }
     if text.contains('$') {

@@ -27,14 +27,19 @@ pub(super) fn check(file: &Dockerfile, findings: &mut Vec<Diagnostic>) {
             .rposition(|earlier| earlier.name() == Some(base));
         let mut state = base.map(|base| states[base]).unwrap_or_default();
         for instruction in &stage.instructions {
-            one(instruction, &mut state, findings);
+            one(file, instruction, &mut state, findings);
         }
         states.push(state);
         only_last(&stage.instructions, findings);
     }
 }
 
-fn one(instruction: &Instruction, state: &mut Inherited, findings: &mut Vec<Diagnostic>) {
+fn one(
+    file: &Dockerfile,
+    instruction: &Instruction,
+    state: &mut Inherited,
+    findings: &mut Vec<Diagnostic>,
+) {
     match &instruction.kind {
         InstructionKind::Shell(_) => state.shell = true,
         InstructionKind::Cmd(command) | InstructionKind::Entrypoint(command) if !state.shell => {
@@ -42,14 +47,16 @@ fn one(instruction: &Instruction, state: &mut Inherited, findings: &mut Vec<Diag
         }
         InstructionKind::Maintainer(author) => {
             let label = "org.opencontainers.image.authors";
-            findings.push(
-                Diagnostic::warning(
-                    "MaintainerDeprecated",
-                    instruction.name_span,
-                    "MAINTAINER is deprecated",
-                )
-                .with_help(format!("write `LABEL {label}=\"{}\"`", author.as_str())),
-            );
+            let finding = Diagnostic::warning(
+                "MaintainerDeprecated",
+                instruction.name_span,
+                "MAINTAINER is deprecated",
+            )
+            .with_help(format!("write `LABEL {label}=\"{}\"`", author.as_str()));
+            findings.push(match author_label(file, instruction, author, label) {
+                Some((span, text)) => finding.with_fix(span, text),
+                None => finding,
+            });
         }
         InstructionKind::Workdir(path) => workdir(path, state, findings),
         InstructionKind::Arg(arg) => {
@@ -66,6 +73,40 @@ fn one(instruction: &Instruction, state: &mut Inherited, findings: &mut Vec<Diag
         InstructionKind::Expose(words) => words.iter().for_each(|word| ports(word, findings)),
         _ => {}
     }
+}
+
+/// MAINTAINER as a label that says the same.
+fn author_label(
+    file: &Dockerfile,
+    instruction: &Instruction,
+    author: &Spanned<String>,
+    label: &str,
+) -> Option<(Span, String)> {
+    let escape = file.directives.escape;
+    let text = author.as_str();
+    if author.span.text(&file.source) != text || text.ends_with(escape) {
+        return None;
+    }
+    let inner = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .filter(|inner| !inner.contains('"'))
+        .unwrap_or(text);
+    let mut value = String::with_capacity(inner.len());
+    for character in inner.chars() {
+        if ['"', '$', escape].contains(&character) {
+            value.push(escape);
+        }
+        value.push(character);
+    }
+    let written = instruction.name_span.text(&file.source);
+    let name = if written == written.to_ascii_lowercase() {
+        "label"
+    } else {
+        "LABEL"
+    };
+    let span = instruction.name_span.to(author.span);
+    Some((span, format!("{name} {label}=\"{value}\"")))
 }
 
 fn json_recommended(instruction: &Instruction, command: &Command) -> Option<Diagnostic> {

@@ -8,11 +8,12 @@ mod check;
 mod copy;
 mod instruction;
 mod mounts;
+mod named;
 mod run;
 mod scope;
 mod stage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 
 use std::collections::HashMap;
@@ -126,6 +127,8 @@ struct Planner<'a> {
     tolerant: bool,
     /// Images of which nothing is known.
     unknown: Vec<ImageId>,
+    /// The names of those that a stage stands on.
+    unknown_bases: Vec<String>,
 }
 
 impl<'a> Planner<'a> {
@@ -168,6 +171,7 @@ impl<'a> Planner<'a> {
             warnings,
             tolerant: false,
             unknown: Vec::new(),
+            unknown_bases: Vec::new(),
         })
     }
 }

@@ -36,12 +36,10 @@ impl Shared<'_> {
         let mut result = copy::Written::default();
         if !op.sources.is_empty() {
             let written = with_spec(op, &op.sources, owner, self.stop, |spec| match op.from {
-                CopyFrom::Context => {
+                CopyFrom::Context | CopyFrom::Source(_) => {
                     let selection = &self.recipes.selections[&id];
-                    let context = self
-                        .context
-                        .expect("a context is open if a step copies from it");
-                    selection.write(context.tree(), spec, &below, scratch.upper())
+                    let files = self.sources.files(op.from);
+                    selection.write(files.tree(), spec, &below, scratch.upper())
                 }
                 CopyFrom::Root(root) => {
                     let stack = stacks(root);
@@ -77,6 +75,7 @@ impl Shared<'_> {
     fn place(&self, from: CopyFrom) -> String {
         match from {
             CopyFrom::Context => "the build context".to_owned(),
+            CopyFrom::Source(source) => self.graph.sources[source.0].name.clone(),
             CopyFrom::Root(Root::Empty) => "an empty stage".to_owned(),
             CopyFrom::Root(Root::Image(image)) => {
                 format!("image `{}`", self.graph.images[image.0].reference)
