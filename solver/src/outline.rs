@@ -150,7 +150,7 @@ fn global_args(
     let lexer = strata_parser::expand::Lexer::new(file.directives.escape);
     let mut used: Vec<String> = Vec::new();
     for Reached { index, .. } in reached {
-        used.extend(names_of_from(&file.stages[*index], &lexer));
+        used.extend(names_of_from(&file.stages[*index], lexer));
     }
     let mut values: Vec<(&str, Option<String>)> = Vec::new();
     for global in &file.global_args {
@@ -188,7 +188,7 @@ fn global_args(
 }
 
 /// Variables that a FROM line names.
-fn names_of_from(stage: &Stage, lexer: &strata_parser::expand::Lexer) -> Vec<String> {
+fn names_of_from(stage: &Stage, lexer: strata_parser::expand::Lexer) -> Vec<String> {
     let names = std::cell::RefCell::new(Vec::new());
     let note = |name: &str| {
         names.borrow_mut().push(name.to_owned());
