@@ -52,7 +52,15 @@ fn main() {
         "{:24} {:>8} {:>8} {:>8}   check  advice at the last",
         "seconds", "1 MB", "4 MB", "10 MB"
     );
+    // Words behind `--` choose shapes by name.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with("--"))
+        .collect();
     for (name, piece, end) in SHAPES {
+        if !wanted.is_empty() && !wanted.iter().any(|word| word == name) {
+            continue;
+        }
         let first = match name {
             "continuations" => "FROM a\nRUN a \\\n",
             "heredoc body" => "FROM a\nRUN <<E\n",
