@@ -1,5 +1,7 @@
 //! Rules about the instructions of a stage.
 
+use std::collections::HashMap;
+
 use super::from::description;
 use crate::Dockerfile;
 use crate::diagnostic::Diagnostic;
@@ -19,17 +21,15 @@ struct Inherited {
 
 pub(super) fn check(file: &Dockerfile, findings: &mut Vec<Diagnostic>) {
     casing(file, findings);
-    let mut states: Vec<Inherited> = Vec::with_capacity(file.stages.len());
-    for (index, stage) in file.stages.iter().enumerate() {
-        let base = stage.from.image.as_str();
-        let base = file.stages[..index]
-            .iter()
-            .rposition(|earlier| earlier.name() == Some(base));
-        let mut state = base.map(|base| states[base]).unwrap_or_default();
+    // The last stage of each name so far.
+    let mut states: HashMap<&str, Inherited> = HashMap::new();
+    for stage in &file.stages {
+        let base = states.get(stage.from.image.as_str());
+        let mut state = base.copied().unwrap_or_default();
         for instruction in &stage.instructions {
             one(file, instruction, &mut state, findings);
         }
-        states.push(state);
+        states.extend(stage.name().map(|name| (name, state)));
         only_last(&stage.instructions, findings);
     }
 }

@@ -541,7 +541,8 @@ impl Here<'_> {
             flag.mount.as_ref().is_none_or(|mount| {
                 mount.kind == MountKind::Cache
                     && mount.target.as_deref().is_some_and(|target| {
-                        target.contains("pip") || target.trim_end_matches('/').ends_with("/.cache")
+                        target.contains("pip")
+                            || base_name(target.trim_end_matches('/')) == ".cache"
                     })
             })
         });

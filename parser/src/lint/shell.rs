@@ -498,10 +498,10 @@ fn closing(bytes: &[u8], inner: usize) -> usize {
             }
             b'"' => expected.push(b'"'),
             b'`' => expected.push(b'`'),
+            // In quotes only behind a `$`. A lone brace is text.
             b'(' if last != Some(b'"') || bytes.get(position - 1) == Some(&b'$') => {
                 expected.push(b')');
             }
-            // A lone brace is text.
             b'{' if bytes.get(position - 1) == Some(&b'$') => expected.push(b'}'),
             _ => {}
         }
