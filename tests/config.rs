@@ -454,7 +454,7 @@ fn history_says_what_made_each_layer(sandbox: &Sandbox) {
             "- WORKDIR /",
             "- USER app",
             "- LABEL l=1",
-            "- EXPOSE map[80/udp:{} 81/tcp:{}]",
+            "- EXPOSE [80/udp 81/tcp]",
             "- VOLUME [/v]",
             "- CMD [\"c\" \"d\"]",
             "- ENTRYPOINT [\"/bin/sh\" \"-c\" \"e $f\"]",

@@ -596,11 +596,6 @@ fn link_makes_a_layer_of_its_own(sandbox: &Sandbox) {
     // The layer doesn't know of the 0700 below, and its own directory wins.
     assert_eq!(image.top().at("d").mode, 0o755);
     assert_eq!(image.tree().text("d/a.txt"), "a");
-    // What is below does not matter for the key.
-    sandbox.dockerfile("FROM busybox\nRUN mkdir -m 711 /d\nCOPY --link a.txt /d/\n");
-    let (_, steps) = sandbox.build_with(&[]);
-    assert_eq!(steps.cached(), ["COPY --link a.txt /d/"]);
-    assert_eq!(steps.ran(), ["RUN mkdir -m 711 /d"]);
 }
 
 fn fifos_are_made_anew(sandbox: &Sandbox) {
@@ -619,13 +614,13 @@ fn devices_of_a_stage_are_copied(sandbox: &Sandbox) {
 fn a_missing_source_is_named(sandbox: &Sandbox) {
     small_context(sandbox);
     for source in ["nope", "dir/nope", "a.txt/nope"] {
-        let said = sandbox.build_fails(&format!("FROM busybox\nCOPY a.txt {source} /d/\n"), 1);
-        let why = said.contains("not found") || said.contains("not a directory");
+        let said = sandbox.build_fails(&format!("FROM busybox\nCOPY a.txt {source} /d/\n"), 2);
+        let why = said.contains("is not in the build context");
         assert!(said.contains(source) && why, "{said}");
     }
     let said = sandbox.build_fails("FROM busybox\nCOPY --from=busybox /etc/nope /d/\n", 1);
     assert!(
-        said.contains("/etc/nope") && said.contains("not found"),
+        said.contains("`/etc/nope` is not in image `busybox`"),
         "{said}"
     );
 }
@@ -639,7 +634,7 @@ fn a_link_out_of_the_context_leads_nowhere(sandbox: &Sandbox) {
     // A file outside that a naive resolution would find.
     assert!(fs::metadata("/etc/hostname").unwrap().size() > 0);
     for source in ["absolute", "relative", "loop"] {
-        sandbox.build_fails(&format!("FROM busybox\nCOPY {source} /new\n"), 1);
+        sandbox.build_fails(&format!("FROM busybox\nCOPY {source} /new\n"), 2);
     }
 }
 

@@ -33,7 +33,7 @@ fn plain_lines_carry_their_step(sandbox: &Sandbox) {
         "{first}"
     );
     let again = plain(sandbox, &["-t", "it"]).success();
-    assert_eq!(again.stderr.matches("CACHED").count(), 2, "{again}");
+    assert_eq!(again.stderr.matches("CACHED").count(), 3, "{again}");
     // Off a terminal it is what comes without being asked for.
     let auto = sandbox
         .strata()
@@ -63,7 +63,7 @@ fn quiet_says_nothing_but_errors(sandbox: &Sandbox) {
         .args(["build", "--progress", "quiet"])
         .arg(sandbox.context())
         .output();
-    failed.failure(1).says("why").says("exit code 4");
+    failed.failure(1).says("why").says("exit code: 4");
 }
 
 fn json_is_one_object_a_line(sandbox: &Sandbox) {
@@ -120,7 +120,7 @@ fn a_failure_repeats_the_last_lines(sandbox: &Sandbox) {
         "{output}"
     );
     assert!(
-        after.contains("exit code 3") || tail.contains("exit code 3"),
+        after.contains("exit code: 3") || tail.contains("exit code: 3"),
         "{output}"
     );
 }

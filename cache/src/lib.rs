@@ -6,11 +6,12 @@
 //! may be removed. `docs/store.md` describes the directory tree, the locks and the crash states.
 
 mod attributes;
-mod beneath;
+pub mod beneath;
 pub mod blob;
 mod clone;
 pub mod codec;
 mod collect;
+mod content;
 pub mod diff;
 mod digest;
 mod error;

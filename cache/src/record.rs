@@ -61,6 +61,11 @@ pub struct NewRecord {
     /// Top layer of the stack that the step ran on; none on an empty root. A record is a hit only
     /// on the same stack: the layer is a diff against it.
     pub parent: Option<LayerId>,
+    /// The operation without its inputs: records that share it did the same thing to other trees.
+    pub operation: Digest,
+    /// The content key: the operation and the very layers that it ran on and read from. It stays
+    /// the same when an input was made anew with equal content, because then the older layer is kept.
+    pub content: CacheKey,
     /// What kind of step it was.
     pub kind: StepKind,
     /// The step as people know it: `RUN make`.

@@ -30,6 +30,8 @@ fn step(store: &Store, lease: &Lease, parent: Option<LayerId>, text: &str) -> La
     std::fs::write(scratch.upper().join("dir/file"), text).unwrap();
     let record = NewRecord {
         key: key(text),
+        operation: Digest::of(b"operation"),
+        content: CacheKey(Digest::of(b"content")),
         parent,
         kind: StepKind::Run,
         text: text.to_owned(),

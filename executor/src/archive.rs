@@ -20,7 +20,7 @@ use strata_cache::diff::{ArchiveEntry, ArchiveReader, DiffError, EntryType, Limi
 use strata_cache::view::{Entry, FileKind};
 
 use crate::copy::destination::{
-    Attributes, Destination, failed, io_failed, open_directory, set_attributes, set_attributes_at,
+    Attributes, Destination, failed, open_directory, set_attributes, set_attributes_at,
 };
 use crate::copy::write::Links;
 use crate::copy::{CopyError, CopySpec};
@@ -86,6 +86,22 @@ impl Archive {
             Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
         })
     }
+}
+
+/// True if `start`, the first 512 bytes of something, begins like an archive: like one of the
+/// compressions, or like a tar.
+pub fn begins_like_one(start: &[u8]) -> bool {
+    Compression::of(start) != Compression::Plain
+        || start.get(..512).is_some_and(|block| {
+            let mut header = [0; 512];
+            header.copy_from_slice(block);
+            is_header(&header)
+        })
+}
+
+/// True if ADD would unpack `file`.
+pub fn is_archive(file: File) -> io::Result<bool> {
+    Ok(sniff(file)?.is_some())
 }
 
 /// The archive that `file` is, if it is one.
@@ -405,7 +421,7 @@ impl Unpacking<'_> {
                 Ok(0) => break,
                 Ok(count) => file
                     .write_all(&self.buffer[..count])
-                    .map_err(io_failed("write", path))?,
+                    .map_err(failed("write", path))?,
                 Err(error) => return Err(self.unreadable(&entry.name, error)),
             }
         }

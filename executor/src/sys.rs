@@ -21,8 +21,9 @@ pub(crate) enum Fork {
     Parent(Pid),
 }
 
-/// Forks. Only for the sandbox's own processes, which have one thread from birth: the child of a
-/// process with more threads could find the allocator's lock taken for ever. Refused otherwise.
+/// Forks. Only for processes with one thread, as the sandbox's own have from birth and any has at
+/// its start: the child of a process with more could find the allocator's lock taken for ever.
+/// Refused otherwise.
 pub(crate) fn fork() -> io::Result<Fork> {
     if thread_count() != Some(1) {
         return Err(io::Error::other("fork in a process with several threads"));

@@ -8,21 +8,18 @@
 //!
 //! **Limitations**: user names come from `/etc/passwd` and `$USER`, not from directory services.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::sched::CloneFlags;
 use rustix::mount::MountPropagationFlags;
-use rustix::process::{getegid, geteuid};
+use rustix::process::{Pid, WaitOptions, getegid, geteuid, waitpid};
 use rustix::thread::CapabilitySet;
 
-/// `argv[0]` of the helper that stays in the outer user namespace.
-const ARGV0: &str = "strata-idmap";
+use crate::sys::{self, Fork};
 
 /// How ids inside relate to the host's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -317,91 +314,81 @@ fn find_program(name: &str) -> Option<PathBuf> {
 /// A process that stays in the outer user namespace and maps this process's ids from there.
 #[derive(Debug)]
 struct Helper {
-    child: std::process::Child,
+    process: Pid,
+    go: io::PipeWriter,
+    complaint: io::PipeReader,
 }
 
 impl Helper {
+    /// Forks it: this process has one thread, or it could not make a user namespace anyway.
     fn start(map: &Map) -> io::Result<Self> {
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0(ARGV0).arg(std::process::id().to_string());
-        for runs in [&map.uids, &map.gids] {
-            let numbers: Vec<String> = runs
-                .iter()
-                .flat_map(|run| [run.0, run.1, run.2])
-                .map(|number| number.to_string())
-                .collect();
-            command.arg(numbers.join(" "));
+        let (wait, go) = io::pipe()?;
+        let (complaint, mut complain) = io::pipe()?;
+        let target = std::process::id();
+        match sys::fork()? {
+            Fork::Parent(process) => Ok(Self {
+                process,
+                go,
+                complaint,
+            }),
+            Fork::Child => {
+                drop((go, complaint));
+                let code = match serve(wait, target, map) {
+                    Ok(()) => 0,
+                    // Without a reader there is nobody to tell.
+                    Err(text) => complain.write_all(text.as_bytes()).map_or(2, |()| 1),
+                };
+                sys::exit_now(code)
+            }
         }
-        if let Some(programs) = &map.programs {
-            command.args(programs);
-        }
-        let child = command
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        Ok(Self { child })
     }
 
     /// Lets it do its work, now that there is a namespace.
-    fn finish(mut self) -> io::Result<()> {
-        if let Some(mut stdin) = self.child.stdin.take() {
-            stdin.write_all(b"g")?;
-        }
-        let output = self.child.wait_with_output()?;
-        if output.status.success() {
+    fn finish(self) -> io::Result<()> {
+        let Self {
+            process,
+            mut go,
+            mut complaint,
+        } = self;
+        go.write_all(b"g")?;
+        drop(go);
+        let mut text = String::new();
+        complaint.read_to_string(&mut text)?;
+        let status = loop {
+            match waitpid(Some(process), WaitOptions::empty()) {
+                Err(rustix::io::Errno::INTR) => {}
+                answer => break answer?,
+            }
+        };
+        if status.is_some_and(|(_, status)| status.exit_status() == Some(0)) {
             return Ok(());
         }
-        let text = String::from_utf8_lossy(&output.stderr);
         let text = text.trim();
         Err(io::Error::other(if text.is_empty() {
-            format!("ids could not be mapped ({})", output.status)
+            "ids could not be mapped".to_owned()
         } else {
             text.replace('\n', "; ")
         }))
     }
 }
 
-/// Becomes the helper if this process was started to be one.
-pub(crate) fn serve_if_asked() {
-    let mut arguments = std::env::args_os();
-    if arguments.next().is_none_or(|name| name != ARGV0) {
-        return;
-    }
-    let arguments: Vec<_> = arguments.collect();
-    let answer = match arguments.as_slice() {
-        [process, uids, gids] => serve(process, [uids, gids], None),
-        [process, uids, gids, newuidmap, newgidmap] => serve(
-            process,
-            [uids, gids],
-            Some([newuidmap.as_ref(), newgidmap.as_ref()]),
-        ),
-        _ => Err("wrong arguments".into()),
-    };
-    if let Err(text) = answer {
-        rustix::io::write(rustix::stdio::stderr(), text.as_bytes()).ok();
-        crate::sys::exit_now(1);
-    }
-    crate::sys::exit_now(0);
-}
-
 /// The helper's work. Groups first: if that fails nothing is mapped yet, and one id still can be.
-fn serve(process: &OsStr, maps: [&OsStr; 2], programs: Option<[&Path; 2]>) -> Result<(), String> {
-    let mut go = [0];
-    match io::stdin().read(&mut go) {
+fn serve(mut wait: io::PipeReader, target: u32, map: &Map) -> Result<(), String> {
+    match wait.read(&mut [0]) {
         Ok(1) => {}
         // The caller has no namespace, or is gone.
         _ => return Ok(()),
     }
-    let process = process.to_str().ok_or("no process id")?;
-    for (kind, position) in [("gid", 1), ("uid", 0)] {
-        let map = maps[position].to_str().ok_or("no map")?;
-        if let Some(programs) = programs {
-            let program = programs[position];
+    for (kind, runs, position) in [("gid", &map.gids, 1), ("uid", &map.uids, 0)] {
+        let lines: Vec<String> = runs
+            .iter()
+            .map(|run| format!("{} {} {}", run.0, run.1, run.2))
+            .collect();
+        if let Some(programs) = &map.programs {
+            let program = &programs[position];
             let output = Command::new(program)
-                .arg(process)
-                .args(map.split(' '))
+                .arg(target.to_string())
+                .args(lines.iter().flat_map(|line| line.split(' ')))
                 .env_clear()
                 .stdin(Stdio::null())
                 .output()
@@ -411,9 +398,7 @@ fn serve(process: &OsStr, maps: [&OsStr; 2], programs: Option<[&Path; 2]>) -> Re
                 return Err(format!("{}: {}", program.display(), text.trim()));
             }
         } else {
-            let numbers: Vec<&str> = map.split(' ').collect();
-            let lines: Vec<String> = numbers.chunks(3).map(|run| run.join(" ")).collect();
-            let path = format!("/proc/{process}/{kind}_map");
+            let path = format!("/proc/{target}/{kind}_map");
             fs::write(&path, lines.join("\n")).map_err(|error| format!("{path}: {error}"))?;
         }
     }

@@ -60,6 +60,11 @@ impl<R: Read> ArchiveReader<R> {
         }
     }
 
+    /// What follows the archive.
+    pub(crate) fn into_inner(self) -> R {
+        self.input
+    }
+
     /// The next entry; what was not read of the one before is passed over.
     pub(crate) fn next_entry(&mut self) -> io::Result<Option<ArchiveEntry>> {
         let mut extended: Option<Extended> = None;
@@ -417,6 +422,26 @@ mod tests {
         ];
         for (name, bytes) in rows {
             assert!(names(&bytes).is_err(), "{name}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_damage_makes_it_panic(
+            at in 0..2048_usize,
+            value: u8,
+            length in 0..2048_usize,
+            record in "[0-9 a-z=\n]{0,30}",
+        ) {
+            let record = record.as_bytes();
+            let header = entry("x", record.len() as u64, EntryType::XHeader, "");
+            let mut bytes = with_content(header, record);
+            bytes.extend(with_content(entry("a", 3, EntryType::Regular, ""), b"abc"));
+            drop(names(&bytes));
+            let at = at % bytes.len();
+            bytes[at] = value;
+            bytes.truncate(length);
+            drop(names(&bytes));
         }
     }
 

@@ -5,6 +5,7 @@
 //! in memory until the manifests say what they are.
 
 mod bundle;
+mod memo;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use strata_cache::image::{StoredBlob, StoredImage, StoredLayer};
 use strata_cache::{Digest, Lease, Store, StoreError};
 
 use self::bundle::Bundle;
+pub(crate) use self::memo::Memo;
 use crate::config::{ConfigError, RawConfig};
 use crate::manifest::{Descriptor, Document, Index, ManifestError, media};
 use crate::resolve::{now_ms, stored_layers};
@@ -538,7 +540,7 @@ fn names_of(descriptor: &Descriptor) -> (Vec<Reference>, Vec<String>) {
     let mut names = Vec::new();
     let mut labels = Vec::new();
     let full = descriptor.annotations.get(NAME_ANNOTATION);
-    if let Some(name) = full.and_then(|name| Reference::parse(name).ok()) {
+    if let Some(name) = full.and_then(|name| plain_name(name)) {
         names.push(name);
     }
     if let Some(label) = descriptor.annotations.get(REF_ANNOTATION) {
@@ -546,7 +548,7 @@ fn names_of(descriptor: &Descriptor) -> (Vec<Reference>, Vec<String>) {
         // A bare word is a tag; of which repository, nobody says.
         if names.is_empty()
             && label.contains(['/', ':'])
-            && let Ok(name) = Reference::parse(label)
+            && let Some(name) = plain_name(label)
         {
             names.push(name);
         }
@@ -556,9 +558,14 @@ fn names_of(descriptor: &Descriptor) -> (Vec<Reference>, Vec<String>) {
 
 fn docker_names(entry: &DockerEntry) -> Vec<Reference> {
     let tags = entry.repo_tags.as_deref().unwrap_or_default();
-    tags.iter()
-        .filter_map(|tag| Reference::parse(tag).ok())
-        .collect()
+    tags.iter().filter_map(|tag| plain_name(tag)).collect()
+}
+
+/// A name that a file may give its image. One with a digest says what a registry has under it; a
+/// file can't know that, and must not stand in for it.
+fn plain_name(text: &str) -> Option<Reference> {
+    let reference = Reference::parse(text).ok()?;
+    reference.digest.is_none().then_some(reference)
 }
 
 #[cfg(test)]

@@ -157,11 +157,32 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
+/// Copies until the end, in pieces that are worth a system call.
+pub(crate) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<u64> {
+    let mut buffer = vec![0; 128 << 10];
+    let mut copied = 0;
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(count) => {
+                to.write_all(&buffer[..count])?;
+                copied += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Bytes between two reports of progress.
+pub(crate) const REPORT: u64 = 512 << 10;
+
 /// Reports how much was read through it.
 pub(crate) struct Watched<'a, R> {
     inner: R,
     what: &'a str,
     done: u64,
+    reported: u64,
     total: Option<u64>,
     progress: &'a dyn crate::Progress,
 }
@@ -177,6 +198,7 @@ impl<'a, R: Read> Watched<'a, R> {
             inner,
             what,
             done: 0,
+            reported: 0,
             total,
             progress,
         }
@@ -187,8 +209,11 @@ impl<R: Read> Read for Watched<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.done += count as u64;
-        if count > 0 {
-            self.progress.update(self.what, self.done, self.total);
+        let ended = count == 0 && !buffer.is_empty();
+        if self.done >= self.reported + REPORT || (ended && self.done > self.reported) {
+            self.reported = self.done;
+            let total = if ended { Some(self.done) } else { self.total };
+            self.progress.update(self.what, self.done, total);
         }
         Ok(count)
     }

@@ -6,7 +6,7 @@ use strata_cache::image::{StoredBlob, StoredImage, StoredLayer};
 use strata_cache::{ChainId, DiffId, Digest, LayerId, Lease, Store, StoreError};
 
 use crate::config::RawConfig;
-use crate::load::{self, Selector};
+use crate::load::{self, Memo, Selector};
 use crate::manifest::{Document, Manifest, ManifestError, media};
 use crate::registry::{Client, FetchedManifest, RegistryError, RegistryOptions};
 use crate::{ImageConfig, LoadError, Platform, Progress, Reference, ReferenceError};
@@ -171,7 +171,7 @@ impl<'store> Images<'store> {
     /// transports `oci-layout:DIRECTORY[:TAG|@DIGEST]` (`oci:` for short), `oci-archive:FILE[:TAG]`,
     /// `docker-archive:FILE[:NAME]`, `docker://NAME`.
     ///
-    /// The store is asked first, as `policy` allows. From a registry only manifest and config are
+    /// The store is asked first, as `policy` allows and always for a digest. From a registry only manifest and config are
     /// fetched, and the name is remembered in the store.
     pub fn resolve(
         &self,
@@ -198,26 +198,32 @@ impl<'store> Images<'store> {
                 };
             }
         };
-        let stored = self.stored(&reference)?;
-        match (policy, stored) {
-            (PullPolicy::Never, None) => Err(ImageError::NotLocal {
-                name: reference.familiar(),
-            }),
-            (PullPolicy::Never, Some(image)) => {
-                self.resolve_stored(lease, &reference.to_string(), &image)
+        // A digest names the same bytes for ever, so a stored one is as good as a new answer.
+        if policy == PullPolicy::Always && reference.digest.is_none() {
+            return self.pull(lease, &reference, platform);
+        }
+        let never = policy == PullPolicy::Never;
+        let Some(image) = self.stored(&reference)? else {
+            return if never {
+                Err(ImageError::NotLocal {
+                    name: reference.familiar(),
+                })
+            } else {
+                self.pull(lease, &reference, platform)
+            };
+        };
+        match self.resolve_stored(lease, &reference.to_string(), &image) {
+            // One name stands for several images in a registry, but for one here. What was built
+            // or imported here is nowhere else.
+            Ok(found) if never || found.manifest.is_none() || fits(&found, platform) => Ok(found),
+            Ok(_) => self.pull(lease, &reference, platform),
+            // Its config was deleted or damaged: the registry has another.
+            Err(ImageError::Store(StoreError::NoBlob { .. } | StoreError::Corrupt { .. }))
+                if !never =>
+            {
+                self.pull(lease, &reference, platform)
             }
-            (PullPolicy::Missing, Some(image)) => {
-                let resolved = self.resolve_stored(lease, &reference.to_string(), &image)?;
-                // One name stands for several images in a registry, but for one here. What was
-                // built or imported here is nowhere else.
-                let fits = platform.accepts(&resolved.config.platform()).is_some();
-                if fits || resolved.manifest.is_none() {
-                    Ok(resolved)
-                } else {
-                    self.pull(lease, &reference, platform)
-                }
-            }
-            (PullPolicy::Missing | PullPolicy::Always, _) => self.pull(lease, &reference, platform),
+            Err(error) => Err(error),
         }
     }
 
@@ -253,7 +259,7 @@ impl<'store> Images<'store> {
         }
     }
 
-    /// A stored image as [`resolve`](Self::resolve) gives it; its layers are claimed for `lease`.
+    /// A stored image as [`resolve`](Self::resolve) gives it; its layers and their blobs are claimed for `lease`.
     pub fn resolve_stored(
         &self,
         lease: &Lease,
@@ -293,9 +299,15 @@ impl<'store> Images<'store> {
                 .as_ref()
                 .and_then(|manifest| manifest.layers.get(position))
                 .map(stored_blob);
+            let blob = stored.blob.clone().or(named);
+            // Held from here on: what was pulled or imported can't be packed again with the same
+            // digest, should the image be removed meanwhile.
+            if let Some(blob) = &blob {
+                blobs.size(blob.digest)?;
+            }
             layers.push(ResolvedLayer {
                 diff_id: stored.diff_id,
-                blob: stored.blob.clone().or(named),
+                blob,
                 layer,
             });
         }
@@ -318,8 +330,21 @@ impl<'store> Images<'store> {
         platform: &Platform,
         progress: &dyn Progress,
     ) -> Result<ResolvedImage, ImageError> {
-        let image = load::load_one(self.store, path, selector, platform, progress)?;
-        self.store.index().put_image(&image, &[])?;
+        let memo = Memo::open(self.store, path, selector, platform);
+        let known = match &memo {
+            Some(memo) => memo.image(self.store)?,
+            None => None,
+        };
+        let image = if let Some(image) = known {
+            image
+        } else {
+            let image = load::load_one(self.store, path, selector, platform, progress)?;
+            self.store.index().put_image(&image, &[])?;
+            if let Some(memo) = memo {
+                memo.remember(self.store, image.config)?;
+            }
+            image
+        };
         let mut resolved = self.resolve_stored(lease, text, &image)?;
         resolved.source = None;
         Ok(resolved)
@@ -358,15 +383,17 @@ impl<'store> Images<'store> {
                 }
             }
         };
-        let config_bytes = if blobs.contains(manifest.config.digest) {
-            blobs.read(manifest.config.digest)?
-        } else {
-            let descriptor = &manifest.config;
-            let bytes = self
-                .client
-                .read_blob(reference, descriptor.digest, descriptor.size)?;
-            blobs.put(&bytes)?;
-            bytes
+        let config_bytes = match blobs.read(manifest.config.digest) {
+            Ok(bytes) => bytes,
+            Err(StoreError::NoBlob { .. } | StoreError::Corrupt { .. }) => {
+                let descriptor = &manifest.config;
+                let bytes = self
+                    .client
+                    .read_blob(reference, descriptor.digest, descriptor.size)?;
+                blobs.put(&bytes)?;
+                bytes
+            }
+            Err(error) => return Err(error.into()),
         };
         let config = RawConfig::parse(config_bytes).map_err(|source| ImageError::Config {
             name: name.clone(),
@@ -392,16 +419,23 @@ impl<'store> Images<'store> {
 
     /// A member of an index: from the store if it was fetched before.
     fn member(&self, reference: &Reference, digest: Digest) -> Result<FetchedManifest, ImageError> {
-        let blobs = self.store.blobs();
-        if blobs.contains(digest) {
-            return Ok(FetchedManifest {
-                bytes: blobs.read(digest)?,
+        match self.store.blobs().read(digest) {
+            Ok(bytes) => Ok(FetchedManifest {
+                bytes,
                 digest,
                 media_type: None,
-            });
+            }),
+            Err(StoreError::NoBlob { .. } | StoreError::Corrupt { .. }) => {
+                Ok(self.client.manifest(&reference.with_digest(digest))?)
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(self.client.manifest(&reference.with_digest(digest))?)
     }
+}
+
+/// True if an image runs on `platform`, or does not say what it runs on.
+fn fits(image: &ResolvedImage, platform: &Platform) -> bool {
+    image.config.architecture.is_empty() || platform.accepts(&image.config.platform()).is_some()
 }
 
 /// What a text in FROM is.

@@ -8,7 +8,7 @@ use strata_cache::{
     CacheKey, ChainId, DiffId, Digest, LayerId, LayerView, Lease, Scratch, Store, StoreError,
 };
 
-use crate::pipe::{Hashing, pipe};
+use crate::pipe::{Hashing, copy, pipe};
 
 /// More than any real layer has; what stops an archive that never ends before the disk is full of
 /// empty files.
@@ -77,7 +77,7 @@ pub(crate) fn extract<'store, 'a>(
         let reader = scope.spawn(move || -> io::Result<Digest> {
             let result = (|| {
                 let mut plain = Hashing::new(codec::decoder(input)?);
-                io::copy(&mut plain, &mut sink)?;
+                copy(&mut plain, &mut sink)?;
                 Ok(plain.finish().0)
             })();
             match result {

@@ -35,7 +35,6 @@ pub mod duration;
 pub mod expand;
 pub mod expose;
 pub mod fix;
-pub mod glob;
 mod grammar;
 pub mod ignore;
 pub mod instruction;

@@ -2,7 +2,7 @@
 //!
 //! [`check`] looks for what BuildKit's rules find, by name and meaning, as far as that needs nothing
 //! but the text; `UndefinedVar` and `InvalidBaseImagePlatform` need the base images, and are the
-//! planner's. [`advice`] looks for more: mistakes in the shell text of RUN, and base images that
+//! planner's. [`advice()`] looks for more: mistakes in the shell text of RUN, and base images that
 //! change under one's feet.
 //!
 //! A file chooses with `# check=skip=...;experimental=...`, and a comment of that form right above

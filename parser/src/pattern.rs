@@ -7,8 +7,6 @@
 //!
 //! Matching works on sets of positions: its cost is at most pattern times path.
 
-use crate::glob;
-
 /// A compiled pattern, cleaned like a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
@@ -36,7 +34,7 @@ enum Matcher {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Token {
+enum Token {
     Literal(char),
     /// `?`
     Any,
@@ -57,7 +55,7 @@ impl Pattern {
     pub fn new(pattern: &str) -> Result<Self, PatternError> {
         let cleaned = clean(pattern);
         // The syntax is that of plain wildcards: what is wrong there is wrong here.
-        glob::Pattern::new(&cleaned)?;
+        plain(&cleaned)?;
         let matcher = compile(&cleaned)?;
         Ok(Self { cleaned, matcher })
     }
@@ -100,8 +98,8 @@ impl Pattern {
                 None => return false,
                 Some(part) if part.contains("**") => return true,
                 Some(part) if part == name => {}
-                Some(part) => match glob::Pattern::new(part) {
-                    Ok(part) if part.matches(name) => {}
+                Some(part) => match plain(part) {
+                    Ok(tokens) if match_tokens(&tokens, name) => {}
                     _ => return false,
                 },
             }
@@ -154,8 +152,20 @@ fn compile(pattern: &str) -> Result<Matcher, PatternError> {
     })
 }
 
+/// The tokens of `pattern` read as a plain wildcard, where `**` is no more than `*`.
+fn plain(pattern: &str) -> Result<Vec<Token>, PatternError> {
+    let mut tokens = Vec::new();
+    let mut rest = pattern;
+    while !rest.is_empty() {
+        let (next, after) = token(pattern, rest)?;
+        tokens.push(next);
+        rest = after;
+    }
+    Ok(tokens)
+}
+
 /// Reads one token other than `**` from `rest`, which is not empty. Errors name `pattern`.
-pub(crate) fn token<'a>(pattern: &str, rest: &'a str) -> Result<(Token, &'a str), PatternError> {
+fn token<'a>(pattern: &str, rest: &'a str) -> Result<(Token, &'a str), PatternError> {
     let error = || PatternError {
         pattern: pattern.to_owned(),
     };
@@ -208,7 +218,7 @@ fn class(text: &str) -> Option<(Token, &str)> {
 }
 
 /// Whether all of `path` matches all of `tokens`.
-pub(crate) fn match_tokens(tokens: &[Token], path: &str) -> bool {
+fn match_tokens(tokens: &[Token], path: &str) -> bool {
     let count = tokens.len();
     // `fresh[i]`: the tokens before `i` have matched. `within[i]`: besides, `tokens[i]` is
     // Directories and has taken something that doesn't end in a slash yet.

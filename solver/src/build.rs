@@ -2,23 +2,24 @@
 
 use std::collections::HashSet;
 use std::error::Error;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use strata_cache::{Lease, Store};
 use strata_image::{Images, Platform, PullPolicy};
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile};
 
 use crate::bases::{BaseImage, Bases};
-use crate::context::BuildContext;
 use crate::error::{BuildError, Report};
 use crate::event::{Event, EventSink, Outcome};
-use crate::graph::{CopyFrom, Graph, Op};
+use crate::graph::Graph;
 use crate::lint;
 use crate::output::Finished;
 use crate::plan::{self, Plan};
-use crate::recipes;
+use crate::recipes::Recipes;
 use crate::request::{BuildRequest, BuildResult, Cancel, Output, Pull};
 use crate::schedule::{Results, Scheduler};
+use crate::sources::Sources;
 use crate::step::Shared;
 
 /// Builds what `request` asks for.
@@ -72,12 +73,8 @@ pub fn build(
         events.event(Event::Step(step.clone()));
     }
 
-    let context = if copies_from_context(&graph) {
-        Some(BuildContext::open(request, store)?)
-    } else {
-        None
-    };
-    let recipes = recipes::recipes(&graph, request, context.as_ref(), &one)?;
+    let sources = Sources::open(&graph, request, store, &one)?;
+    let recipes = Recipes::new(&graph, request, &sources, cancel, &one)?;
     let records = store.index().claim(&lease, &recipes.keys)?;
     let known = Results::known(&graph, &records);
     announce_hits(&graph, &known, events);
@@ -91,10 +88,12 @@ pub fn build(
         request,
         graph: &graph,
         recipes: &recipes,
-        context: context.as_ref(),
+        sources: &sources,
         events,
         stop: &stop,
         stub: OnceLock::new(),
+        foreign_owners: AtomicU64::new(0),
+        given_up: Mutex::default(),
     };
     let wants_image = request.outputs.iter().any(|output| {
         !matches!(
@@ -112,6 +111,9 @@ pub fn build(
         &one,
     );
     let ran_something = !scheduler.idle();
+    if ran_something && wants_image {
+        hold_blobs(&graph, store);
+    }
     let results = if ran_something {
         std::thread::scope(|scope| {
             // Layers of the image get their diff IDs while later steps run.
@@ -127,15 +129,25 @@ pub fn build(
     } else {
         scheduler.run()
     };
+    let given_up = std::mem::take(
+        &mut *shared
+            .given_up
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner),
+    );
+    // What can't be removed now is left to the next prune.
+    drop(store.discard_layers(&lease, &given_up));
     // A stop that the user asked for is reported as such, whatever it made fail.
     let results = if cancel.is_cancelled() {
         Err(BuildError::Cancelled)
     } else {
         results
     };
-    if let Some(context) = context {
-        context.finish(store);
+    let foreign_owners = shared.foreign_owners.load(Ordering::Relaxed);
+    if foreign_owners > 0 {
+        events.event(Event::Notice(foreign_notice(foreign_owners)));
     }
+    sources.finish(store);
     let results = results?;
 
     let finished = Finished {
@@ -212,11 +224,27 @@ fn epoch(request: &BuildRequest) -> Result<Option<i64>, BuildError> {
     }
 }
 
-fn copies_from_context(graph: &Graph) -> bool {
-    graph.vertices.iter().any(|vertex| {
-        matches!(&vertex.op, Op::Copy(copy)
-            if copy.from == CopyFrom::Context && !copy.sources.is_empty())
-    })
+/// What people are told if copies could not give files the owners that they ask for.
+fn foreign_notice(count: u64) -> String {
+    let (entries, belong) = if count == 1 {
+        ("entry", "belongs")
+    } else {
+        ("entries", "belong")
+    };
+    format!(
+        "{count} copied {entries} {belong} to root in place of the owner asked for, because only one \
+         user id is mapped: ranges in /etc/subuid and /etc/subgid give more"
+    )
+}
+
+/// Holds the blobs that base layers came as, while steps run: an image may be untagged and pruned
+/// meanwhile, and no tar that is made of a base layer later need have the same digest.
+fn hold_blobs(graph: &Graph, store: &Store) {
+    for layer in graph.images.iter().flat_map(|image| &image.base.layers) {
+        if let Some(blob) = &layer.blob {
+            store.blobs().contains(blob.digest);
+        }
+    }
 }
 
 /// Tells of every step whose result is there, and of images that need no fetching.

@@ -28,7 +28,16 @@ impl BuildContext {
             Context::Empty => return Ok(Self::Empty(MemoryTree::new(Vec::new()))),
             Context::Directory(root) => root,
         };
-        let ignore = Arc::new(ignore_file(request.dockerfile_path.as_deref(), root)?);
+        Self::directory(root, request.dockerfile_path.as_deref(), store)
+    }
+
+    /// Opens a directory with the ignore file of `dockerfile`, if there is one, else its own.
+    pub(crate) fn directory(
+        root: &Path,
+        dockerfile: Option<&Path>,
+        store: &Store,
+    ) -> Result<Self, BuildError> {
+        let ignore = Arc::new(ignore_file(dockerfile, root)?);
         let below = Arc::clone(&ignore);
         let tree = ContextTree::open(
             root,
@@ -37,7 +46,7 @@ impl BuildContext {
             Some(StatCache::load(store, root)),
         )
         .map_err(|error| BuildError::Context {
-            path: root.clone(),
+            path: root.to_owned(),
             reason: chain(&error),
         })?;
         Ok(Self::Directory(Box::new(tree)))

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use strata_parser::Diagnostic;
 
+use crate::explain::Reason;
+
 /// Number of a step in one build. Steps of the plan are numbered in the order in which they are
 /// listed to people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +45,13 @@ pub enum Event {
     Step(StepInfo),
     /// It runs now.
     Started(StepId),
+    /// Why it runs: only if the request asks for explanations.
+    Explained {
+        /// Which.
+        step: StepId,
+        /// Why.
+        reason: Reason,
+    },
     /// Another build is running the very same step; this one waits for its result.
     Waiting(StepId),
     /// A line of output, without its end of line. Not necessarily UTF-8 on its way here; replaced

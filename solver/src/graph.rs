@@ -3,6 +3,8 @@
 //! Instructions that only change the image's config are no vertices: they are folded into the
 //! state of their stage while it is planned.
 
+use std::path::PathBuf;
+
 use strata_cache::StepKind;
 use strata_executor::sandbox::Network;
 use strata_parser::Span;
@@ -20,6 +22,10 @@ pub struct VertexId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageId(pub usize);
 
+/// Index of a source in [`Graph::sources`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub usize);
+
 /// A root file system: where a vertex starts, or what it reads from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Root {
@@ -36,6 +42,8 @@ pub enum Root {
 pub struct Graph {
     /// Images, in the order in which they were met.
     pub images: Vec<ImageVertex>,
+    /// Files that are neither the build context's nor an image's.
+    pub sources: Vec<SourceVertex>,
     /// Operations. Each stands only on earlier ones.
     pub vertices: Vec<Vertex>,
 }
@@ -51,6 +59,24 @@ pub struct ImageVertex {
     pub reference: String,
     /// What it resolved to.
     pub base: BaseImage,
+}
+
+/// Files from elsewhere that steps copy from.
+#[derive(Debug)]
+pub struct SourceVertex {
+    /// What people call it: `context assets`.
+    pub name: String,
+    /// What it is.
+    pub source: Source,
+    /// Where the Dockerfile first names it.
+    pub span: Span,
+}
+
+/// Where files come from that are neither the build context's nor an image's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A directory that `--build-context` gave a name.
+    Directory(PathBuf),
 }
 
 /// A vertex: one operation on one root, with one layer as its result.
@@ -187,6 +213,10 @@ pub enum MountSource {
 
 /// Files to copy.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are flags of an instruction, independent of each other"
+)]
 pub struct CopyOp {
     /// `ADD`: archives are unpacked.
     pub add: bool,
@@ -217,6 +247,8 @@ pub struct CopyOp {
 pub enum CopyFrom {
     /// The build context.
     Context,
+    /// A named context, or something fetched.
+    Source(SourceId),
     /// A stage or an image.
     Root(Root),
 }

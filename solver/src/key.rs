@@ -7,7 +7,7 @@
 //!
 //! In no key: proxies, secrets, what cache mounts hold, limits, times, names of stages, comments.
 
-use strata_cache::{CacheKey, Digest, Hasher, KeyPart};
+use strata_cache::{CacheKey, Digest, Hasher, KeyPart, LayerId};
 use strata_executor::sandbox::Network;
 use strata_parser::mount::Sharing;
 
@@ -47,6 +47,17 @@ impl Encoder {
     pub fn part(&mut self, name: impl Into<String>, value: &str) {
         let name = name.into();
         self.bytes(name.as_bytes());
+        self.value(name, value);
+    }
+
+    /// Adds an input's key. `shown` is what people call the input; how a Dockerfile spells it
+    /// (white space in an instruction, a short name of an image) is not in the key.
+    pub fn input(&mut self, role: &str, shown: String, key: CacheKey) {
+        self.bytes(role.as_bytes());
+        self.value(shown, &key.0.to_string());
+    }
+
+    fn value(&mut self, name: String, value: &str) {
         self.bytes(value.as_bytes());
         let value = if value.len() > LONGEST_SHOWN {
             Digest::of(value.as_bytes()).to_string()
@@ -123,16 +134,46 @@ pub struct Selected {
     pub files: Vec<(String, Digest)>,
 }
 
+/// Digest of `op` without its inputs: the same for steps that do the same thing to other trees.
+pub fn operation(op: &Op, inputs: &KeyInputs<'_>) -> Digest {
+    let anything = empty_key();
+    let inputs = KeyInputs {
+        root: &|_| anything,
+        root_name: &|_| String::new(),
+        selection: None,
+        ..*inputs
+    };
+    recipe(op, Root::Empty, &inputs).0.0
+}
+
+/// The content key of `op`: the recipe with each input named by the layers that it has in this
+/// store, not by how they were made.
+pub fn content(
+    op: &Op,
+    parent: Root,
+    inputs: &KeyInputs<'_>,
+    layers: &dyn Fn(Root) -> Vec<LayerId>,
+) -> CacheKey {
+    let by_layers = |root: Root| {
+        let mut encoder = Encoder::new("layers");
+        encoder.list("layer", layers(root).iter().map(ToString::to_string));
+        encoder.finish().0
+    };
+    let inputs = KeyInputs {
+        root: &by_layers,
+        root_name: &|_| "layers".to_owned(),
+        ..*inputs
+    };
+    recipe(op, parent, &inputs).0
+}
+
 /// Most files of a selection that a record remembers one by one.
 const MOST_FILES: usize = 2_000;
 
 /// The recipe key of `op` on `parent`, and what it was made of.
 pub fn recipe(op: &Op, parent: Root, inputs: &KeyInputs<'_>) -> (CacheKey, Vec<KeyPart>) {
     let mut encoder = Encoder::new(op.kind().as_str());
-    encoder.part(
-        (inputs.root_name)(parent),
-        &(inputs.root)(parent).0.to_string(),
-    );
+    encoder.input("parent", (inputs.root_name)(parent), (inputs.root)(parent));
     match op {
         Op::Run(run) => encode_run(&mut encoder, run, inputs),
         Op::Copy(copy) => encode_copy(&mut encoder, copy, inputs),
@@ -234,9 +275,9 @@ fn encode_copy(encoder: &mut Encoder, copy: &CopyOp, inputs: &KeyInputs<'_>) {
     match copy.from {
         CopyFrom::Root(root) => {
             encoder.list("source", copy.sources.iter());
-            encoder.part((inputs.root_name)(root), &(inputs.root)(root).0.to_string());
+            encoder.input("from", (inputs.root_name)(root), (inputs.root)(root));
         }
-        CopyFrom::Context => {
+        CopyFrom::Context | CopyFrom::Source(_) => {
             // Where in the context the files lie is not in the key, only what they are.
             if let Some(selected) = inputs.selection {
                 encoder.part("files", &selected.digest.to_string());
@@ -275,6 +316,18 @@ mod tests {
             key(&[("a", "bc"), ("", "d")])
         );
         assert_eq!(key(&[("a", "b")]), key(&[("a", "b")]));
+    }
+
+    #[test]
+    fn the_spelling_of_an_input_is_not_in_the_key() {
+        let key = |shown: &str| {
+            let mut encoder = Encoder::new("run");
+            encoder.input("parent", shown.to_owned(), empty_key());
+            encoder.finish()
+        };
+        let (short, parts) = key("base debian");
+        assert_eq!(parts[0].name, "base debian");
+        assert_eq!(short, key("base docker.io/library/debian:latest").0);
     }
 
     #[test]

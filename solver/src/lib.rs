@@ -5,11 +5,17 @@
 //! vertices; [`key`] names each vertex by its recipe; one claim asks the index for all of them;
 //! `schedule` runs what is missing and needed; `output` writes the results.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "a diagnostic is made once, when a build fails, and is then only passed on"
+)]
+
 pub mod bases;
 mod build;
 mod context;
 pub mod error;
 pub mod event;
+pub mod explain;
 pub mod graph;
 pub mod key;
 pub mod lint;
@@ -19,6 +25,7 @@ pub mod plan;
 mod recipes;
 pub mod request;
 mod schedule;
+mod sources;
 mod step;
 
 pub use build::build;

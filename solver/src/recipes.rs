@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use strata_cache::{CacheKey, KeyPart};
+use strata_cache::{CacheKey, Digest, KeyPart, LayerId};
 use strata_executor::copy::{CopyError, CopySpec, Selection};
 use strata_parser::ignore::IgnoreFile;
 
@@ -10,7 +10,8 @@ use crate::context::BuildContext;
 use crate::error::{BuildError, Report, chain};
 use crate::graph::{CopyFrom, CopyOp, Graph, Op, Root, VertexId};
 use crate::key::{self, KeyInputs, Selected};
-use crate::request::BuildRequest;
+use crate::request::{BuildRequest, Cancel};
+use crate::sources::Sources;
 
 /// Keys of all vertices, and what was selected for them.
 #[derive(Debug)]
@@ -19,86 +20,133 @@ pub(crate) struct Recipes {
     pub(crate) keys: Vec<CacheKey>,
     /// By vertex.
     pub(crate) parts: Vec<Vec<KeyPart>>,
-    /// For vertices that copy from the context.
+    /// For vertices that copy from the context or from a source.
     pub(crate) selections: HashMap<VertexId, Selection>,
+    selected: HashMap<VertexId, Selected>,
+    ulimits: Vec<String>,
+    extra_hosts: Vec<String>,
+    shm_size: u64,
 }
 
-/// Computes every key. Reads what is selected of the context, and nothing else.
-pub(crate) fn recipes(
-    graph: &Graph,
-    request: &BuildRequest,
-    context: Option<&BuildContext>,
-    report: &dyn Fn(strata_parser::Diagnostic) -> Report,
-) -> Result<Recipes, BuildError> {
-    let ulimits: Vec<String> = request
-        .ulimits
-        .iter()
-        .map(|(name, (soft, hard))| format!("{name}={soft}:{hard}"))
-        .collect();
-    let extra_hosts: Vec<String> = request
-        .extra_hosts
-        .iter()
-        .map(|(name, _)| name.clone())
-        .collect();
-    let images: Vec<CacheKey> = graph
-        .images
-        .iter()
-        .map(|image| key::image_key(image.base.config_digest))
-        .collect();
-    let empty = key::empty_key();
-
-    let mut recipes = Recipes {
-        keys: Vec::new(),
-        parts: Vec::new(),
-        selections: HashMap::new(),
-    };
-    for (index, vertex) in graph.vertices.iter().enumerate() {
-        let mut selected = None;
-        if let Op::Copy(copy) = &vertex.op
-            && copy.from == CopyFrom::Context
-            && !copy.sources.is_empty()
-        {
-            let context = context.expect("a context is open if a step copies from it");
-            let (selection, found) = select(context, copy).map_err(|error| {
-                BuildError::Dockerfile(Box::new(report(copy_diagnostic(
-                    &error,
-                    vertex.span,
-                    "the build context",
-                ))))
-            })?;
-            recipes.selections.insert(VertexId(index), selection);
-            selected = Some(found);
+impl Recipes {
+    /// Computes every recipe key. Reads what is selected of the context, and nothing else.
+    pub(crate) fn new(
+        graph: &Graph,
+        request: &BuildRequest,
+        sources: &Sources,
+        cancel: &Cancel,
+        report: &dyn Fn(strata_parser::Diagnostic) -> Report,
+    ) -> Result<Self, BuildError> {
+        let ulimits = request.ulimits.iter();
+        let extra_hosts = request.extra_hosts.iter();
+        let mut recipes = Self {
+            keys: Vec::with_capacity(graph.vertices.len()),
+            parts: Vec::with_capacity(graph.vertices.len()),
+            selections: HashMap::new(),
+            selected: HashMap::new(),
+            ulimits: ulimits
+                .map(|(name, (soft, hard))| format!("{name}={soft}:{hard}"))
+                .collect(),
+            extra_hosts: extra_hosts.map(|(name, _)| name.clone()).collect(),
+            shm_size: request.shm_size,
+        };
+        let images: Vec<CacheKey> = graph
+            .images
+            .iter()
+            .map(|image| key::image_key(image.base.config_digest))
+            .collect();
+        let empty = key::empty_key();
+        for (index, vertex) in graph.vertices.iter().enumerate() {
+            let id = VertexId(index);
+            if let Op::Copy(copy) = &vertex.op
+                && !matches!(copy.from, CopyFrom::Root(_))
+                && !copy.sources.is_empty()
+            {
+                let (selection, found) = select(sources.files(copy.from), copy, cancel).map_err(
+                    |error| match error {
+                        CopyError::Cancelled => BuildError::Cancelled,
+                        error => {
+                            let place = match copy.from {
+                                CopyFrom::Source(source) => graph.sources[source.0].name.as_str(),
+                                _ => "the build context",
+                            };
+                            let diagnostic = copy_diagnostic(&error, vertex.span, place);
+                            BuildError::Dockerfile(Box::new(report(diagnostic)))
+                        }
+                    },
+                )?;
+                recipes.selections.insert(id, selection);
+                recipes.selected.insert(id, found);
+            }
+            let keys = &recipes.keys;
+            let root = |root| match root {
+                Root::Empty => empty,
+                Root::Image(image) => images[image.0],
+                Root::Step(vertex) => keys[vertex.0],
+            };
+            let root_name = |root| match root {
+                Root::Empty => "base scratch".to_owned(),
+                Root::Image(image) => format!("base {}", graph.images[image.0].reference),
+                Root::Step(vertex) => format!("step {}", graph.vertices[vertex.0].text),
+            };
+            let inputs = recipes.inputs(id, &vertex.platform, &root, &root_name);
+            let (key, parts) = key::recipe(&vertex.op, vertex.parent, &inputs);
+            recipes.keys.push(key);
+            recipes.parts.push(parts);
         }
-        let keys = &recipes.keys;
-        let (key, parts) = key::recipe(
-            &vertex.op,
-            vertex.parent,
-            &KeyInputs {
-                root: &|root| match root {
-                    Root::Empty => empty,
-                    Root::Image(image) => images[image.0],
-                    Root::Step(vertex) => keys[vertex.0],
-                },
-                root_name: &|root| match root {
-                    Root::Empty => "base scratch".to_owned(),
-                    Root::Image(image) => format!("base {}", graph.images[image.0].reference),
-                    Root::Step(vertex) => format!("step {}", graph.vertices[vertex.0].text),
-                },
-                selection: selected.as_ref(),
-                platform: &vertex.platform,
-                ulimits: &ulimits,
-                shm_size: request.shm_size,
-                extra_hosts: &extra_hosts,
-            },
-        );
-        recipes.keys.push(key);
-        recipes.parts.push(parts);
+        Ok(recipes)
     }
-    Ok(recipes)
+
+    fn inputs<'a>(
+        &'a self,
+        id: VertexId,
+        platform: &'a str,
+        root: &'a dyn Fn(Root) -> CacheKey,
+        root_name: &'a dyn Fn(Root) -> String,
+    ) -> KeyInputs<'a> {
+        KeyInputs {
+            root,
+            root_name,
+            selection: self.selected.get(&id),
+            platform,
+            ulimits: &self.ulimits,
+            shm_size: self.shm_size,
+            extra_hosts: &self.extra_hosts,
+        }
+    }
+
+    /// The operation of a vertex without its inputs.
+    pub(crate) fn operation(&self, graph: &Graph, id: VertexId) -> Digest {
+        let vertex = &graph.vertices[id.0];
+        let empty = key::empty_key();
+        let root = |_| empty;
+        let name = |_| String::new();
+        let inputs = self.inputs(id, &vertex.platform, &root, &name);
+        key::operation(&vertex.op, &inputs)
+    }
+
+    /// The content key of a vertex whose inputs are there.
+    pub(crate) fn content(
+        &self,
+        graph: &Graph,
+        id: VertexId,
+        layers: &dyn Fn(Root) -> Vec<LayerId>,
+    ) -> CacheKey {
+        let vertex = &graph.vertices[id.0];
+        let empty = key::empty_key();
+        let root = |_| empty;
+        let name = |_| String::new();
+        let inputs = self.inputs(id, &vertex.platform, &root, &name);
+        key::content(&vertex.op, vertex.parent, &inputs, layers)
+    }
 }
 
-fn select(context: &BuildContext, copy: &CopyOp) -> Result<(Selection, Selected), CopyError> {
-    with_spec(copy, &copy.sources, None, |spec| {
+fn select(
+    context: &BuildContext,
+    copy: &CopyOp,
+    cancel: &Cancel,
+) -> Result<(Selection, Selected), CopyError> {
+    with_spec(copy, &copy.sources, None, cancel, |spec| {
         let tree = context.tree();
         let mut selection = strata_executor::copy::select(tree, spec)?;
         let (digest, files) = selection.digest(tree, spec, &mut |entry, digest| {
@@ -112,11 +160,12 @@ fn select(context: &BuildContext, copy: &CopyOp) -> Result<(Selection, Selected)
     })
 }
 
-/// Calls `use_it` with the executor's form of `copy`.
+/// Calls `use_it` with the executor's form of `copy`, which ends early once `cancel` is asked.
 pub(crate) fn with_spec<T>(
     copy: &CopyOp,
     sources: &[String],
     owner: Option<(u32, u32)>,
+    cancel: &Cancel,
     use_it: impl FnOnce(&CopySpec<'_>) -> Result<T, CopyError>,
 ) -> Result<T, CopyError> {
     let excludes = IgnoreFile::from_patterns(&copy.excludes)
@@ -167,7 +216,7 @@ pub(crate) fn with_spec<T>(
         unpack: copy.unpack,
         link: copy.link,
         epoch: None,
-        cancelled: None,
+        cancelled: Some(&|| cancel.is_cancelled()),
     })
 }
 
@@ -202,3 +251,6 @@ pub(crate) fn copy_diagnostic(
         error => strata_parser::Diagnostic::error("copy-failed", span, chain(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,24 @@ pub enum Context {
     Empty,
 }
 
+/// What `--build-context` gives a name to: it takes the place of the stage or image of that name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory, without what its own `.dockerignore` hides.
+    Directory(PathBuf),
+    /// An image: a reference, or a transport such as `oci-layout:/path:tag`.
+    Image(String),
+}
+
+/// An SSH agent that steps may ask for by its ID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshAgent {
+    /// The ID.
+    pub id: String,
+    /// The agent's socket.
+    pub socket: PathBuf,
+}
+
 /// When base images are looked for in their registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pull {
@@ -104,6 +122,8 @@ pub struct BuildRequest {
     pub dockerfile_path: Option<PathBuf>,
     /// The build context.
     pub context: Context,
+    /// Named contexts. A name may end in `::` and a platform, for which alone it then stands.
+    pub build_contexts: Vec<(String, NamedContext)>,
     /// The stage to build; none means the last.
     pub target: Option<String>,
     /// Build arguments in the order given. The CLI has filled in values from the environment.
@@ -126,6 +146,8 @@ pub struct BuildRequest {
     pub allow: Vec<String>,
     /// Secrets.
     pub secrets: Vec<Secret>,
+    /// SSH agents.
+    pub ssh: Vec<SshAgent>,
     /// Limits of RUN steps. In no key.
     pub limits: Limits,
     /// rlimits of RUN steps: soft, hard. In the key.
@@ -134,6 +156,8 @@ pub struct BuildRequest {
     pub shm_size: u64,
     /// Further lines for /etc/hosts: name, address. Names are in the key.
     pub extra_hosts: Vec<(String, String)>,
+    /// Tell for each step that runs why it was not found.
+    pub explain: bool,
     /// How many steps may run at once.
     pub jobs: usize,
     /// `SOURCE_DATE_EPOCH` of the environment; a build argument of that name wins.

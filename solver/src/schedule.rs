@@ -61,12 +61,9 @@ impl Results {
             vertices: Vec::with_capacity(graph.vertices.len()),
         };
         for (vertex, record) in graph.vertices.iter().zip(records) {
-            let hit = record.as_ref().filter(|record| {
-                !vertex.no_cache
-                    && results
-                        .top(vertex.parent)
-                        .is_some_and(|top| top == record.parent)
-            });
+            let hit = record
+                .as_ref()
+                .filter(|record| !vertex.no_cache && results.has_top(vertex.parent, record.parent));
             results.vertices.push(hit.map(|record| Done {
                 layer: record.layer,
                 created_ms: record.created_ms,
@@ -76,14 +73,17 @@ impl Results {
         results
     }
 
-    /// The topmost layer of a root (none on an empty one), or nothing if it is not known yet.
-    fn top(&self, root: Root) -> Option<Option<LayerId>> {
+    /// True if the layers of `root` are there and `top` is the topmost (none on an empty root).
+    fn has_top(&self, root: Root, top: Option<LayerId>) -> bool {
         match root {
-            Root::Empty => Some(None),
-            Root::Image(image) => self.images[image.0]
-                .as_ref()
-                .map(|layers| layers.last().copied()),
-            Root::Step(vertex) => self.vertices[vertex.0].map(|done| Some(done.layer)),
+            Root::Empty => top.is_none(),
+            Root::Image(image) => {
+                let layers = self.images[image.0].as_ref();
+                layers.is_some_and(|layers| layers.last().copied() == top)
+            }
+            Root::Step(vertex) => {
+                self.vertices[vertex.0].is_some_and(|done| Some(done.layer) == top)
+            }
         }
     }
 

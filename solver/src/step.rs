@@ -4,24 +4,31 @@ mod copy;
 mod run;
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strata_cache::lock::KeyGuard;
-use strata_cache::{CacheKey, LayerId, LayerView, Lease, NewRecord, Store, StoreError};
+use strata_cache::{
+    CacheKey, CacheRecord, LayerId, LayerView, Lease, NewRecord, Store, StoreError,
+};
 use strata_executor::sandbox::Credentials;
 use strata_executor::users::{self, UserError};
 use strata_parser::{Diagnostic, Span};
 
-use crate::context::BuildContext;
 use crate::event::{Event, EventSink};
-use crate::graph::{Graph, Op, Root, Vertex, VertexId};
+use crate::explain;
+use crate::graph::{CopyFrom, Graph, Op, Root, Vertex, VertexId};
 use crate::recipes::Recipes;
 use crate::request::{BuildRequest, Cancel};
+use crate::sources::Sources;
 
 /// First pause between two looks at a lock that another build holds; grows to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many earlier results of an operation a new one is compared with.
+const MOST_COMPARED: usize = 4;
 
 /// What every step of a build shares.
 pub(crate) struct Shared<'a> {
@@ -30,12 +37,16 @@ pub(crate) struct Shared<'a> {
     pub(crate) request: &'a BuildRequest,
     pub(crate) graph: &'a Graph,
     pub(crate) recipes: &'a Recipes,
-    pub(crate) context: Option<&'a BuildContext>,
+    pub(crate) sources: &'a Sources,
     pub(crate) events: &'a dyn EventSink,
     /// Stops this build's steps: set when the user asks, or another step failed.
     pub(crate) stop: &'a Cancel,
     /// Directory of mount points that images may lack.
     pub(crate) stub: OnceLock<PathBuf>,
+    /// Entries that copies could not give their owner, because only one id is mapped.
+    pub(crate) foreign_owners: AtomicU64,
+    /// Layers that were made and given up for equal, older ones.
+    pub(crate) given_up: Mutex<Vec<LayerId>>,
 }
 
 /// A finished vertex.
@@ -91,21 +102,43 @@ impl Shared<'_> {
         let parent = stack.last().copied();
 
         let _guard = self.lock(key, vertex)?;
-        if !vertex.no_cache
-            && let Some(Some(record)) = self
-                .store
-                .index()
+        let index = self.store.index();
+        let content = self.recipes.content(self.graph, id, stacks);
+        let mut record = NewRecord {
+            key,
+            parent,
+            operation: self.recipes.operation(self.graph, id),
+            content,
+            kind: vertex.op.kind(),
+            text: vertex.text.clone(),
+            parts: self.recipes.parts[id.0].clone(),
+            cost_ms: 0,
+        };
+        if !vertex.no_cache {
+            let found = index
                 .claim(self.lease, &[key])?
                 .into_iter()
                 .next()
-            && record.parent == parent
-        {
-            return Ok(Done {
-                layer: record.layer,
-                created_ms: record.created_ms,
-                hit: true,
+                .flatten();
+            if let Some(found) = found.filter(|found| found.parent == parent) {
+                return Ok(hit(&found));
+            }
+            // An input was made anew, but with the layers that it had: what was made on them holds.
+            if let Some(found) = index.claim_content(self.lease, content)? {
+                record.cost_ms = found.cost_ms;
+                if index.publish_record(self.lease, &record, found.layer)? {
+                    return self.done(&record, found.layer, true);
+                }
+            }
+        }
+        if self.request.explain {
+            let reason = explain::miss(index, &record, vertex.no_cache)?;
+            self.events.event(Event::Explained {
+                step: vertex.step,
+                reason,
             });
         }
+        let earlier = index.records_of_operation(record.operation, MOST_COMPARED)?;
 
         let begun = Instant::now();
         let mut scratch = self.store.scratch(&stack)?;
@@ -134,20 +167,56 @@ impl Shared<'_> {
         if self.stop.is_cancelled() {
             return Err(Failure::Stopped);
         }
-        let record = NewRecord {
-            key,
-            parent,
-            kind: vertex.op.kind(),
-            text: vertex.text.clone(),
-            parts: self.recipes.parts[id.0].clone(),
-            cost_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-        };
-        let layer = scratch.commit(self.lease, links, Some(record))?;
+        record.cost_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let layer = scratch.commit(self.lease, links, Some(record.clone()))?;
+        if compares(&vertex.op)
+            && let Some(older) = self.equal_layer(layer, &earlier)?
+            && index.publish_record(self.lease, &record, older.layer)?
+        {
+            // The new layer is nobody's now. Removing it is left to the end of the build: nobody waits.
+            let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+            given_up.push(layer);
+            drop(given_up);
+            return self.done(&record, older.layer, false);
+        }
+        self.done(&record, layer, false)
+    }
+
+    /// A vertex with the time that its record has, not the clock's: an image made of hits later must
+    /// be the one that is made now.
+    fn done(&self, record: &NewRecord, layer: LayerId, hit: bool) -> Result<Done, Failure> {
+        let published = self.store.index().record(record.key)?;
+        let created_ms = published.map_or_else(now_ms, |record| record.created_ms);
         Ok(Done {
             layer,
-            created_ms: now_ms(),
-            hit: false,
+            created_ms,
+            hit,
         })
+    }
+
+    /// An earlier record of the same operation whose layer holds the same as `layer`, times aside.
+    /// Layers are read only if there is such a record, and it has as many entries.
+    fn equal_layer(
+        &self,
+        layer: LayerId,
+        earlier: &[CacheRecord],
+    ) -> Result<Option<CacheRecord>, StoreError> {
+        let index = self.store.index();
+        let Some(new) = index.layer(layer)? else {
+            return Ok(None);
+        };
+        for record in earlier {
+            let Some(old) = index.layer(record.layer)? else {
+                continue;
+            };
+            if old.entries == new.entries
+                && self.store.content_digest(record.layer)? == self.store.content_digest(layer)?
+            {
+                index.claim_layer_id(self.lease, record.layer)?;
+                return Ok(Some(record.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// The lock of `key`. While another build has it, people are told, and the wait ends if this
@@ -188,6 +257,20 @@ fn credentials(view: &LayerView, user: &str, span: Span) -> Result<Credentials, 
         return Ok(Credentials::default());
     }
     users::credentials(view, user).map_err(|error| user_error(&error, span))
+}
+
+/// Whether an equal result is worth looking for. A copy from the context with another key has other
+/// files; everything else may well come to the same.
+fn compares(op: &Op) -> bool {
+    !matches!(op, Op::Copy(copy) if !matches!(copy.from, CopyFrom::Root(_)))
+}
+
+fn hit(record: &CacheRecord) -> Done {
+    Done {
+        layer: record.layer,
+        created_ms: record.created_ms,
+        hit: true,
+    }
 }
 
 /// A user who can't be found, at the instruction.

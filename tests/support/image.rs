@@ -37,7 +37,12 @@ impl Image {
             files_of_tar(path)
         };
         if files.contains_key("index.json") {
-            Self::of_layout(&files)
+            let mut image = Self::of_layout(&files);
+            // An archive for docker is both; docker reads the names here.
+            if let Some(entries) = files.get("manifest.json") {
+                image.names = repo_tags(&serde_json::from_slice::<Value>(entries).unwrap()[0]);
+            }
+            image
         } else {
             Self::of_docker_archive(&files)
         }
@@ -89,12 +94,7 @@ impl Image {
             .iter()
             .map(|layer| decompress(&files[layer.as_str().unwrap()]))
             .collect();
-        let names = manifest["RepoTags"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|name| name.as_str().unwrap().to_owned())
-            .collect();
+        let names = repo_tags(&manifest);
         Self::new(config, manifest, sha256(config_bytes), &tars, names)
     }
 
@@ -182,6 +182,12 @@ impl Image {
             .map(|entry| entry["created_by"].as_str().unwrap_or_default())
             .collect()
     }
+}
+
+/// Names in an entry of a docker archive's `manifest.json`.
+fn repo_tags(entry: &Value) -> Vec<String> {
+    let tags = entry["RepoTags"].as_array().into_iter().flatten();
+    tags.map(|name| name.as_str().unwrap().to_owned()).collect()
 }
 
 fn sha256(bytes: &[u8]) -> String {

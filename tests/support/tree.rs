@@ -313,7 +313,22 @@ impl Tree {
         }
     }
 
+    /// The other names of a file that is about to go stay one file.
+    fn promote(&mut self, path: &str) {
+        let link = Kind::HardLink(path.to_owned());
+        let mut names = self.0.iter().filter(|(_, node)| node.kind == link);
+        let Some(first) = names.next().map(|(name, _)| name.clone()) else {
+            return;
+        };
+        let file = self.0[path].clone();
+        self.0.insert(first.clone(), file);
+        for node in self.0.values_mut().filter(|node| node.kind == link) {
+            node.kind = Kind::HardLink(first.clone());
+        }
+    }
+
     fn remove(&mut self, path: &str) {
+        self.promote(path);
         let prefix = format!("{path}/");
         self.0
             .retain(|known, _| known != path && !known.starts_with(&prefix));

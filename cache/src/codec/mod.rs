@@ -83,6 +83,8 @@ fn build_pool(threads: usize) -> io::Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|index| format!("strata-cpu-{index}"))
+        // The job's answer is missed by who waits for it. Without this, rayon aborts the process.
+        .panic_handler(|_| {})
         .build()
         .map_err(io::Error::other)
 }

@@ -240,3 +240,236 @@ fn gnu_tar_reads_what_is_written() {
     assert_eq!(inode("a link"), inode("zlink"));
     assert_eq!(inode("dir/long"), inode("dir/long2"));
 }
+
+/// Names, link targets and content of an archive, as the strict reader sees it.
+fn entries(tar: &[u8]) -> Vec<String> {
+    let mut input = tar;
+    let mut reader = ArchiveReader::new(&mut input, NO_LIMITS);
+    let mut lines = Vec::new();
+    while let Some(entry) = reader.next().unwrap() {
+        let mut content = Vec::new();
+        let mut buffer = [0; 1000];
+        loop {
+            let count = reader.read(&mut buffer).unwrap();
+            if count == 0 {
+                break;
+            }
+            content.extend_from_slice(&buffer[..count]);
+        }
+        lines.push(format!(
+            "{}{}{} {}",
+            String::from_utf8_lossy(&entry.name),
+            if entry.link.is_empty() { "" } else { " -> " },
+            String::from_utf8_lossy(&entry.link),
+            String::from_utf8_lossy(&content)
+        ));
+    }
+    lines
+}
+
+fn tree_of(view: &LayerView, start: &str, links: &HardLinks) -> Vec<String> {
+    let start = view.lookup(Path::new(start), false).unwrap().unwrap();
+    let mut tar = Vec::new();
+    write_tree(view, &start, links, WriteOptions::default(), &mut tar).unwrap();
+    entries(&tar)
+}
+
+fn group(names: &[&str]) -> Vec<Vec<u8>> {
+    names.iter().map(|name| name.as_bytes().to_vec()).collect()
+}
+
+#[test]
+fn a_tree_is_written_without_whiteouts_and_with_the_links_that_still_hold() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    std::fs::create_dir_all(at("0/d")).unwrap();
+    std::fs::create_dir_all(at("1/d")).unwrap();
+    for name in ["0/d/a", "0/gone", "1/d/.wh.kept"] {
+        std::fs::write(at(name), name).unwrap();
+    }
+    for name in ["0/d/b", "0/e", "0/f"] {
+        std::fs::hard_link(at("0/d/a"), at(name)).unwrap();
+    }
+    // One name of the group is another file in the layer above, and linked to a new one there.
+    std::fs::write(at("1/d/a"), "new").unwrap();
+    std::fs::hard_link(at("1/d/a"), at("1/d/c")).unwrap();
+    run("mknod", &[at("1/gone").to_str().unwrap(), "c", "0", "0"]);
+    let view = LayerView::new(vec![at("0"), at("1")]);
+    let links = HardLinks(vec![
+        group(&["d/a", "d/b", "e", "f"]),
+        group(&["d/a", "d/c"]),
+    ]);
+    assert_eq!(
+        tree_of(&view, "", &links),
+        [
+            "d/ ",
+            "d/.wh.kept 1/d/.wh.kept",
+            "d/a new",
+            "d/b 0/d/a",
+            "d/c -> d/a ",
+            "e -> d/b ",
+            "f -> d/b "
+        ]
+    );
+    assert_eq!(
+        tree_of(&view, "d", &links),
+        [".wh.kept 1/d/.wh.kept", "a new", "b 0/d/a", "c -> a "]
+    );
+    assert_eq!(tree_of(&view, "d/b", &links), ["b 0/d/a"]);
+}
+
+#[test]
+fn links_that_are_not_recorded_are_files_of_their_own() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("a"), "x").unwrap();
+    std::fs::hard_link(place.path().join("a"), place.path().join("b")).unwrap();
+    assert_eq!(
+        entries(&written(place.path(), &HardLinks::default())),
+        ["a x", "b x"]
+    );
+    // A record that disagrees with the files loses nothing.
+    std::fs::write(place.path().join("c"), "other").unwrap();
+    let links = HardLinks(vec![group(&["a", "c", "missing"])]);
+    assert_eq!(
+        entries(&written(place.path(), &links)),
+        ["a x", "b x", "c other"]
+    );
+}
+
+#[test]
+fn the_order_of_making_does_not_show_and_components_are_compared() {
+    let names = ["a/x", "a.b", "a-b/y", "b", "a/.z", "B", "\u{e4}"];
+    let make = |order: &mut dyn Iterator<Item = &&str>| {
+        let place = tempfile::tempdir().unwrap();
+        set_mode(place.path(), 0o755);
+        for name in order {
+            let path = place.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        for entry in ["a", "a-b"].iter().chain(&names) {
+            set_mtime(&place.path().join(entry), 1_000);
+        }
+        written(place.path(), &HardLinks::default())
+    };
+    let forward = make(&mut names.iter());
+    assert!(forward == make(&mut names.iter().rev()));
+    assert_eq!(
+        entries(&forward),
+        [
+            "B ", "a/ ", "a/.z ", "a/x ", "a-b/ ", "a-b/y ", "a.b ", "b ", "\u{e4} "
+        ]
+    );
+}
+
+#[test]
+fn times_are_clamped_to_the_epoch() {
+    let place = tempfile::tempdir().unwrap();
+    for (name, seconds) in [("new", 2_000), ("old", 500)] {
+        std::fs::write(place.path().join(name), "").unwrap();
+        set_mtime(&place.path().join(name), seconds);
+    }
+    let mut tar = Vec::new();
+    let options = WriteOptions { epoch: Some(1_000) };
+    write_layer(place.path(), &HardLinks::default(), options, &mut tar).unwrap();
+    let mut input = &tar[..];
+    let mut reader = ArchiveReader::new(&mut input, NO_LIMITS);
+    let times: Vec<_> = std::iter::from_fn(|| reader.next().unwrap())
+        .filter(|entry| entry.kind == EntryType::File)
+        .map(|entry| entry.mtime)
+        .collect();
+    assert_eq!(times, [(1_000, 0), (500, 0)]);
+}
+
+#[test]
+fn the_root_is_written_only_if_it_is_unusual() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path();
+    set_mode(root, 0o755);
+    assert_eq!(
+        entries(&written(root, &HardLinks::default())),
+        Vec::<String>::new()
+    );
+    set_mode(root, 0o711);
+    let tar = written(root, &HardLinks::default());
+    assert_eq!(entries(&tar), ["./ "]);
+    let (applied, _) = apply(&tar, &[]).unwrap();
+    assert_eq!(applied.path().metadata().unwrap().mode() & 0o7777, 0o711);
+}
+
+#[test]
+fn sockets_are_left_out_and_names_of_whiteouts_are_an_error() {
+    let place = tempfile::tempdir().unwrap();
+    set_mode(place.path(), 0o755);
+    let _socket = std::os::unix::net::UnixListener::bind(place.path().join("socket")).unwrap();
+    assert_eq!(
+        entries(&written(place.path(), &HardLinks::default())),
+        Vec::<String>::new()
+    );
+    std::fs::write(place.path().join(".wh.x"), "").unwrap();
+    let links = HardLinks::default();
+    let answer = write_layer(
+        place.path(),
+        &links,
+        WriteOptions::default(),
+        &mut Vec::new(),
+    );
+    assert!(matches!(answer, Err(DiffError::Unrepresentable { .. })));
+}
+
+#[test]
+fn a_failing_output_or_input_is_an_error_of_its_own() {
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::ConnectionReset.into())
+        }
+    }
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("a"), "x").unwrap();
+    let links = HardLinks::default();
+    let answer = write_layer(place.path(), &links, WriteOptions::default(), &mut Full);
+    assert!(matches!(answer, Err(DiffError::Output(_))));
+    let below = LayerView::new(Vec::new());
+    let answer = apply_layer(&mut Broken, place.path(), &below, false, NO_LIMITS);
+    assert!(matches!(answer, Err(DiffError::Stream(_))));
+}
+
+#[test]
+fn numbers_that_do_not_fit_are_records() {
+    let mut tar = Vec::new();
+    let mut writer = header::TarWriter::new(&mut tar);
+    let kind = EntryType::File;
+    let header = header::Header {
+        path: b"big",
+        kind,
+        mode: 0o600,
+        uid: u32::MAX - 1,
+        gid: 2_097_152,
+        size: 9 << 30,
+        mtime: -5,
+        link: &[],
+        device: (0, 0),
+        xattrs: &[],
+    };
+    writer.header(&header).unwrap();
+    let mut input = &tar[..];
+    let mut reader = ArchiveReader::new(&mut input, NO_LIMITS);
+    let entry = reader.next().unwrap().unwrap();
+    assert_eq!((entry.uid, entry.gid), (u32::MAX - 1, 2_097_152));
+    assert_eq!((entry.size, entry.mtime), (9 << 30, (-5, 0)));
+    let records = String::from_utf8_lossy(&tar[512..1024]).into_owned();
+    assert!(
+        records.starts_with("15 gid=2097152\n12 mtime=-5\n19 size=9663676416\n18 uid=4294967294\n"),
+        "{records}"
+    );
+}

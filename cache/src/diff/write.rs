@@ -16,6 +16,10 @@ use crate::layer::HardLinks;
 use crate::view::{Entry, FileKind, LayerView, Metadata, is_opaque, is_whiteout};
 use crate::xattr::{self, Xattr};
 
+/// Bytes of one file's attributes. With the records' own bytes they stay below the megabyte that
+/// readers of extended headers accept.
+const MAX_ATTRIBUTES: usize = 900 * 1024;
+
 pub(super) fn write_layer(
     directory: &Path,
     links: &HardLinks,
@@ -192,6 +196,16 @@ impl<'a> LayerWriter<'a> {
             // A socket is nothing without the process that made it.
             FileKind::Socket => return Ok(()),
         };
+        let attributes = source.xattrs.iter();
+        let attributes: usize = attributes
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        if attributes > MAX_ATTRIBUTES {
+            return Err(DiffError::Unrepresentable {
+                path: source.path.to_owned(),
+                reason: "its extended attributes are larger than readers accept",
+            });
+        }
         let relative = source.path.strip_prefix(&self.base).unwrap_or(source.path);
         let mut path = relative.as_os_str().as_bytes().to_vec();
         if kind == EntryType::Directory {

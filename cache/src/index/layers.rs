@@ -100,7 +100,7 @@ impl Index {
                 })
                 .map_err(sql)?;
             if let Some(record) = record {
-                self.put_record(transaction, record, layer.id, &parts)
+                self.put_record(transaction, record, layer.id, &parts, now)
                     .map_err(sql)?;
             }
             Self::claim_layer(transaction, lease.id(), layer.id).map_err(sql)?;
@@ -124,6 +124,27 @@ impl Index {
                 ))?
                 .query_row(params![id, self.boot()], from_row)
                 .optional()
+        })
+    }
+
+    /// Digest of what the layer holds, times aside, if it was made before.
+    pub fn content_digest(&self, id: LayerId) -> Result<Option<Digest>, StoreError> {
+        self.read(|index| {
+            let digest: Option<Option<Digest>> = index
+                .prepare_cached("SELECT content_digest FROM layers WHERE id = ?1")?
+                .query_row([id], |row| row.get(0))
+                .optional()?;
+            Ok(digest.flatten())
+        })
+    }
+
+    /// Remembers the digest of what a layer holds.
+    pub fn set_content_digest(&self, id: LayerId, digest: Digest) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached("UPDATE layers SET content_digest = ?2 WHERE id = ?1")?
+                .execute(params![id, digest])?;
+            Ok(())
         })
     }
 

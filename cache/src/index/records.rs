@@ -4,7 +4,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Index, int, uint};
 use crate::store::now_ms;
-use crate::{CacheKey, CacheRecord, Digest, KeyPart, Lease, NewRecord, StepKind, StoreError};
+use crate::{
+    CacheKey, CacheRecord, Digest, KeyPart, LayerId, Lease, NewRecord, StepKind, StoreError,
+};
 
 pub(super) const COLUMNS: &str =
     "r.key, r.layer, r.parent, r.kind, r.text, r.created, r.last_used, r.uses, r.cost_ms";
@@ -65,6 +67,81 @@ impl Index {
         Ok(record.filter(|record| self.has_directory(record.layer)))
     }
 
+    /// The newest record with this content key, claimed for `lease` and marked as used now: the same
+    /// operation on the very same layers, whatever recipes made those.
+    pub fn claim_content(
+        &self,
+        lease: &Lease,
+        content: CacheKey,
+    ) -> Result<Option<CacheRecord>, StoreError> {
+        if self.is_read_only() {
+            return Ok(None);
+        }
+        let now = int(now_ms());
+        self.write(|transaction| {
+            let found = transaction
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM records r WHERE r.content = ?2 AND {TRUSTED} \
+                     ORDER BY r.seq DESC LIMIT 1"
+                ))?
+                .query_row(params![self.boot(), content.0], from_row)
+                .optional()?
+                .filter(|record| self.has_directory(record.layer));
+            if let Some(record) = &found {
+                transaction
+                    .prepare_cached(
+                        "UPDATE records SET last_used = ?2, uses = uses + 1 WHERE key = ?1",
+                    )?
+                    .execute(params![record.key.0, now])?;
+                Self::claim_layer(transaction, lease.id(), record.layer)?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// Records of the same operation, newest first: what a step that had to run is compared with.
+    pub fn records_of_operation(
+        &self,
+        operation: Digest,
+        limit: usize,
+    ) -> Result<Vec<CacheRecord>, StoreError> {
+        self.read(|index| {
+            index
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM records r WHERE r.operation = ?2 AND {TRUSTED} \
+                     ORDER BY r.seq DESC LIMIT ?3"
+                ))?
+                .query_map(params![self.boot(), operation, int(limit as u64)], from_row)?
+                .collect()
+        })
+    }
+
+    /// Lets `record` stand for a layer that is there already: the step was run again with an equal
+    /// result, or its content key was known. The record gets the layer's time. False if the layer is
+    /// gone.
+    pub fn publish_record(
+        &self,
+        lease: &Lease,
+        record: &NewRecord,
+        layer: LayerId,
+    ) -> Result<bool, StoreError> {
+        let parts = serde_json::to_string(&record.parts).unwrap_or_default();
+        self.write(|transaction| {
+            let created: Option<i64> = transaction
+                .prepare_cached(
+                    "SELECT created FROM layers WHERE id = ?1 AND (boot IS NULL OR boot = ?2)",
+                )?
+                .query_row(params![layer, self.boot()], |row| row.get(0))
+                .optional()?;
+            let Some(created) = created.filter(|_| self.has_directory(layer)) else {
+                return Ok(false);
+            };
+            self.put_record(transaction, record, layer, &parts, created)?;
+            Self::claim_layer(transaction, lease.id(), layer)?;
+            Ok(true)
+        })
+    }
+
     /// What the key of a record was made of.
     pub fn parts(&self, key: CacheKey) -> Result<Vec<KeyPart>, StoreError> {
         let text: Option<String> = self.read(|index| {
@@ -113,13 +190,15 @@ impl Index {
         })
     }
 
-    /// Puts a record in the place of any other with its key.
+    /// Puts a record in the place of any other with its key. `created` is its layer's time, which
+    /// images show: a record that comes later stands for the same layer.
     pub(super) fn put_record(
         &self,
         index: &Connection,
         record: &NewRecord,
-        layer: crate::LayerId,
+        layer: LayerId,
         parts: &str,
+        created: i64,
     ) -> rusqlite::Result<()> {
         let now = int(now_ms());
         // Not an upsert: the row needs a new `seq`.
@@ -129,7 +208,8 @@ impl Index {
         index
             .prepare_cached(
                 "INSERT INTO records (key, layer, parent, kind, text, created, last_used, cost_ms, \
-                 boot, parts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9)",
+                 boot, parts, operation, content) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?12, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?
             .execute(params![
                 record.key.0,
@@ -141,6 +221,9 @@ impl Index {
                 int(record.cost_ms),
                 self.boot(),
                 parts,
+                record.operation,
+                record.content.0,
+                created,
             ])?;
         Ok(())
     }

@@ -32,6 +32,8 @@ CREATE TABLE records (
     key       BLOB NOT NULL UNIQUE,
     layer     INTEGER NOT NULL,
     parent    INTEGER,
+    operation BLOB NOT NULL,
+    content   BLOB NOT NULL,
     kind      TEXT NOT NULL,
     text      TEXT NOT NULL,
     created   INTEGER NOT NULL,
@@ -41,6 +43,8 @@ CREATE TABLE records (
     boot      TEXT,
     parts     TEXT NOT NULL
 );
+CREATE INDEX records_content ON records (content);
+CREATE INDEX records_operation ON records (operation);
 CREATE INDEX records_layer ON records (layer);
 CREATE INDEX records_parent ON records (parent) WHERE parent IS NOT NULL;
 CREATE INDEX records_unsynced ON records (boot) WHERE boot IS NOT NULL;

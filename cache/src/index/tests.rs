@@ -11,6 +11,8 @@ fn key(text: &str) -> CacheKey {
 fn record(text: &str, parent: Option<LayerId>) -> NewRecord {
     NewRecord {
         key: key(text),
+        operation: Digest::of(b"operation"),
+        content: CacheKey(Digest::of(b"content")),
         parent,
         kind: StepKind::Run,
         text: format!("RUN {text}"),

@@ -17,6 +17,8 @@ fn step(store: &Store, lease: &Lease, parent: Option<LayerId>, text: &str) -> La
     std::fs::write(scratch.upper().join("file"), vec![1; 50_000]).unwrap();
     let record = NewRecord {
         key: key(text),
+        operation: Digest::of(b"operation"),
+        content: CacheKey(Digest::of(b"content")),
         parent,
         kind: StepKind::Run,
         text: text.to_owned(),

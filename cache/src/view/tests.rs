@@ -140,3 +140,28 @@ fn an_empty_stack_has_an_empty_root() {
     );
     assert!(view.xattrs(&root).unwrap().is_empty());
 }
+
+#[test]
+fn four_hundred_layers_are_one_tree() {
+    let place = tempfile::tempdir().unwrap();
+    let mut paths = Vec::new();
+    for index in 0..400 {
+        let layer = place.path().join(index.to_string());
+        std::fs::create_dir_all(layer.join("usr/lib")).unwrap();
+        std::fs::write(layer.join(format!("usr/lib/{index}")), "").unwrap();
+        std::fs::write(layer.join("usr/newest"), index.to_string()).unwrap();
+        paths.push(layer);
+    }
+    let view = LayerView::new(paths);
+    assert_eq!(names(&view, "usr/lib").len(), 400);
+    assert_eq!(content(&view, "usr/newest").as_deref(), Some("399"));
+    let entry = view.lookup(Path::new("usr/lib/0"), false).unwrap().unwrap();
+    assert_eq!(entry.layer, 0);
+}
+
+#[test]
+fn views_are_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<LayerView>();
+    shared::<Entry>();
+}

@@ -188,6 +188,15 @@ fn fail(progress: &Progress, error: BuildError, signal: i32) -> CommandError {
     let kind = match &error {
         _ if signal != 0 => Kind::Cancelled(signal),
         BuildError::Cancelled => Kind::Cancelled(nix::sys::signal::Signal::SIGINT as i32),
+        // An image that can't be had is no mistake in the Dockerfile.
+        BuildError::Dockerfile(report)
+            if report
+                .diagnostics
+                .errors()
+                .all(|error| error.code == "base-image") =>
+        {
+            Kind::Failed
+        }
         BuildError::Dockerfile(_) | BuildError::Context { .. } | BuildError::Request(_) => {
             Kind::Usage
         }

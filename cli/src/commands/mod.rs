@@ -50,6 +50,7 @@ pub(crate) fn namespace(command: &Command) -> Namespace {
         | Command::Import(_)
         | Command::Cache(Cache::Prune(_) | Cache::Verify(_)) => Namespace::Needed,
         Command::Cache(Cache::Ls(_) | Cache::Du(_)) => Namespace::Helpful,
+        Command::Cache(Cache::Why(_)) => Namespace::Useless,
         Command::Images(_)
         | Command::Inspect(_)
         | Command::Tag(_)
@@ -82,6 +83,7 @@ pub(crate) fn run(
         Command::Import(flags) => import::run(&flags, root),
         Command::Completion(flags) => completion::run(&flags),
         Command::Cache(Cache::Ls(flags)) => cache::ls::run(&flags, root),
+        Command::Cache(Cache::Why(flags)) => cache::why::run(&flags, root),
         Command::Cache(Cache::Du(flags)) => cache::du::run(&flags, root),
         Command::Cache(Cache::Prune(flags)) => cache::prune::run(&flags, root),
         Command::Cache(Cache::Verify(flags)) => cache::verify::run(&flags, root),

@@ -11,6 +11,7 @@ use strata_image::ImageConfig;
 use strata_image::Images;
 use strata_image::RegistryOptions;
 use strata_image::config::Time;
+use strata_image::export;
 
 use crate::error::CommandError;
 use crate::error::Kind;
@@ -95,34 +96,40 @@ pub(super) fn created_ms(config: &ImageConfig) -> Option<u64> {
 }
 
 /// How the layers of an image that was built here are packed so that they get the diff IDs that its
-/// config names: with the times clamped that the build clamped. Such an image was made, by its
-/// config, at just that time.
+/// config names: with the times clamped that the build clamped. If it clamped any, the image was
+/// made, by its config, at just that time.
 pub(super) fn write_options(
     store: &Store,
     image: &StoredImage,
     config: &ImageConfig,
 ) -> Result<WriteOptions, CommandError> {
+    let plain = WriteOptions::default();
     for layer in &image.layers {
-        let Some(row) = layer.layer.map(|id| store.index().layer(id)).transpose()? else {
-            continue;
-        };
-        match row {
+        let Some(id) = layer.layer else { continue };
+        match store.index().layer(id)? {
+            // A layer that came from an image has that image's times.
             Some(row) if row.chain_id.is_none() => {
-                let plain = row.diff_id == Some(layer.diff_id);
-                return Ok(WriteOptions {
+                if row.diff_id == Some(layer.diff_id) {
+                    return Ok(plain);
+                }
+                let clamped = WriteOptions {
                     epoch: config
                         .created
                         .as_ref()
                         .and_then(Time::timestamp)
-                        .map(jiff::Timestamp::as_second)
-                        .filter(|_| !plain),
+                        .map(jiff::Timestamp::as_second),
+                };
+                let found = export::diff_id(store, id, clamped).or_kind(Kind::Store)?;
+                return Ok(if found == layer.diff_id {
+                    clamped
+                } else {
+                    plain
                 });
             }
-            // It came from an image, and has that one's times.
             _ => {}
         }
     }
-    Ok(WriteOptions::default())
+    Ok(plain)
 }
 
 /// The names of the image with this ID, in full.

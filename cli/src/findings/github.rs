@@ -11,7 +11,7 @@ pub(super) fn write(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
     let report = &checked.report;
     let index = LineIndex::new(&report.source);
     let file = property(&report.file);
-    for finding in report.diagnostics.iter() {
+    for finding in &report.diagnostics {
         let start = index.position(&report.source, finding.span.start);
         let end = index.position(&report.source, finding.span.end);
         let level = match finding.level {

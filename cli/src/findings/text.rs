@@ -13,7 +13,7 @@ use crate::human;
 pub(super) fn write(checked: &Checked, colour: bool, out: &mut dyn Write) -> io::Result<()> {
     let report = &checked.report;
     let index = LineIndex::new(&report.source);
-    for finding in report.diagnostics.iter() {
+    for finding in &report.diagnostics {
         let picture = render_at(finding, &report.file, &report.source, &index, colour);
         writeln!(out, "{picture}\n")?;
     }

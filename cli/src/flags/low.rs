@@ -121,6 +121,10 @@ pub(crate) struct Build {
     /// Name for the image, such as `app:1.2` (repeatable)
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
+    /// Give files or an image a name for FROM, COPY --from and mounts (repeatable): a directory,
+    /// docker-image://NAME, or oci-layout://DIRECTORY[:TAG|@DIGEST]
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    pub(crate) build_context: Vec<String>,
     /// Stage to build [default: the last]
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
@@ -133,6 +137,9 @@ pub(crate) struct Build {
     /// Run every step anew, whatever is cached
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Say for each step that runs why it was not cached: the first input that changed
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Look for newer base images in their registries
     #[arg(long)]
     pub(crate) pull: bool,
@@ -182,7 +189,7 @@ pub(crate) struct Build {
     pub(crate) shm_size: Option<String>,
     #[command(flatten)]
     pub(crate) limits: Limits,
-    /// How many steps may run at once [default: number of CPUs]
+    /// How many steps may run at once [default: number of CPUs, at least 8]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<String>,
     /// How to show progress
@@ -553,6 +560,8 @@ pub(crate) struct Import {
 pub(crate) enum Cache {
     /// List cached steps
     Ls(CacheLs),
+    /// Say why a cached step was built: what changed since the one before it
+    Why(CacheWhy),
     /// Show how much space the store takes
     Du(CacheDu),
     /// Remove what is not used any more
@@ -570,6 +579,17 @@ pub(crate) struct CacheLs {
     /// Write whole keys and commands
     #[arg(long)]
     pub(crate) no_trunc: bool,
+}
+
+/// `strata cache why`
+#[derive(Debug, Args)]
+pub(crate) struct CacheWhy {
+    /// An ID as `cache ls` shows it, a key (or its first digits), or the text of a step
+    #[arg(value_name = "ID|STEP")]
+    pub(crate) what: String,
+    /// How to write the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) format: Format,
 }
 
 /// `strata cache du`

@@ -5,6 +5,7 @@ pub(crate) mod context;
 pub(crate) mod fields;
 pub(crate) mod high;
 pub(crate) mod low;
+mod named;
 pub(crate) mod output;
 pub(crate) mod secret;
 pub(crate) mod value;

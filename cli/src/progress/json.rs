@@ -10,6 +10,7 @@ use strata_solver::event::Event;
 use strata_solver::event::Outcome;
 use strata_solver::event::StepId;
 use strata_solver::event::Stream;
+use strata_solver::explain::Reason;
 
 use super::outlet::Render;
 
@@ -36,6 +37,13 @@ pub(crate) fn seconds(duration: Duration) -> f64 {
     ms / 1000.0
 }
 
+/// Every input that changed, as `cache why` and the progress write it.
+pub(crate) fn differences(reason: &Reason) -> Value {
+    let list = reason.differences.iter();
+    list.map(|one| json!({"name": one.name, "before": one.before, "now": one.now}))
+        .collect()
+}
+
 fn object(at: Duration, event: &Event) -> Value {
     let number = |id: &StepId| id.0 + 1;
     let mut object = match event {
@@ -43,6 +51,12 @@ fn object(at: Duration, event: &Event) -> Value {
             json!({"type": "step", "step": number(&info.id), "name": info.name})
         }
         Event::Started(id) => json!({"type": "started", "step": number(id)}),
+        Event::Explained { step, reason } => json!({
+            "type": "explained",
+            "step": number(step),
+            "message": reason.text,
+            "differences": differences(reason),
+        }),
         Event::Waiting(id) => json!({"type": "waiting", "step": number(id)}),
         Event::Output { step, stream, line } => json!({
             "type": "output",

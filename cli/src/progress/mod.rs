@@ -212,7 +212,11 @@ impl EventSink for Progress {
                 record.failed.get_or_insert(step);
             }
             Event::Warning(diagnostic) => record.warnings.push(diagnostic),
-            Event::Started(_) | Event::Waiting(_) | Event::Transfer { .. } | Event::Notice(_) => {}
+            Event::Started(_)
+            | Event::Explained { .. }
+            | Event::Waiting(_)
+            | Event::Transfer { .. }
+            | Event::Notice(_) => {}
         }
     }
 }

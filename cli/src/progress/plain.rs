@@ -67,6 +67,11 @@ impl Plain {
                 self.introduce(*id, out)?;
                 self.steps.entry(*id).or_default().started = at;
             }
+            Event::Explained { step, reason } => {
+                self.introduce(*step, out)?;
+                let reason = text::printable(&reason.text);
+                writeln!(out, "#{} why: {reason}", number(*step))?;
+            }
             Event::Waiting(id) => {
                 self.introduce(*id, out)?;
                 writeln!(out, "#{} waiting for another build", number(*id))?;

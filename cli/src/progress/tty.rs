@@ -146,6 +146,15 @@ impl Model {
                     self.end(*id, vec![(Style::Yellow, "CANCELED")], elapsed, "");
                 }
             }
+            Event::Explained { step, reason } => {
+                let name = self.names.get(step).cloned().unwrap_or_default();
+                self.scroll.push(Line {
+                    marks: vec![(Style::Yellow, "why:")],
+                    text: name,
+                    aside: text::printable(&reason.text).into_owned(),
+                    right: String::new(),
+                });
+            }
             // Shown with their line of the Dockerfile when the build ends.
             Event::Warning(_) => {}
             Event::Notice(notice) => self.scroll.push(Line {

@@ -25,7 +25,6 @@ pub fn init_if_asked() {
     if asked {
         sys::exit_now(serve());
     }
-    crate::userns::serve_if_asked();
 }
 
 fn serve() -> i32 {

@@ -1,7 +1,24 @@
 //! The sandbox: namespaces, mounts, capabilities, seccomp, limits.
 //!
-//! The binary re-executes itself as the sandbox's init: no fork with live threads. The caller's
-//! `main` must call [`init_if_asked`] before anything that starts a thread.
+//! ```text
+//! caller ── spawn ──> first process ── fork ──> init (pid 1) ── fork ──> the command
+//!    │                  │ control group           │ mounts, pivot_root      │ credentials, filter
+//!    └── control socket ┴─────────────────────────┴─────────────────────────┘ closed by exec
+//! ```
+//!
+//! The binary re-executes itself, so nothing forks with live threads: the caller's `main` must
+//! call [`init_if_asked`] before anything that starts a thread. The first process makes the
+//! namespaces and stays to take the control group away; the init prepares the root, starts the
+//! command, reaps, and ends with it or with the caller, whichever comes first. The kernel then
+//! kills the rest. When [`Running::wait`] returns, no process, mount or control group is left.
+//!
+//! A command has the capabilities and the seccomp filter that container users expect. Mounts are
+//! made by descriptor, targets are resolved by the kernel inside the root, layers are named by
+//! descriptor.
+//!
+//! **Limitations**: needs Linux 5.12 (`mount_setattr`). Device nodes that a command makes, or that
+//! an image holds, can't be opened (`nodev`); only the standard ones in `/dev` can. No `AppArmor` or
+//! `SELinux` label is set.
 
 mod capability;
 mod cgroup;
@@ -11,6 +28,7 @@ mod filesystems;
 mod init;
 mod lines;
 mod mount;
+mod open_files;
 mod overlay;
 mod pid1;
 mod probe;
@@ -30,6 +48,7 @@ use serde::{Deserialize, Serialize};
 use strata_cache::RootfsPlan;
 
 pub use init::init_if_asked;
+pub use open_files::raise_open_files;
 pub use probe::{OverlayUnusable, probe_overlay};
 pub use spawn::{Canceller, Running, Sink, spawn};
 pub use stub::stub_directory;

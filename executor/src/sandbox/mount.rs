@@ -105,7 +105,7 @@ pub(super) fn detach(mount: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// The path by which this process can name a descriptor.
-pub(super) fn proc_path(descriptor: impl AsFd) -> String {
+pub(super) fn proc_path(descriptor: BorrowedFd<'_>) -> String {
     use std::os::fd::AsRawFd;
-    format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd())
+    format!("/proc/self/fd/{}", descriptor.as_raw_fd())
 }

@@ -176,15 +176,15 @@ impl Layers<'_> {
         use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string};
         for lower in self.lowers {
             let lower = open_directory(lower).map_err(Trouble::Layer)?;
-            fsconfig_set_string(context, "lowerdir+", proc_path(lower))?;
+            fsconfig_set_string(context, "lowerdir+", proc_path(lower.as_fd()))?;
         }
         for lower in &self.open {
-            fsconfig_set_string(context, "lowerdir+", proc_path(lower))?;
+            fsconfig_set_string(context, "lowerdir+", proc_path(lower.as_fd()))?;
         }
         if let Some(upper) = &self.upper {
-            fsconfig_set_string(context, "upperdir", proc_path(upper))?;
+            fsconfig_set_string(context, "upperdir", proc_path(upper.as_fd()))?;
             if let Some(work) = &self.work {
-                fsconfig_set_string(context, "workdir", proc_path(work))?;
+                fsconfig_set_string(context, "workdir", proc_path(work.as_fd()))?;
             }
             // No fsync inside the sandbox reaches the disk: the store syncs what it publishes.
             fsconfig_set_flag(context, "volatile")?;

@@ -16,6 +16,14 @@ use crate::support::Bench;
 
 pub(crate) const TESTS: &[Test] = &[
     (
+        "the_program_can_not_be_overwritten",
+        the_program_can_not_be_overwritten,
+    ),
+    (
+        "a_caller_killed_at_any_moment_leaves_nothing",
+        a_caller_killed_at_any_moment,
+    ),
+    (
         "a_killed_caller_leaves_nothing",
         a_killed_caller_leaves_nothing,
     ),
@@ -84,6 +92,84 @@ fn a_killed_caller_leaves_nothing() {
         !mounts.contains(scratch.path().to_str().unwrap()),
         "{mounts}"
     );
+}
+
+fn a_caller_killed_at_any_moment() {
+    let scratch = tempfile::tempdir().unwrap();
+    let marker = format!("780.{}", std::process::id());
+    for round in 0..30 {
+        let mut child = driver::command(scratch.path(), "hold", None)
+            .arg(&marker)
+            .env("TMPDIR", scratch.path())
+            .spawn()
+            .unwrap();
+        // From before the sandbox's first process to well after its command's start.
+        std::thread::sleep(Duration::from_micros(round * 1500));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(wait_for(|| !processes_with(&marker)), "processes are left");
+    assert!(
+        wait_for(|| left_groups().is_empty()),
+        "control groups are left"
+    );
+    // The sandboxes' own processes: those that had nothing to run yet.
+    let ours = |entry: &fs::DirEntry| {
+        let line = fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
+        line.contains(scratch.path().to_str().unwrap())
+    };
+    let left = || {
+        fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .any(|entry| ours(&entry))
+    };
+    assert!(wait_for(|| !left()), "mounts are left");
+}
+
+/// The program behind a sandbox's processes: what a command that got hold of one would try to
+/// overwrite.
+fn the_program_can_not_be_overwritten() {
+    let scratch = tempfile::tempdir().unwrap();
+    let marker = format!("781.{}", std::process::id());
+    let mut child = driver::command(scratch.path(), "hold", None)
+        .arg(&marker)
+        .env("TMPDIR", scratch.path())
+        .spawn()
+        .unwrap();
+    let parent = format!("PPid:\t{}\n", child.id());
+    let mut program = None;
+    let found = wait_for(|| {
+        program = fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+            let read = |name: &str| fs::read_to_string(entry.path().join(name));
+            let ours = read("status").is_ok_and(|status| status.contains(&parent))
+                && read("cmdline").is_ok_and(|line| line.starts_with("strata-sandbox"));
+            let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+            let exe = entry.path().join("exe");
+            ours.then(|| rustix::fs::open(exe, flags, rustix::fs::Mode::empty()).unwrap())
+        });
+        program.is_some()
+    });
+    assert!(found && wait_for(|| processes_with(&marker)));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(wait_for(|| !processes_with(&marker)));
+    // While it runs nobody can write to it. Now nobody runs it any more.
+    let path = |descriptor: &OwnedFd| {
+        format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(descriptor)
+        )
+    };
+    let write = |path: &str| fs::OpenOptions::new().write(true).open(path);
+    let mut answer = None;
+    wait_for(|| {
+        let error = write(&path(program.as_ref().unwrap())).unwrap_err();
+        answer = error.raw_os_error();
+        answer != Some(libc::ETXTBSY)
+    });
+    assert_eq!(answer, Some(libc::EROFS));
+    write(scratch.path().join("driver").to_str().unwrap()).unwrap();
 }
 
 /// A directory of the user's own with a root file system in it.

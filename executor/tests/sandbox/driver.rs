@@ -157,6 +157,13 @@ fn time(rounds: &str) -> ExitCode {
         try_run(&spec).unwrap();
         total += start.elapsed();
     }
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN);
+    let usage = usage.unwrap();
+    println!(
+        "children: user {} system {}",
+        usage.user_time(),
+        usage.system_time()
+    );
     let started = std::time::Instant::now();
     for _ in 0..rounds {
         Command::new("/bin/busybox").arg("true").output().unwrap();

@@ -54,6 +54,10 @@ pub(crate) const TESTS: &[Test] = &[
         "a_root_without_an_upper_directory_is_read_only",
         a_root_without_an_upper_directory,
     ),
+    (
+        "new_kernels_get_layers_one_by_one",
+        new_kernels_get_layers_one_by_one,
+    ),
     ("a_hundred_layers_mount", a_hundred_layers_mount),
     ("four_hundred_layers_mount", four_hundred_layers_mount),
     (
@@ -469,6 +473,24 @@ fn stack(count: usize) {
     let ran = run(&spec);
     assert_eq!(ran.stdout, [count.to_string(), "0".into()], "{ran:?}");
     assert_eq!(ran.outcome.ended, Ended::Exit(0));
+}
+
+/// The other way works too, but for fewer layers.
+fn new_kernels_get_layers_one_by_one() {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    if (numbers.next(), numbers.next()) < (Some(6), Some(8)) {
+        println!("  skipped: Linux {release} has no way to tell");
+        return;
+    }
+    let bench = Bench::new();
+    let ran = run(&bench.script("grep ' / ' /proc/mounts"));
+    assert!(ran.text().contains("lowerdir+="), "{ran:?}");
 }
 
 fn a_hundred_layers_mount() {

@@ -12,6 +12,7 @@ use tar::{EntryType, Header};
 use super::output::{self, failed};
 use super::{Assembled, BuiltImage, Destination, ExportError, ExportOptions, Format, assemble};
 use crate::manifest::{Descriptor, Index, media};
+use crate::pipe::{Watched, copy};
 use crate::{Progress, Reference};
 
 /// The full name in an index, as containerd and Docker read it.
@@ -100,7 +101,7 @@ fn write_archive(
             }
             let what = blob.digest.short();
             let file = store.blobs().open(blob.digest)?;
-            let mut watched = crate::pipe::Watched::new(file, &what, Some(blob.size), progress);
+            let mut watched = Watched::new(file, &what, Some(blob.size), progress);
             archive.file(&blob_name(blob.digest), blob.size, &mut watched)?;
         }
     }
@@ -211,7 +212,7 @@ impl Archive<'_> {
 
     fn file(&mut self, name: &str, size: u64, content: &mut dyn Read) -> Result<(), ExportError> {
         self.header(name, EntryType::Regular, size)?;
-        let copied = io::copy(&mut content.take(size), self.output)
+        let copied = copy(&mut content.take(size), self.output)
             .map_err(|source| failed("write", self.path, source))?;
         if copied != size {
             let source = io::Error::new(io::ErrorKind::UnexpectedEof, format!("`{name}` is short"));

@@ -14,7 +14,7 @@ use strata_cache::{DiffId, Digest, LayerId, Store, StoreError};
 
 use super::ExportError;
 use crate::Progress;
-use crate::pipe::{Hashing, PipeReader, PipeWriter, Watched, pipe};
+use crate::pipe::{Hashing, PipeReader, PipeWriter, Watched, copy, pipe};
 use crate::unpack::{self, Compression};
 
 /// Encoding under which the text of a diff ID is kept.
@@ -186,7 +186,7 @@ fn compress(
     output: &mut (dyn Write + Send),
 ) -> io::Result<()> {
     let mut encoder = codec.encoder(Box::new(output))?;
-    io::copy(&mut input, &mut encoder)?;
+    copy(&mut input, &mut encoder)?;
     encoder.finish()
 }
 
@@ -388,7 +388,7 @@ fn recompress(
         let writer = &mut output;
         std::thread::scope(|scope| {
             let compress = scope.spawn(move || compress(codec, source, writer));
-            let read = io::copy(&mut plain, &mut sink);
+            let read = copy(&mut plain, &mut sink);
             let ended = match read {
                 Ok(_) => sink.finish(),
                 Err(error) => {

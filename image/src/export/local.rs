@@ -232,7 +232,10 @@ impl Copy<'_> {
         }
         self.serial += 1;
         let temporary = format!(".strata-{}-{}.tmp", std::process::id(), self.serial);
-        let made = self.make(parent, &temporary, entry).and_then(|()| {
+        let made = self.make(parent, &temporary, entry).and_then(|made| {
+            if !made {
+                return Ok(());
+            }
             rustix::fs::renameat(parent, &temporary, parent, name_of(entry)).map_err(|error| {
                 match error {
                     Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST => ExportError::Destination {
@@ -248,13 +251,15 @@ impl Copy<'_> {
         made
     }
 
-    fn make(&mut self, parent: &OwnedFd, name: &str, entry: &Entry) -> Result<(), ExportError> {
+    /// Makes the entry under a temporary name. False if this user can't have it.
+    fn make(&mut self, parent: &OwnedFd, name: &str, entry: &Entry) -> Result<bool, ExportError> {
         let metadata = &entry.metadata;
         let group = self.groups.get(&(entry.layer, entry.path.clone())).copied();
         if let Some(first) = group.and_then(|group| self.first.get(&group)) {
             let directory = self.directory(first.parent().unwrap_or(Path::new("")))?;
             let first = first.file_name().unwrap_or_default();
             return rustix::fs::linkat(&directory, first, parent, name, AtFlags::empty())
+                .map(|()| true)
                 .map_err(|error| self.failed("link", &entry.path, error));
         }
         match metadata.kind {
@@ -287,8 +292,13 @@ impl Copy<'_> {
                 };
                 let (major, minor) = metadata.rdev;
                 let mode = Mode::from_raw_mode(metadata.mode);
-                rustix::fs::mknodat(parent, name, kind, mode, rustix::fs::makedev(major, minor))
-                    .map_err(|error| self.failed("create", &entry.path, error))?;
+                let device = rustix::fs::makedev(major, minor);
+                match rustix::fs::mknodat(parent, name, kind, mode, device) {
+                    Ok(()) => {}
+                    // The root of a user namespace makes no devices.
+                    Err(Errno::PERM) if kind != FileType::Fifo => return Ok(false),
+                    Err(error) => return Err(self.failed("create", &entry.path, error)),
+                }
                 self.set_owner_and_times(parent, name, entry)?;
                 // The umask took something away, and a change of owner the setuid bits.
                 rustix::fs::chmodat(parent, name, mode, AtFlags::empty())
@@ -299,7 +309,7 @@ impl Copy<'_> {
         if let Some(group) = group {
             self.first.insert(group, entry.path.clone());
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Owner, mode, xattrs and times of an open file or directory, in the order in which one does
@@ -308,8 +318,11 @@ impl Copy<'_> {
         let metadata = &entry.metadata;
         if self.privileged {
             let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
-            rustix::fs::fchown(file, Some(uid), Some(gid))
-                .map_err(|error| self.failed("chown", &entry.path, error))?;
+            match rustix::fs::fchown(file, Some(uid), Some(gid)) {
+                // The root of a user namespace has only the owners that are mapped into it.
+                Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
+                Err(error) => return Err(self.failed("chown", &entry.path, error)),
+            }
         }
         rustix::fs::fchmod(file, Mode::from_raw_mode(metadata.mode))
             .map_err(|error| self.failed("chmod", &entry.path, error))?;
@@ -333,14 +346,11 @@ impl Copy<'_> {
         let metadata = &entry.metadata;
         if self.privileged {
             let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
-            rustix::fs::chownat(
-                parent,
-                name,
-                Some(uid),
-                Some(gid),
-                AtFlags::SYMLINK_NOFOLLOW,
-            )
-            .map_err(|error| self.failed("chown", &entry.path, error))?;
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            match rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags) {
+                Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
+                Err(error) => return Err(self.failed("chown", &entry.path, error)),
+            }
         }
         rustix::fs::utimensat(
             parent,

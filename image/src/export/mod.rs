@@ -18,6 +18,7 @@ use strata_cache::image::{StoredBlob, StoredImage, StoredLayer};
 use strata_cache::{Digest, LayerId, Lease, Store, StoreError};
 
 use crate::manifest::{Descriptor, Manifest, media};
+use crate::parallel::in_parallel;
 use crate::resolve::now_ms;
 use crate::{ImageConfig, Progress};
 
@@ -324,6 +325,10 @@ pub fn save(
     Ok(())
 }
 
+/// Layers that are packed at a time. Each uses all cores while it compresses: this is for the many
+/// small ones, which mostly wait.
+const PACKERS: usize = 4;
+
 /// An image as a manifest describes it, all blobs being in the store.
 struct Assembled {
     /// The manifest's bytes.
@@ -345,10 +350,9 @@ fn assemble(
     write: WriteOptions,
     progress: &dyn Progress,
 ) -> Result<Assembled, ExportError> {
-    let mut layers = Vec::with_capacity(image.layers.len());
-    for layer in &image.layers {
-        layers.push(blob_for(store, layer, codec, force_codec, write, progress)?);
-    }
+    let layers = in_parallel(PACKERS, &image.layers, |layer| {
+        blob_for(store, layer, codec, force_codec, write, progress)
+    })?;
     let config = Descriptor::new(
         media::OCI_CONFIG,
         image.config_digest,

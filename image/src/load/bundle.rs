@@ -291,6 +291,8 @@ fn read_files(
             EntryKind::Directory | EntryKind::Other => {}
         }
     }
+    // Whoever writes into a pipe wants to get rid of the padding, too. What it is does not matter.
+    drop(io::copy(&mut archive.into_inner(), &mut io::sink()));
     Ok(())
 }
 

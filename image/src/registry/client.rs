@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ureq::http::{Method, Request, Response};
 use ureq::{Body, SendBody};
 
-use super::auth::{self, AuthState, Scheme, TokenAnswer};
+use super::auth::{self, AuthState, Scheme};
+use super::token::TokenRequest;
 use super::transport::{Agents, COMMIT_TIMEOUT};
 use super::url::{self, Origin};
 use super::{Credentials, RegistryError, RegistryOptions, credentials, retry};
@@ -22,12 +23,11 @@ const DOCKER_API: &str = "registry-1.docker.io";
 const MAX_REDIRECTS: u32 = 10;
 /// As much of an error's text as is read.
 const MAX_ERROR: u64 = 64 << 10;
-const MAX_TOKEN: u64 = 1 << 20;
 
 /// Speaks to registries. Does nothing before it is first asked for something.
 pub struct Client {
     pub(crate) options: RegistryOptions,
-    agents: Agents,
+    pub(super) agents: Agents,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
 }
 
@@ -41,12 +41,12 @@ impl std::fmt::Debug for Client {
 }
 
 /// What is known of one registry.
-struct Host {
+pub(super) struct Host {
     /// As in references.
-    registry: String,
+    pub(super) registry: String,
     /// `https://host:port`, once it was found out.
     base: Mutex<Option<String>>,
-    unchecked: bool,
+    pub(super) unchecked: bool,
     auth: Mutex<AuthState>,
     credentials: Mutex<HashMap<String, Option<Credentials>>>,
 }
@@ -114,7 +114,7 @@ impl<'a> Call<'a> {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) url: String,
-    response: Response<Body>,
+    pub(super) response: Response<Body>,
 }
 
 impl Answer {
@@ -151,8 +151,8 @@ impl Client {
     /// A client with `options`.
     pub fn new(options: RegistryOptions) -> Self {
         Self {
+            agents: Agents::new(options.certificates.clone()),
             options,
-            agents: Agents::default(),
             hosts: Mutex::default(),
         }
     }
@@ -185,26 +185,38 @@ impl Client {
         };
         let https = format!("https://{name}");
         let http = format!("http://{name}");
-        let answers = |url: &str| {
-            let Some(origin) = Origin::of(url) else {
-                return false;
-            };
-            let Ok(request) = Request::get(format!("{url}/v2/")).body(()) else {
-                return false;
-            };
-            match self.agents.get(&origin, host.unchecked).run(request) {
-                // What a TLS server says to plain HTTP.
-                Ok(response) => origin.https || response.status() != 400,
-                Err(_) => false,
-            }
+        let probe = |url: &str| -> Result<Answer, ureq::Error> {
+            let origin = Origin::of(url).ok_or(ureq::Error::HostNotFound)?;
+            let request = Request::get(format!("{url}/v2/")).body(())?;
+            let response = self.agents.get(&origin, host.unchecked).run(request)?;
+            Ok(Answer {
+                status: response.status().as_u16(),
+                url: url.to_owned(),
+                response,
+            })
         };
         let found = if url::is_loopback(name) {
-            if !answers(&http) && answers(&https) {
-                https
-            } else {
-                http
+            match probe(&http) {
+                Ok(answer) => {
+                    if wants_tls(answer) {
+                        https
+                    } else {
+                        http
+                    }
+                }
+                Err(ureq::Error::Io(error))
+                    if error.kind() == std::io::ErrorKind::ConnectionRefused =>
+                {
+                    http
+                }
+                // A TLS server may also just hang up.
+                Err(_) => match probe(&https) {
+                    Ok(_) => https,
+                    Err(error) if error.to_string().contains("ertificate") => https,
+                    Err(_) => http,
+                },
             }
-        } else if host.unchecked && !answers(&https) {
+        } else if host.unchecked && probe(&https).is_err() {
             http
         } else {
             https
@@ -395,107 +407,6 @@ impl Client {
         Ok(found)
     }
 
-    fn fetch_token(
-        &self,
-        host: &Host,
-        action: &str,
-        wanted: &TokenRequest<'_>,
-        credentials: Option<&Credentials>,
-    ) -> Result<TokenAnswer, RegistryError> {
-        let protocol = |reason: String| RegistryError::Protocol {
-            action: action.to_owned(),
-            registry: host.registry.clone(),
-            reason,
-        };
-        let origin = Origin::of(wanted.realm)
-            .ok_or_else(|| protocol(format!("its token server `{}` is not a URL", wanted.realm)))?;
-        if !origin.https && !origin.is_loopback() && !host.unchecked && credentials.is_some() {
-            return Err(protocol(format!(
-                "it wants the password to be sent to `{}` in plain HTTP",
-                origin.host
-            )));
-        }
-        let agent = self.agents.get(&origin, host.unchecked);
-        let mut failures = 0;
-        loop {
-            let result = match credentials {
-                Some(Credentials::IdentityToken(token)) => post_token(&agent, wanted, token),
-                other => get_token(&agent, wanted, auth::basic_of(other).as_deref()),
-            };
-            let (retry_after, failure) = match result {
-                Ok(response) if response.status() == 200 => {
-                    let mut bytes = Vec::new();
-                    let read = response
-                        .into_body()
-                        .into_reader()
-                        .take(MAX_TOKEN)
-                        .read_to_end(&mut bytes);
-                    match read {
-                        Ok(_) => {
-                            return TokenAnswer::parse(&bytes).ok_or_else(|| {
-                                protocol(format!("`{}` gave no token", origin.host))
-                            });
-                        }
-                        Err(error) => (
-                            None,
-                            RegistryError::Transport {
-                                action: format!("{action}: get a token"),
-                                registry: origin.host.clone(),
-                                source: Box::new(ureq::Error::Io(error)),
-                            },
-                        ),
-                    }
-                }
-                Ok(response) => {
-                    let status = response.status().as_u16();
-                    let answer = Answer {
-                        status,
-                        url: wanted.realm.to_owned(),
-                        response,
-                    };
-                    let after = answer.header("retry-after").map(str::to_owned);
-                    let detail = error_detail(answer);
-                    if matches!(status, 400 | 401 | 403) {
-                        return Err(RegistryError::Denied {
-                            action: action.to_owned(),
-                            registry: host.registry.clone(),
-                            detail,
-                            anonymous: credentials.is_none(),
-                        });
-                    }
-                    let error = RegistryError::Status {
-                        action: format!("{action}: get a token"),
-                        registry: origin.host.clone(),
-                        status,
-                        detail,
-                    };
-                    if !retry::is_temporary(status) {
-                        return Err(error);
-                    }
-                    (after, error)
-                }
-                Err(error) => {
-                    let hopeless = !retry::is_temporary_error(&error);
-                    let error = RegistryError::Transport {
-                        action: format!("{action}: get a token"),
-                        registry: origin.host.clone(),
-                        source: Box::new(error),
-                    };
-                    if hopeless {
-                        return Err(error);
-                    }
-                    (None, error)
-                }
-            };
-            failures += 1;
-            if failures >= retry::ATTEMPTS {
-                return Err(failure);
-            }
-            let first = self.options.retry_pause_ms;
-            std::thread::sleep(retry::pause(failures, retry_after.as_deref(), first));
-        }
-    }
-
     /// The error that an answer stands for.
     pub(crate) fn reject(&self, call: &Call<'_>, answer: Answer) -> RegistryError {
         let host = self.host(&call.reference.registry);
@@ -546,49 +457,6 @@ impl Client {
     }
 }
 
-struct TokenRequest<'a> {
-    realm: &'a str,
-    service: Option<&'a str>,
-    /// Scopes, separated by blanks.
-    scope: &'a str,
-}
-
-fn get_token(
-    agent: &ureq::Agent,
-    wanted: &TokenRequest<'_>,
-    authorization: Option<&str>,
-) -> Result<Response<Body>, ureq::Error> {
-    let mut url = wanted.realm.to_owned();
-    if let Some(service) = wanted.service {
-        url = url::with_query(&url, "service", service);
-    }
-    for scope in wanted.scope.split(' ').filter(|scope| !scope.is_empty()) {
-        url = url::with_query(&url, "scope", scope);
-    }
-    let mut builder = Request::get(url);
-    if let Some(authorization) = authorization {
-        builder = builder.header("authorization", authorization);
-    }
-    agent.run(builder.body(())?)
-}
-
-fn post_token(
-    agent: &ureq::Agent,
-    wanted: &TokenRequest<'_>,
-    refresh_token: &str,
-) -> Result<Response<Body>, ureq::Error> {
-    let form = format!(
-        "grant_type=refresh_token&service={}&scope={}&client_id=strata&refresh_token={}",
-        url::encode(wanted.service.unwrap_or_default()),
-        url::encode(wanted.scope),
-        url::encode(refresh_token),
-    );
-    let request = Request::post(wanted.realm)
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(form)?;
-    agent.run(request)
-}
-
 enum Failure {
     /// Perhaps better next time.
     Transport(Box<ureq::Error>),
@@ -599,8 +467,20 @@ fn is_same_origin(url: &str, base: &str) -> bool {
     Origin::of(url).is_some_and(|origin| Some(origin) == Origin::of(base))
 }
 
+/// True for what TLS servers say to plain HTTP: Go's, nginx's, Apache's.
+fn wants_tls(answer: Answer) -> bool {
+    if answer.status != 400 {
+        return false;
+    }
+    let bytes = answer.read(MAX_ERROR).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    ["HTTPS", "SSL", "TLS"]
+        .iter()
+        .any(|word| text.contains(word))
+}
+
 /// The registry's own words: codes and messages of its JSON, or the first line of a text.
-fn error_detail(answer: Answer) -> String {
+pub(super) fn error_detail(answer: Answer) -> String {
     #[derive(serde::Deserialize)]
     struct Errors {
         #[serde(default)]

@@ -12,9 +12,10 @@ mod options;
 mod pull;
 mod push;
 mod retry;
-mod transport;
+mod token;
+pub(crate) mod transport;
 mod upload;
-mod url;
+pub(crate) mod url;
 
 pub use client::Client;
 pub use error::RegistryError;

@@ -37,6 +37,12 @@ pub struct RegistryOptions {
     pub auth_files: Vec<PathBuf>,
     /// Credentials by host that go before those of files.
     pub credentials: Vec<(String, Credentials)>,
+    /// Files with certificates (PEM) that are trusted besides the system's. Those of single
+    /// registries may also lie in `/etc/docker/certs.d/HOST` or `/etc/containers/certs.d/HOST`.
+    ///
+    /// **Limitation**: a self-signed certificate that calls itself an authority (`CA:TRUE`) is not
+    /// accepted as the registry's own: sign one for the registry with it, or make it `CA:FALSE`.
+    pub certificates: Vec<PathBuf>,
     /// Pause before the first repetition of a failed request in milliseconds; doubled each time.
     /// None is half a second.
     pub retry_pause_ms: Option<u64>,

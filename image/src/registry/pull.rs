@@ -7,6 +7,7 @@ use strata_cache::{Digest, Hasher, Store};
 use super::client::{Answer, Call};
 use super::{Client, RegistryError, retry};
 use crate::manifest::{MAX_MANIFEST, media};
+use crate::pipe::REPORT;
 use crate::{Progress, Reference};
 
 /// A manifest or an index as it came.
@@ -136,6 +137,7 @@ impl Client {
                     }
                 },
                 Event::Data(bytes, done) => {
+                    let before = done - bytes.len() as u64;
                     if let Err(source) = writer.write_all(bytes) {
                         write_error = Some(strata_cache::StoreError::Io {
                             action: "write",
@@ -144,7 +146,9 @@ impl Client {
                         });
                         return false;
                     }
-                    progress.update(&what, done, Some(size));
+                    if before / REPORT != done / REPORT || done == size {
+                        progress.update(&what, done, Some(size));
+                    }
                     true
                 }
             });
@@ -198,6 +202,7 @@ impl Client {
         let path = format!("{}/blobs/{digest}", reference.repository);
         let mut hasher = Hasher::default();
         let mut done = 0;
+        let mut furthest = 0;
         let mut failures = 0;
         let mut buffer = vec![0; 128 << 10];
         loop {
@@ -227,7 +232,6 @@ impl Client {
                 _ => return Err(self.reject(&call, answer)),
             }
             let mut reader = answer.into_reader();
-            let start = done;
             let broken = loop {
                 match reader.read(&mut buffer) {
                     Ok(0) => break None,
@@ -251,8 +255,9 @@ impl Client {
             if done == size {
                 break;
             }
-            // What got through counts: only tries that brought nothing use up patience.
-            failures = if done > start { 1 } else { failures + 1 };
+            // What got through counts: only tries that brought nothing new use up patience.
+            failures = if done > furthest { 1 } else { failures + 1 };
+            furthest = furthest.max(done);
             if failures >= retry::ATTEMPTS {
                 let error = broken.unwrap_or_else(|| std::io::ErrorKind::UnexpectedEof.into());
                 return Err(transport(&call, error));

@@ -2,8 +2,6 @@
 //! manifest whose blobs it lacks.
 
 use std::io::{self, Read};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use strata_cache::codec::Codec;
 use strata_cache::diff::WriteOptions;
@@ -13,6 +11,7 @@ use strata_cache::{Digest, Lease};
 use super::{RegistryError, Upload};
 use crate::export::{self, blob_for, is_present, open_at};
 use crate::manifest::media;
+use crate::parallel::in_parallel;
 use crate::{BuiltImage, ExportError, Images, NoProgress, Progress, Reference};
 
 /// Uploads at a time.
@@ -70,7 +69,7 @@ impl Images<'_> {
             .filter(|source| source.registry == target.registry)
             .map(|source| source.repository.clone())
             .collect();
-        let layers = in_parallel(image.layers(), |layer| {
+        let layers = in_parallel(UPLOADS, image.layers(), |layer| {
             self.push_layer(layer, target, &mount_from, options, progress)
         })?;
 
@@ -166,48 +165,4 @@ impl Images<'_> {
         }
         Err(gone.into())
     }
-}
-
-/// Runs `work` on all `items`, a few at a time, and gives the results in order. After a failure
-/// nothing new is started; the failure of the first item counts.
-fn in_parallel<T: Sync, R: Send, E: Send>(
-    items: &[T],
-    work: impl Fn(&T) -> Result<R, E> + Sync,
-) -> Result<Vec<R>, E> {
-    let next = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
-    let results: Vec<Mutex<Option<Result<R, E>>>> =
-        items.iter().map(|_| Mutex::new(None)).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..UPLOADS.min(items.len()) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let position = next.fetch_add(1, Ordering::Relaxed);
-                    let (Some(item), Some(slot)) = (items.get(position), results.get(position))
-                    else {
-                        break;
-                    };
-                    let result = work(item);
-                    if result.is_err() {
-                        stop.store(true, Ordering::Relaxed);
-                    }
-                    *slot
-                        .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result);
-                }
-            });
-        }
-    });
-    let mut done = Vec::with_capacity(items.len());
-    for slot in results {
-        // Items are taken in order, so a slot without a result comes after one with an error.
-        match slot
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-        {
-            Some(result) => done.push(result?),
-            None => break,
-        }
-    }
-    Ok(done)
 }

@@ -1,7 +1,7 @@
 //! Connections: which agent speaks to which host, and whom we trust.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -29,8 +29,9 @@ const BUNDLES: [&str; 6] = [
 const HOST_DIRECTORIES: [&str; 2] = ["/etc/docker/certs.d", "/etc/containers/certs.d"];
 
 /// The agents that were needed so far.
-#[derive(Default)]
 pub(crate) struct Agents {
+    /// Files with certificates that are trusted besides the system's.
+    certificates: Vec<PathBuf>,
     made: Mutex<HashMap<Kind, Agent>>,
 }
 
@@ -47,6 +48,13 @@ enum Kind {
 }
 
 impl Agents {
+    pub(crate) fn new(certificates: Vec<PathBuf>) -> Self {
+        Self {
+            certificates,
+            made: Mutex::default(),
+        }
+    }
+
     /// The agent for `origin`; `unchecked` leaves out the check of its certificate.
     pub(crate) fn get(&self, origin: &Origin, unchecked: bool) -> Agent {
         let name = if origin.port == 443 {
@@ -68,40 +76,49 @@ impl Agents {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         made.entry(kind.clone())
-            .or_insert_with(|| build(&kind, origin.is_loopback()))
+            .or_insert_with(|| self.build(&kind, origin.is_loopback()))
             .clone()
     }
-}
 
-fn build(kind: &Kind, loopback: bool) -> Agent {
-    let mut config = Agent::config_builder()
-        .http_status_as_error(false)
-        // Redirects are followed by hand: what may be sent along depends on where they lead.
-        .max_redirects(0)
-        .timeout_connect(Some(CONNECT_TIMEOUT))
-        .timeout_resolve(Some(CONNECT_TIMEOUT))
-        .timeout_per_read(Some(IDLE_TIMEOUT))
-        .timeout_per_write(Some(IDLE_TIMEOUT))
-        .max_idle_connections_per_host(8)
-        .user_agent(concat!("strata/", env!("CARGO_PKG_VERSION")))
-        // Blobs are hashed as they are stored: nothing may be compressed on the way.
-        .accept_encoding("identity");
-    if loopback {
-        config = config.proxy(None);
-    }
-    let tls = match kind {
-        Kind::Loopback => None,
-        Kind::Unchecked => Some(TlsConfig::builder().disable_verification(true).build()),
-        Kind::Checked => Some(TlsConfig::builder().root_certs(roots(Vec::new())).build()),
-        Kind::Host(name) => {
-            let own = own_certificates(name);
-            Some(TlsConfig::builder().root_certs(roots(own)).build())
+    fn build(&self, kind: &Kind, loopback: bool) -> Agent {
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            // Redirects are followed by hand: what may be sent along depends on where they lead.
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_resolve(Some(CONNECT_TIMEOUT))
+            .timeout_per_read(Some(IDLE_TIMEOUT))
+            .timeout_per_write(Some(IDLE_TIMEOUT))
+            .max_idle_connections_per_host(8)
+            .user_agent(concat!("strata/", env!("CARGO_PKG_VERSION")))
+            // Blobs are hashed as they are stored: nothing may be compressed on the way.
+            .accept_encoding("identity");
+        if loopback {
+            config = config.proxy(None);
         }
-    };
-    if let Some(tls) = tls {
-        config = config.tls_config(tls);
+        let tls = match kind {
+            Kind::Loopback => None,
+            Kind::Unchecked => Some(TlsConfig::builder().disable_verification(true).build()),
+            Kind::Checked => Some(TlsConfig::builder().root_certs(roots(self.own())).build()),
+            Kind::Host(name) => {
+                let mut own = self.own();
+                own.extend(own_certificates(name));
+                Some(TlsConfig::builder().root_certs(roots(own)).build())
+            }
+        };
+        if let Some(tls) = tls {
+            config = config.tls_config(tls);
+        }
+        config.build().new_agent()
     }
-    config.build().new_agent()
+
+    fn own(&self) -> Vec<Certificate<'static>> {
+        let mut found = Vec::new();
+        for path in &self.certificates {
+            read_pem(path, &mut found);
+        }
+        found
+    }
 }
 
 /// The system's certificates and `more`; Mozilla's, compiled in, on a system without any.

@@ -9,6 +9,7 @@ use ureq::http::Method;
 use super::client::{Answer, Call, Payload, Target};
 use super::pull::protocol;
 use super::{Client, RegistryError, retry, url};
+use crate::pipe::REPORT;
 use crate::{Progress, Reference};
 
 /// Size of the pieces when a blob can't be sent in one.
@@ -395,9 +396,12 @@ impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         match self.inner.read(buffer) {
             Ok(count) => {
+                let before = self.done;
                 self.done += count as u64;
-                self.progress
-                    .update(&self.name, self.done, Some(self.total));
+                if before / REPORT != self.done / REPORT || self.done == self.total {
+                    self.progress
+                        .update(&self.name, self.done, Some(self.total));
+                }
                 Ok(count)
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Err(error),

@@ -1,4 +1,4 @@
-//! This project's own rules about a file: base images, users, ADD; RUN is [`run`](super::run)'s.
+//! This project's own rules about a file: base images, users, ADD; RUN is [`super::run`]'s.
 
 use std::collections::HashMap;
 

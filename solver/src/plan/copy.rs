@@ -20,7 +20,7 @@ impl Planner<'_> {
     ) -> Result<(), Diagnostics> {
         let from = match &copy.from {
             None => CopyFrom::Context,
-            Some(from) => CopyFrom::Root(self.from_root(applied, &from.value, from.span, true)?),
+            Some(from) => self.copy_source(applied, &from.value, from.span, true)?,
         };
         let mut sources = Vec::new();
         let mut files: Vec<(String, String)> = Vec::new();
@@ -117,15 +117,18 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// What `--from=` or `from=` names: a stage above (by number too, if `numbers`), else an image.
-    pub(super) fn from_root(
+    /// What `--from=` or `from=` names: a stage above (by number too, if `numbers`), else a named
+    /// context, else an image.
+    pub(super) fn copy_source(
         &mut self,
         applied: &Applied<'_>,
         from: &str,
         span: Span,
         numbers: bool,
-    ) -> Result<Root, Diagnostics> {
+    ) -> Result<CopyFrom, Diagnostics> {
+        let place = (applied.stage, applied.place.1);
         let stages = &self.dockerfile.stages;
+        let platform = self.platform.clone();
         let wanted = from.to_lowercase();
         let index = if numbers && let Ok(number) = from.parse::<usize>() {
             if number >= stages.len() {
@@ -159,7 +162,16 @@ impl Planner<'_> {
                     .with_help("a stage can only copy from stages above it")
                     .into());
             }
-            return Ok(self.stage(index)?.root);
+            return match stages[index]
+                .name()
+                .and_then(|name| self.named(name, &platform))
+            {
+                Some(named) => self.named_source(place, from, &named, &platform, applied.at(span)),
+                None => Ok(CopyFrom::Root(self.stage(index)?.root)),
+            };
+        }
+        if let Some(named) = self.named(from, &platform) {
+            return self.named_source(place, from, &named, &platform, applied.at(span));
         }
         if wanted == "scratch" {
             return Err(applied
@@ -177,17 +189,13 @@ impl Planner<'_> {
                 .filter_map(strata_parser::Stage::name),
         )
         .map(str::to_owned);
-        let platform = self.platform.clone();
         let name = format!("FROM {from}");
-        let image = self.image(
-            (applied.stage, applied.place.1),
-            name,
-            from,
-            &platform,
-            applied.at(span),
-        );
-        image.map(Root::Image).map_err(|mut diagnostics| {
+        let image = self.image(place, name, from, &platform, applied.at(span));
+        let image = image.map(|image| CopyFrom::Root(Root::Image(image)));
+        image.map_err(|mut diagnostics| {
             if let (Some(near), Some(first)) = (near, diagnostics.list.first_mut()) {
+                // Most likely a slip of the pen, which is the Dockerfile's fault and no registry's.
+                first.code = "no-stage";
                 first.message = format!("`{from}` names no stage, and {}", first.message);
                 first
                     .help

@@ -76,7 +76,7 @@ impl Planner<'_> {
                 state.runtime().stop_signal = signal;
             }
             InstructionKind::Onbuild(trigger) => {
-                state.runtime().on_build.push(trigger.text.clone())
+                state.runtime().on_build.push(trigger.text.clone());
             }
             InstructionKind::Maintainer(author) => {
                 state.config_history(format!("MAINTAINER {}", author.value));

@@ -8,16 +8,17 @@ mod check;
 mod copy;
 mod instruction;
 mod mounts;
+mod named;
 mod run;
 mod scope;
 mod stage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 
 use std::collections::HashMap;
 
-use strata_image::Platform as ImagePlatform;
+use strata_image::{ImageError, Platform as ImagePlatform};
 use strata_parser::platform::Platform;
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
 
@@ -226,6 +227,11 @@ impl Planner<'_> {
             found => found,
         };
         let base: BaseImage = found.map_err(|error| {
+            // The name is wrong wherever one looks for it.
+            if let Some(ImageError::Reference(error)) = error.downcast_ref() {
+                return Diagnostic::error("bad-reference", span, error.to_string())
+                    .with_label("needed here");
+            }
             let mut diagnostic = Diagnostic::error(
                 "base-image",
                 span,

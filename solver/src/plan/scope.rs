@@ -66,7 +66,7 @@ impl GlobalScope {
                             .expand(&default.value, &|name| scope.get(name).map(str::to_owned))
                             .map_err(|error| expand_error(&error, default))?;
                         let known = declared.iter().copied().chain(scope.names());
-                        warn_unset(&expanded.unset, default, &declared, known, warnings);
+                        warn_unset(&expanded.unset, default, &declared, &known, warnings);
                         Some(expanded.text)
                     }
                     (None, None) => scope.get(name).map(str::to_owned),
@@ -155,7 +155,7 @@ pub(super) fn warn_unset<'a>(
     unset: &[String],
     word: &Spanned<String>,
     declared: &[&str],
-    known: impl Iterator<Item = &'a str> + Clone,
+    known: &(impl Iterator<Item = &'a str> + Clone),
     warnings: &mut Vec<Diagnostic>,
 ) {
     for name in unset {

@@ -61,7 +61,7 @@ pub struct StageState {
 }
 
 impl StageState {
-    fn empty(name: String, platform: Platform) -> Self {
+    pub(super) fn empty(name: String, platform: Platform) -> Self {
         let config = ImageConfig::empty(&image_platform(&platform));
         Self {
             name,
@@ -80,6 +80,14 @@ impl StageState {
     /// The runtime part of the config.
     pub(super) fn runtime(&mut self) -> &mut RuntimeConfig {
         &mut self.config.config
+    }
+
+    /// Sets PATH if nothing has.
+    pub(super) fn default_path(&mut self) {
+        if self.platform.os != "windows" && self.config.config.env("PATH").is_none() {
+            self.runtime().set_env("PATH", DEFAULT_PATH);
+            set(&mut self.scope, "PATH", DEFAULT_PATH.to_owned());
+        }
     }
 
     /// The shell for shell forms.
@@ -112,7 +120,7 @@ impl StageState {
         let declared: Vec<&str> = self.args.iter().map(|(name, _)| name.as_str()).collect();
         let set = self.scope.iter().map(|(name, _)| name.as_str());
         let known = declared.iter().copied().chain(set);
-        scope::warn_unset(unset, word, &declared, known, warnings);
+        scope::warn_unset(unset, word, &declared, &known, warnings);
     }
 
     /// Adds a history entry of an instruction that changed the config only.
@@ -204,6 +212,10 @@ impl Planner<'_> {
         }
         let dockerfile = self.dockerfile;
         let stage = &dockerfile.stages[index];
+        if let Some(state) = self.replaced(index, stage)? {
+            self.stages.insert(index, state.clone());
+            return Ok(state);
+        }
         let mut state = self.start(index, stage)?;
 
         let triggers = std::mem::take(&mut state.runtime().on_build);
@@ -235,7 +247,7 @@ impl Planner<'_> {
                 stage
                     .instructions
                     .iter()
-                    .map(|instruction| (instruction, None, own.clone())),
+                    .map(|instruction| (instruction, None, own)),
             )
             .collect();
         let total = 1 + all
@@ -317,8 +329,12 @@ impl Planner<'_> {
             state
         } else if image == "scratch" {
             let mut state = StageState::empty(name, platform);
-            state.runtime().working_dir = "/".to_owned();
+            "/".clone_into(&mut state.runtime().working_dir);
             state
+        } else if let Some(named) = self.named(&image, &platform) {
+            let prefix = step_prefix(&name, 1, total);
+            let span = stage.from.image.span;
+            self.stage_on_context(((index, 0), prefix), name, &image, &named, platform, span)?
         } else {
             let text = format!("{}FROM {image}", step_prefix(&name, 1, total));
             let span = stage.from.image.span;
@@ -333,17 +349,14 @@ impl Planner<'_> {
                 let found = &self.graph.images[id.0].base.config;
                 let other = other_platform(&image, span, &platform, &found.platform());
                 self.warnings.extend(other);
-                self.from_image(name, platform, id)
+                self.on_image(name, platform, id)
             }
         };
-        if state.platform.os != "windows" && state.config.config.env("PATH").is_none() {
-            state.runtime().set_env("PATH", DEFAULT_PATH);
-            set(&mut state.scope, "PATH", DEFAULT_PATH.to_owned());
-        }
+        state.default_path();
         Ok(state)
     }
 
-    fn from_image(
+    pub(super) fn on_image(
         &self,
         name: String,
         platform: Platform,
@@ -406,7 +419,7 @@ fn makes_step(kind: &InstructionKind) -> bool {
 }
 
 /// `[build 2/5] `.
-fn step_prefix(stage: &str, number: usize, total: usize) -> String {
+pub(super) fn step_prefix(stage: &str, number: usize, total: usize) -> String {
     if stage.is_empty() {
         format!("[{number}/{total}] ")
     } else {

@@ -36,12 +36,13 @@ impl Bases for Fake {
     }
 }
 
-fn request() -> BuildRequest {
+pub(crate) fn request() -> BuildRequest {
     BuildRequest {
         dockerfile: Vec::new(),
         dockerfile_name: "Dockerfile".to_owned(),
         dockerfile_path: None,
         context: Context::Empty,
+        build_contexts: Vec::new(),
         target: None,
         build_args: Vec::new(),
         labels: Vec::new(),
@@ -53,10 +54,12 @@ fn request() -> BuildRequest {
         network: Network::Host,
         allow: Vec::new(),
         secrets: Vec::new(),
+        ssh: Vec::new(),
         limits: Limits::default(),
         ulimits: BTreeMap::new(),
         shm_size: 64 << 20,
         extra_hosts: Vec::new(),
+        explain: false,
         jobs: 1,
         epoch: None,
     }
@@ -190,7 +193,7 @@ fn an_argument_takes_the_first_value_that_applies() {
     let text = "ARG V=global\nFROM scratch\nARG V=own\nRUN true\n";
     assert!(env_of_first_run(&good(text)).contains(&"V=own".to_owned()));
     let plan = planned(text, |request| {
-        request.build_args = vec![("V".into(), "$x".into())]
+        request.build_args = vec![("V".into(), "$x".into())];
     });
     assert!(env_of_first_run(&plan.unwrap()).contains(&"V=$x".to_owned()));
     let text = "FROM base\nARG LANG\nRUN true\n";
@@ -359,7 +362,7 @@ fn from_finds_stages_by_number_and_name_and_says_what_is_wrong() {
             request.target = Some(if text.contains("AS b\n") {
                 "0".into()
             } else {
-                "".into()
+                String::new()
             })
             .filter(|target: &String| !target.is_empty());
         });
@@ -388,7 +391,7 @@ fn entitlements_have_to_be_given() {
         "{errors:?}"
     );
     let plan = planned(text, |request| {
-        request.allow = vec!["security.insecure".into()]
+        request.allow = vec!["security.insecure".into()];
     })
     .unwrap();
     assert!(matches!(&plan.graph.vertices[0].op, Op::Run(run) if run.insecure));

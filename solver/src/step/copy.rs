@@ -1,5 +1,7 @@
 //! COPY and ADD.
 
+use std::sync::atomic::Ordering;
+
 use strata_cache::{HardLinks, Scratch};
 use strata_executor::copy::{self, CopyError, CopySpec};
 use strata_executor::tree::{LayerTree, MemoryTree, SourceTree};
@@ -27,16 +29,17 @@ impl Shared<'_> {
             }
         };
         let place = self.place(op.from);
-        let failed = |error: CopyError| Failure::from(copy_diagnostic(&error, vertex.span, &place));
+        let failed = |error: CopyError| match error {
+            CopyError::Cancelled => Failure::Stopped,
+            error => Failure::from(copy_diagnostic(&error, vertex.span, &place)),
+        };
         let mut result = copy::Written::default();
         if !op.sources.is_empty() {
-            let written = with_spec(op, &op.sources, owner, |spec| match op.from {
-                CopyFrom::Context => {
+            let written = with_spec(op, &op.sources, owner, self.stop, |spec| match op.from {
+                CopyFrom::Context | CopyFrom::Source(_) => {
                     let selection = &self.recipes.selections[&id];
-                    let context = self
-                        .context
-                        .expect("a context is open if a step copies from it");
-                    selection.write(context.tree(), spec, &below, scratch.upper())
+                    let files = self.sources.files(op.from);
+                    selection.write(files.tree(), spec, &below, scratch.upper())
                 }
                 CopyFrom::Root(root) => {
                     let stack = stacks(root);
@@ -58,11 +61,13 @@ impl Shared<'_> {
                     .map(|(name, content)| (name.clone(), content.clone().into_bytes()))
                     .collect(),
             );
-            let written = with_spec(op, &names, owner, |spec| {
+            let written = with_spec(op, &names, owner, self.stop, |spec| {
                 write_all(&tree, spec, &below, scratch)
             });
             result.merge(written.map_err(failed)?);
         }
+        self.foreign_owners
+            .fetch_add(result.foreign_owners, Ordering::Relaxed);
         Ok(result.links)
     }
 
@@ -70,6 +75,7 @@ impl Shared<'_> {
     fn place(&self, from: CopyFrom) -> String {
         match from {
             CopyFrom::Context => "the build context".to_owned(),
+            CopyFrom::Source(source) => self.graph.sources[source.0].name.clone(),
             CopyFrom::Root(Root::Empty) => "an empty stage".to_owned(),
             CopyFrom::Root(Root::Image(image)) => {
                 format!("image `{}`", self.graph.images[image.0].reference)

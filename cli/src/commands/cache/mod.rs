@@ -4,3 +4,4 @@ pub(crate) mod du;
 pub(crate) mod ls;
 pub(crate) mod prune;
 pub(crate) mod verify;
+pub(crate) mod why;

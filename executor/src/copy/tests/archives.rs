@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// A tar archive in the making.
@@ -452,4 +454,91 @@ fn an_archive_onto_a_file_is_an_error() {
     let case = Case::new();
     case.file("image/x", "old");
     assert!(try_add(&case, &sample(), "/x").is_err());
+}
+
+fn hostile_entries() -> impl Strategy<Value = Vec<(u8, String, String)>> {
+    let name = proptest::sample::select(vec![
+        "a",
+        "b",
+        "a/b",
+        "a/b/c",
+        "b/a",
+        "./a",
+        "/a",
+        "../a",
+        "a/../b",
+        "a/../../b",
+        "..",
+        ".",
+        "a/",
+    ]);
+    let target = proptest::sample::select(vec![
+        "a",
+        "b",
+        "a/b",
+        "..",
+        "../..",
+        "../../../outside",
+        "/",
+        "/a",
+        "a/b/c",
+        "/outside",
+    ]);
+    let entry = (
+        0_u8..5,
+        name.prop_map(str::to_owned),
+        target.prop_map(str::to_owned),
+    );
+    proptest::collection::vec(entry, 1..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn no_archive_reaches_outside_its_destination(entries in hostile_entries()) {
+        let case = Case::new();
+        case.file("outside/a", "safe")
+            .file("image/etc/a", "below")
+            .link("image/etc/b", "../../outside")
+            .directory("image/etc/c");
+        let mut tar = Tar::new();
+        for (kind, name, target) in &entries {
+            match kind {
+                0 | 1 => tar.file(name, "written"),
+                2 => tar.directory(name),
+                3 => tar.symlink(name, target),
+                _ => tar.hard_link(name, target),
+            };
+        }
+        let result = try_add(&case, &tar.finish(), "/etc/");
+        prop_assert_eq!(listing(&case.at("outside")), ["a=safe"]);
+        prop_assert_eq!(
+            listing(&case.at("image")),
+            ["etc/", "etc/a=below", "etc/b->../../outside", "etc/c/"]
+        );
+        if result.is_ok() {
+            for path in case.layer() {
+                prop_assert!(path == "etc/" || path.starts_with("etc/"), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_damage_makes_unpacking_panic(
+        at in proptest::collection::vec((0_usize..3000, any::<u8>()), 1..6),
+        packed in any::<bool>(),
+    ) {
+        let mut archive = sample();
+        if packed {
+            archive = gzip(&archive);
+        }
+        for (place, byte) in at {
+            let length = archive.len();
+            archive[place % length] = byte;
+        }
+        let case = Case::new();
+        // Either is fine.
+        drop(try_add(&case, &archive, "/x/"));
+    }
 }

@@ -1,0 +1,394 @@
+//! `strata build`
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use strata_cache::codec::Codec;
+use strata_solver::request::BuildRequest;
+use strata_solver::request::Output;
+use strata_solver::request::Pull;
+
+use super::Surroundings;
+use super::build_args;
+use super::check::Call;
+use super::check::ENTITLEMENTS;
+use super::check::Method;
+use super::check::call;
+use super::each;
+use super::flag;
+use super::limits;
+use super::shm_size;
+use super::ulimits;
+use crate::error::CommandError;
+use crate::flags::context::Source;
+use crate::flags::low;
+use crate::flags::named;
+use crate::flags::output;
+use crate::flags::secret;
+use crate::flags::value;
+use crate::progress::Mode;
+
+/// How many steps run at once where `--jobs` doesn't say and the machine has fewer cores.
+const FEWEST_JOBS: usize = 8;
+
+/// A build and what to do with its result.
+#[derive(Debug)]
+pub(crate) struct Build {
+    /// For the solver.
+    pub(crate) request: BuildRequest,
+    /// How to show progress.
+    pub(crate) progress: Mode,
+    /// Write the image ID to standard output.
+    pub(crate) print_id: bool,
+    /// Where to write the image ID.
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Where to write the metadata.
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// What to do with the Dockerfile in place of building it.
+    pub(crate) call: Option<Call>,
+}
+
+impl Build {
+    /// Checks the flags of `strata build`.
+    pub(crate) fn new(
+        low: &low::Build,
+        surroundings: &Surroundings<'_>,
+        stdin: &mut dyn Read,
+    ) -> Result<Self, CommandError> {
+        let progress = match (low.quiet, low.progress) {
+            (true, None | Some(Mode::Quiet | Mode::Auto)) => Mode::Quiet,
+            (true, Some(mode)) => {
+                return Err(CommandError::usage(
+                    format!("`--quiet` and `--progress {mode:?}` contradict each other")
+                        .to_lowercase(),
+                ));
+            }
+            (false, mode) => mode.unwrap_or_default(),
+        };
+        for (name, value) in [("--provenance", &low.provenance), ("--sbom", &low.sbom)] {
+            if value
+                .as_deref()
+                .is_some_and(|value| !["false", "0"].contains(&value))
+            {
+                return Err(CommandError::usage(format!(
+                    "`{name}`: attestations are not supported yet"
+                )));
+            }
+        }
+        let mut tags = each("--tag", &low.tag, value::tag)?;
+        let outputs = outputs(low, &mut tags, surroundings)?;
+        let print_id = low.quiet;
+        if print_id && outputs.iter().any(output::writes_stdout) {
+            return Err(CommandError::usage(
+                "`--quiet` writes the image ID to standard output, and so does `--output` its \
+                 archive: give `dest=FILE`",
+            ));
+        }
+
+        let call = match low.call.as_deref() {
+            _ if low.check => Some(Call {
+                method: Method::Check,
+                json: false,
+            }),
+            None => None,
+            Some(text) => flag("--call", call(text))?,
+        };
+        let build_args = build_args(&low.build_arg, surroundings)?;
+        let labels = each("--label", &low.label, value::assignment)?
+            .into_iter()
+            .map(|(name, value)| (name, value.unwrap_or_default()))
+            .collect();
+        for entitlement in &low.allow {
+            if !ENTITLEMENTS.contains(&entitlement.as_str()) {
+                return Err(CommandError::usage(format!(
+                    "`--allow`: `{entitlement}` is not an entitlement: expected network.host or \
+                     security.insecure"
+                )));
+            }
+        }
+        let mut secrets = Vec::with_capacity(low.secret.len());
+        for text in &low.secret {
+            let new = flag("--secret", secret::secret(text, surroundings))?;
+            if secrets
+                .iter()
+                .any(|secret: &strata_solver::request::Secret| secret.id == new.id)
+            {
+                return Err(CommandError::usage(format!(
+                    "`--secret`: the ID `{}` is given twice",
+                    new.id
+                )));
+            }
+            secrets.push(new);
+        }
+        let epoch = flag("SOURCE_DATE_EPOCH", epoch(surroundings))?;
+        let jobs = match low.jobs.as_deref() {
+            // Steps mostly wait, for networks and disks: fewer would leave cores idle.
+            None => surroundings.cores.max(FEWEST_JOBS),
+            Some(text) => flag(
+                "--jobs",
+                text.parse()
+                    .ok()
+                    .filter(|jobs| (1..=4096).contains(jobs))
+                    .ok_or_else(|| format!("`{text}` is not a number from 1 to 4096")),
+            )?,
+        };
+        let platform = low
+            .platform
+            .as_deref()
+            .map(|text| flag("--platform", value::platform(text)))
+            .transpose()?;
+        let limits = limits(&low.limits)?;
+        let ulimits = ulimits(&low.ulimit)?;
+        let shm_size = shm_size(low.shm_size.as_deref())?;
+        let extra_hosts = each("--add-host", &low.add_host, value::extra_host)?;
+        let network = flag("--network", value::network(&low.network))?;
+
+        let mut build_contexts = Vec::with_capacity(low.build_context.len());
+        for text in &low.build_context {
+            build_contexts.push(flag("--build-context", named::context(text, surroundings))?);
+        }
+
+        // Last, because it may wait for standard input.
+        let source = Source::find(
+            &low.context,
+            low.file.as_deref(),
+            &surroundings.directory,
+            stdin,
+        )
+        .map_err(CommandError::usage)?;
+        Ok(Self {
+            request: BuildRequest {
+                dockerfile: source.dockerfile,
+                dockerfile_name: source.name,
+                dockerfile_path: source.path,
+                context: source.context,
+                build_contexts,
+                target: low.target.clone(),
+                build_args,
+                labels,
+                tags,
+                outputs,
+                no_cache: low.no_cache,
+                explain: low.explain,
+                pull: if low.pull {
+                    Pull::Always
+                } else {
+                    Pull::Missing
+                },
+                platform,
+                network,
+                allow: low.allow.clone(),
+                secrets,
+                ssh: Vec::new(),
+                limits,
+                ulimits,
+                shm_size,
+                extra_hosts,
+                jobs,
+                epoch,
+            },
+            progress,
+            print_id,
+            iidfile: low.iidfile.as_deref().map(|path| surroundings.path(path)),
+            metadata_file: low
+                .metadata_file
+                .as_deref()
+                .map(|path| surroundings.path(path)),
+            call,
+        })
+    }
+}
+
+fn outputs(
+    low: &low::Build,
+    tags: &mut Vec<String>,
+    surroundings: &Surroundings<'_>,
+) -> Result<Vec<Output>, CommandError> {
+    let mut outputs = Vec::new();
+    for text in &low.output {
+        let mut parsed = flag(
+            "--output",
+            output::output(text, surroundings.stdout_is_terminal),
+        )?;
+        // Paths are the working directory's, which the solver needn't know.
+        if let Some(path) = output::path_mut(&mut parsed.output) {
+            *path = surroundings.path(path);
+        }
+        tags.extend(parsed.name.filter(|name| !tags.contains(name)));
+        outputs.push(parsed.output);
+    }
+    if outputs
+        .iter()
+        .filter(|output| output::writes_stdout(output))
+        .count()
+        > 1
+    {
+        return Err(CommandError::usage(
+            "`--output`: only one output can be written to standard output",
+        ));
+    }
+    if low.push {
+        let codec = Codec::Gzip(6);
+        outputs.push(Output::Registry { name: None, codec });
+    }
+    if low.load && !outputs.contains(&Output::Store) {
+        outputs.push(Output::Store);
+    }
+    if outputs.is_empty() {
+        outputs.push(Output::Store);
+    }
+    let nameless = |output: &Output| matches!(output, Output::Registry { name: None, .. });
+    if tags.is_empty() && outputs.iter().any(nameless) {
+        let name = if low.push { "--push" } else { "--output" };
+        return Err(CommandError::usage(format!(
+            "`{name}`: an image needs a name to be uploaded: give `--tag`"
+        )));
+    }
+    Ok(outputs)
+}
+
+fn epoch(surroundings: &Surroundings<'_>) -> Result<Option<i64>, String> {
+    match surroundings.text("SOURCE_DATE_EPOCH")? {
+        Some(text) if !text.is_empty() => text
+            .parse()
+            .ok()
+            .filter(|seconds| *seconds >= 0)
+            .map(Some)
+            .ok_or_else(|| format!("`{text}` is not a number of seconds since 1970")),
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::surroundings;
+    use super::*;
+    use clap::Parser;
+
+    fn build(arguments: &[&str]) -> Result<Build, String> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("Dockerfile"), "FROM scratch\n").unwrap();
+        let line = ["strata", "build"].iter().chain(arguments).chain(&["."]);
+        let low::Command::Build(low) = low::Cli::try_parse_from(line)
+            .map_err(|error| error.to_string())?
+            .command
+        else {
+            panic!("not a build");
+        };
+        Build::new(&low, &surroundings(directory.path()), &mut &b""[..])
+            .map_err(|error| error.message())
+    }
+
+    #[test]
+    fn without_flags_the_image_goes_into_the_store() {
+        let build = build(&[]).unwrap();
+        assert_eq!(build.request.outputs, [Output::Store]);
+        assert_eq!(build.request.dockerfile, b"FROM scratch\n");
+        assert_eq!(build.request.dockerfile_name, "Dockerfile");
+        assert_eq!(build.request.jobs, FEWEST_JOBS);
+        assert_eq!(build.request.epoch, Some(1_700_000_000));
+        assert_eq!(build.request.shm_size, 64 << 20);
+        assert_eq!(build.progress, Mode::Auto);
+    }
+
+    #[test]
+    fn build_arguments_come_from_the_environment_or_stay_unset() {
+        let build = build(&[
+            "--build-arg",
+            "A=1",
+            "--build-arg",
+            "FROM_ENV",
+            "--build-arg",
+            "UNSET",
+            "--build-arg",
+            "E=",
+        ])
+        .unwrap();
+        let expected = [("A", "1"), ("FROM_ENV", "env-value"), ("E", "")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(build.request.build_args, expected);
+    }
+
+    #[test]
+    fn errors_name_their_flag() {
+        for (arguments, part) in [
+            (&["--build-arg", "=x"][..], "`--build-arg`"),
+            (&["--output", "type=x"], "`--output`"),
+            (&["-o", "-", "-o", "type=oci"], "only one"),
+            (&["-o", "-", "-q"], "`--quiet`"),
+            (&["-q", "--progress", "plain"], "contradict"),
+            (&["--build-context", "x"], "`--build-context`"),
+            (&["--build-context", "x=missing"], "`missing`"),
+            (&["--build-context", "=."], "name"),
+            (&["--build-context", "x=docker-image://A B"], "A B"),
+            (&["--memory", "lots"], "`--memory`"),
+            (&["--memory-swap", "1g"], "needs `--memory`"),
+            (&["-m", "2g", "--memory-swap", "1g"], "less than"),
+            (&["--cpus", "none"], "`--cpus`"),
+            (&["--pids-limit", "x"], "`--pids-limit`"),
+            (&["--jobs", "0"], "`--jobs`"),
+            (&["--network", "bridge"], "`--network`"),
+            (&["--allow", "everything"], "`--allow`"),
+            (&["--add-host", "x"], "`--add-host`"),
+            (&["--ulimit", "x"], "`--ulimit`"),
+            (&["--shm-size", "x"], "`--shm-size`"),
+            (&["--secret", "id=x,src=/nonexistent"], "`--secret`"),
+            (
+                &["--secret", "id=FROM_ENV", "--secret", "id=FROM_ENV"],
+                "twice",
+            ),
+            (&["--platform", "linux/amd64,linux/arm64"], "`--platform`"),
+            (&["--push"], "`--push`"),
+            (&["--call", "dance"], "`--call`"),
+            (&["--call", "outline,format=xml"], "`xml`"),
+            (&["--call", "outline,json"], "`json`"),
+            (&["--call", "check", "--check"], "--check"),
+            (&["--provenance", "mode=max"], "`--provenance`"),
+            (&["--sbom=true"], "`--sbom`"),
+        ] {
+            let error = build(arguments).unwrap_err();
+            assert!(error.contains(part), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_call_takes_the_place_of_building() {
+        for (arguments, method, json) in [
+            (&["--check"][..], Some(Method::Check), false),
+            (&["--call", "build"], None, false),
+            (&["--call", "lint"], Some(Method::Check), false),
+            (&["--call=outline,format=json"], Some(Method::Outline), true),
+            (
+                &["--call", "targets,format=text"],
+                Some(Method::Targets),
+                false,
+            ),
+        ] {
+            let call = build(arguments).unwrap().call;
+            assert_eq!(call, method.map(|method| Call { method, json }));
+        }
+    }
+
+    #[test]
+    fn flags_of_docker_that_change_nothing_are_taken() {
+        for arguments in [
+            &["--rm", "--force-rm"][..],
+            &["--rm=true", "--provenance=false", "--sbom", "0"],
+        ] {
+            assert!(build(arguments).is_ok(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn outputs_replace_the_store_unless_it_is_asked_for() {
+        let build = build(&["-o", "out", "--load", "--load"]);
+        assert!(build.is_err(), "a switch can't be given twice");
+        let build = self::build(&["-o", "out"]).unwrap();
+        assert!(matches!(
+            build.request.outputs.as_slice(),
+            [Output::Local { destination }] if destination.is_absolute()
+        ));
+        let build = self::build(&["-o", "out", "--load"]).unwrap();
+        assert_eq!(build.request.outputs.last(), Some(&Output::Store));
+    }
+}
