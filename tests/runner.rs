@@ -24,6 +24,7 @@ mod config;
 mod copy;
 mod crash;
 mod errors;
+mod full;
 mod ignore;
 mod images;
 mod kills;

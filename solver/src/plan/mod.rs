@@ -98,6 +98,16 @@ fn find_target(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, D
     Err(diagnostic.into())
 }
 
+/// Whether an image can't be had because the store is full.
+fn no_space(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(strata_image::ImageError::Store(
+            strata_cache::StoreError::NoSpace { .. }
+        ))
+    )
+}
+
 /// Where a step stands in the listing: stage, then position in it.
 type Place = (usize, usize);
 
@@ -232,6 +242,10 @@ impl Planner<'_> {
                 ),
             )
             .with_label("needed here");
+            if no_space(&*error) {
+                diagnostic.code = "no-space";
+                return diagnostic;
+            }
             for help in self.bases.advice(reference) {
                 diagnostic = diagnostic.with_help(help);
             }
