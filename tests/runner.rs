@@ -26,6 +26,7 @@ mod contexts;
 mod copy;
 mod crash;
 mod errors;
+mod full;
 mod ignore;
 mod images;
 mod kills;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strata_cache::lock::KeyGuard;
 use strata_cache::{
-    CacheKey, CacheRecord, LayerId, LayerView, Lease, NewRecord, Store, StoreError,
+    CacheKey, CacheRecord, HardLinks, LayerId, LayerView, Lease, NewRecord, Room, Scratch, Store,
+    StoreError,
 };
 use strata_executor::sandbox::Credentials;
 use strata_executor::users::{self, UserError};
@@ -142,28 +143,10 @@ impl Shared<'_> {
 
         let begun = Instant::now();
         let mut scratch = self.store.scratch(&stack)?;
-        let links = match &vertex.op {
-            Op::Run(run) => {
-                self.run_command(vertex, run, &mut scratch, stacks)?;
-                None
-            }
-            Op::Copy(copy) => Some(self.copy_files(id, vertex, copy, &scratch, stacks)?),
-            Op::Workdir(workdir) => {
-                let view = self.view(&stack);
-                let who = credentials(&view, &workdir.user, vertex.span)?;
-                strata_executor::copy::make_directory(
-                    &workdir.path,
-                    (who.uid, who.gid),
-                    None,
-                    &view,
-                    scratch.upper(),
-                )
-                .map_err(|error| {
-                    crate::recipes::copy_diagnostic(&error, vertex.span, "the image")
-                })?;
-                None
-            }
-        };
+        // The scratch layer still has what it took when this looks how full the store is.
+        let links = self
+            .make(id, &stack, &mut scratch, stacks)
+            .map_err(|failure| self.with_room(failure))?;
         if self.stop.is_cancelled() {
             return Err(Failure::Stopped);
         }
@@ -180,6 +163,58 @@ impl Shared<'_> {
             return self.done(&record, older.layer, false);
         }
         self.done(&record, layer, false)
+    }
+
+    /// Does what the vertex does, in `scratch`. Gives the hard links of the new layer where they are
+    /// not to be found out.
+    fn make(
+        &self,
+        id: VertexId,
+        stack: &[LayerId],
+        scratch: &mut Scratch<'_>,
+        stacks: Stacks<'_>,
+    ) -> Result<Option<HardLinks>, Failure> {
+        let vertex = &self.graph.vertices[id.0];
+        Ok(match &vertex.op {
+            Op::Run(run) => {
+                self.run_command(vertex, run, scratch, stacks)?;
+                None
+            }
+            Op::Copy(copy) => Some(self.copy_files(id, vertex, copy, scratch, stacks)?),
+            Op::Workdir(workdir) => {
+                let view = self.view(stack);
+                let who = credentials(&view, &workdir.user, vertex.span)?;
+                strata_executor::copy::make_directory(
+                    &workdir.path,
+                    (who.uid, who.gid),
+                    None,
+                    &view,
+                    scratch.upper(),
+                )
+                .map_err(|error| {
+                    crate::recipes::copy_diagnostic(&error, vertex.span, "the image")
+                })?;
+                None
+            }
+        })
+    }
+
+    /// Says so if the store is full, whatever the failure looks like: commands tell it each in its way.
+    fn with_room(&self, failure: Failure) -> Failure {
+        match (failure, self.store.room().filter(Room::is_full)) {
+            (Failure::Step { diagnostic, exit }, Some(room)) => {
+                let mut diagnostic = diagnostic.with_help(format!(
+                    "the store `{}` is full: {room}; `strata cache prune` frees some",
+                    self.store.root().display()
+                ));
+                diagnostic.code = "no-space";
+                Failure::Step {
+                    diagnostic: Box::new(diagnostic),
+                    exit,
+                }
+            }
+            (failure, _) => failure,
+        }
     }
 
     /// A vertex with the time that its record has, not the clock's: an image made of hits later must

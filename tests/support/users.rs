@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Gid, Uid};
@@ -104,11 +104,13 @@ fn has_ranges(account: &Account) -> bool {
 /// Root gets the built file itself. For others a copy is kept in the temporary directory, named
 /// after the built file's size and time, so that the many test processes make it once.
 pub(crate) fn binary_for(account: &Account) -> PathBuf {
-    let built = Path::new(env!("CARGO_BIN_EXE_strata"));
+    // Another binary may be given, such as one that is not built anew during a long run.
+    let given = std::env::var_os("STRATA_TEST_BINARY").map(PathBuf::from);
+    let built = given.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_strata")));
     if account.is_me() {
-        return built.to_owned();
+        return built;
     }
-    let metadata = fs::metadata(built).unwrap();
+    let metadata = fs::metadata(&built).unwrap();
     let directory = std::env::temp_dir().join(format!(
         "strata-e2e-bin-{}-{}-{}",
         metadata.ino(),

@@ -20,6 +20,7 @@ use strata_solver::EventSink;
 use super::stored;
 use crate::error::CommandError;
 use crate::error::Kind;
+use crate::error::is_of_store;
 use crate::flags::high::Build;
 use crate::flags::high::Surroundings;
 use crate::flags::low;
@@ -188,6 +189,14 @@ fn fail(progress: &Progress, error: BuildError, signal: i32) -> CommandError {
     let kind = match &error {
         _ if signal != 0 => Kind::Cancelled(signal),
         BuildError::Cancelled => Kind::Cancelled(nix::sys::signal::Signal::SIGINT as i32),
+        BuildError::Dockerfile(report) | BuildError::Step { report, .. }
+            if report
+                .diagnostics
+                .errors()
+                .any(|error| error.code == "no-space") =>
+        {
+            Kind::Store
+        }
         // An image that can't be had is no mistake in the Dockerfile.
         BuildError::Dockerfile(report)
             if report
@@ -201,6 +210,7 @@ fn fail(progress: &Progress, error: BuildError, signal: i32) -> CommandError {
             Kind::Usage
         }
         BuildError::Store(_) => Kind::Store,
+        error if is_of_store(error) => Kind::Store,
         _ => Kind::Failed,
     };
     let cancelled = matches!(kind, Kind::Cancelled(_));

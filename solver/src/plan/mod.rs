@@ -18,6 +18,7 @@ mod text;
 
 use std::collections::HashMap;
 
+use strata_cache::StoreError;
 use strata_image::{ImageError, Platform as ImagePlatform};
 use strata_parser::platform::Platform;
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
@@ -97,6 +98,14 @@ fn find_target(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, D
         diagnostic = diagnostic.with_help(format!("stages of this file: {}", names.join(", ")));
     }
     Err(diagnostic.into())
+}
+
+/// Whether an image can't be had because the store is full.
+fn no_space(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(ImageError::Store(StoreError::NoSpace { .. }))
+    )
 }
 
 /// Where a step stands in the listing: stage, then position in it.
@@ -241,6 +250,10 @@ impl Planner<'_> {
                 ),
             )
             .with_label("needed here");
+            if no_space(&*error) {
+                diagnostic.code = "no-space";
+                return diagnostic;
+            }
             for help in self.bases.advice(reference) {
                 diagnostic = diagnostic.with_help(help);
             }
