@@ -74,7 +74,7 @@ fn main() {
             );
             let start = cpu_time();
             let parsed = Dockerfile::parse(text.as_bytes());
-            print!(" {:8.3}", (cpu_time() - start).as_secs_f64());
+            print!(" {:8.3}", cpu_time().saturating_sub(start).as_secs_f64());
             let Ok(file) = parsed else {
                 print!(" (refused)");
                 continue;
@@ -83,10 +83,16 @@ fn main() {
                 let settings = lint::settings(&file);
                 let start = cpu_time();
                 let checked = lint::check(&file, &settings).len();
-                print!("   {:.3} ({checked})", (cpu_time() - start).as_secs_f64());
+                print!(
+                    "   {:.3} ({checked})",
+                    cpu_time().saturating_sub(start).as_secs_f64()
+                );
                 let start = cpu_time();
                 let advised = lint::advice(&file, &settings).len();
-                print!("  {:.3} ({advised})", (cpu_time() - start).as_secs_f64());
+                print!(
+                    "  {:.3} ({advised})",
+                    cpu_time().saturating_sub(start).as_secs_f64()
+                );
             }
         }
         println!();
