@@ -22,6 +22,7 @@ pub mod lint;
 mod output;
 pub mod plan;
 mod recipes;
+pub mod remote;
 pub mod request;
 mod schedule;
 mod sources;

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 use serde_json::json;
+use strata_cache::Store;
 use strata_image::Images;
 use strata_image::RegistryOptions;
 use strata_solver::BuildError;
@@ -16,10 +17,15 @@ use strata_solver::BuildResult;
 use strata_solver::Cancel;
 use strata_solver::Event;
 use strata_solver::EventSink;
+use strata_solver::remote;
+use strata_solver::remote::Origin;
+use strata_solver::remote::Prepared;
 
 use super::stored;
 use crate::error::CommandError;
 use crate::error::Kind;
+use crate::flags::context::Elsewhere;
+use crate::flags::context::Files;
 use crate::flags::high::Build;
 use crate::flags::high::Surroundings;
 use crate::flags::low;
@@ -39,7 +45,7 @@ pub(crate) fn run(
     notice: Option<String>,
 ) -> Result<(), CommandError> {
     let surroundings = Surroundings::of_process()?;
-    let build = Build::new(flags, &surroundings, &mut io::stdin())?;
+    let mut build = Build::new(flags, &surroundings, &mut io::stdin())?;
     if build.progress == Mode::Tty && !terminal::can_redraw() {
         return Err(CommandError::usage(
             "`--progress tty` needs a terminal on standard error",
@@ -61,6 +67,19 @@ pub(crate) fn run(
     for notice in notice.into_iter().chain(snapshotter::choose(&store)?) {
         progress.event(Event::Notice(notice));
     }
+    // Kept until the build is over.
+    let prepared = build
+        .elsewhere
+        .take()
+        .map(|elsewhere| prepare(&store, &mut build, elsewhere, &cancel))
+        .transpose();
+    let _files = match prepared {
+        Ok(files) => files,
+        Err(error) => {
+            progress.close();
+            return Err(fail(&progress, error, signal.load(Ordering::SeqCst)));
+        }
+    };
     let images = Images::new(&store, RegistryOptions::default());
     let result = strata_solver::build(&store, &images, &build.request, &progress, &cancel);
     progress.close();
@@ -69,6 +88,31 @@ pub(crate) fn run(
         Ok(result) => finish(&build, &progress, &result),
         Err(error) => Err(fail(&progress, error, signal.load(Ordering::SeqCst))),
     }
+}
+
+/// Fetches or unpacks context and Dockerfile.
+fn prepare<'store>(
+    store: &'store Store,
+    build: &mut Build,
+    elsewhere: Elsewhere,
+    cancel: &Cancel,
+) -> Result<Prepared<'store>, BuildError> {
+    let mut stdin = io::stdin();
+    let origin = match elsewhere.files {
+        Files::Stdin(start) => Origin::Archive(remote::Stdin {
+            start,
+            rest: &mut stdin,
+        }),
+        Files::Remote(remote) => Origin::Remote(remote),
+        Files::Directory(path) => Origin::Directory(path),
+    };
+    remote::prepare(
+        store,
+        &mut build.request,
+        origin,
+        elsewhere.dockerfile,
+        cancel,
+    )
 }
 
 /// The first signal cancels the build, the second ends this process, and with it everything that
@@ -185,12 +229,12 @@ fn fail(progress: &Progress, error: BuildError, signal: i32) -> CommandError {
     let kind = match &error {
         _ if signal != 0 => Kind::Cancelled(signal),
         BuildError::Cancelled => Kind::Cancelled(nix::sys::signal::Signal::SIGINT as i32),
-        // An image that can't be had is no mistake in the Dockerfile.
+        // What can't be had is no mistake in the Dockerfile.
         BuildError::Dockerfile(report)
             if report
                 .diagnostics
                 .errors()
-                .all(|error| error.code == "base-image") =>
+                .all(|error| ["base-image", "remote"].contains(&error.code)) =>
         {
             Kind::Failed
         }
