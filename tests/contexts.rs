@@ -1,16 +1,21 @@
 //! Contexts other than the directory beside the Dockerfile: named ones, archives, and remote ones.
 
-use crate::support::{Sandbox, cases};
+use std::process::Command;
+
+use crate::support::{Image, Output, Sandbox, cases};
 
 cases! { Root, User =>
     a_named_directory_is_copied_from_mounted_and_stood_on,
     a_named_context_replaces_an_image_or_a_stage,
     a_named_layout_is_an_image,
+    an_archive_on_standard_input_is_a_context,
 }
 
 cases! { Root =>
     a_named_directory_has_its_own_ignore_file,
     a_change_in_a_named_directory_is_seen,
+    an_archive_keeps_owners_and_has_no_ignore_file,
+    a_hostile_or_broken_archive_is_refused_and_leaves_nothing,
 }
 
 fn named(sandbox: &Sandbox, name: &str, directory: &str) -> String {
@@ -106,4 +111,87 @@ fn a_change_in_a_named_directory_is_seen(sandbox: &Sandbox) {
     sandbox.write("other/a", "2");
     let (image, _) = sandbox.build_with(&args);
     assert_eq!(image.tree().text("a"), "2");
+}
+
+/// The files of `context/` as a tar that went through `compress`.
+fn packed(sandbox: &Sandbox, compress: &str, args: &[&str]) -> Vec<u8> {
+    let output = Command::new("sh")
+        .arg("-ec")
+        .arg(format!("tar --create --sort=name \"$@\" . | {compress}"))
+        .arg("sh")
+        .args(args)
+        .current_dir(sandbox.context())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{compress}: {output:?}");
+    output.stdout
+}
+
+fn build_stdin(sandbox: &Sandbox, input: Vec<u8>, args: &[&str]) -> (Output, std::path::PathBuf) {
+    let archive = sandbox.fresh_output("tar");
+    let to = format!("type=oci,dest={}", archive.display());
+    let output = sandbox
+        .strata()
+        .args(["build", "--progress", "json", "--output", &to])
+        .args(args)
+        .arg("-")
+        .stdin(input)
+        .output();
+    (output, archive)
+}
+
+/// Nothing of a context is left in the store.
+fn assert_no_scratch(sandbox: &Sandbox) {
+    let scratch = sandbox.path("store/scratch");
+    let left: Vec<_> = std::fs::read_dir(&scratch)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
+    let left: Vec<_> = left.iter().filter(|path| path.is_dir()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn an_archive_on_standard_input_is_a_context(sandbox: &Sandbox) {
+    sandbox.write("dir/file", "text");
+    sandbox.write("Dockerfile", "FROM scratch\nCOPY dir /\n");
+    sandbox.write("sub/other", "FROM scratch\nCOPY dir/file /other\n");
+    for compress in ["cat", "gzip", "bzip2", "xz", "zstd -q"] {
+        let input = packed(sandbox, compress, &[]);
+        let (output, archive) = build_stdin(sandbox, input.clone(), &[]);
+        output.success();
+        assert_eq!(Image::read(&archive).tree().text("file"), "text");
+        let (output, archive) = build_stdin(sandbox, input, &["-f", "sub/other"]);
+        output.success();
+        assert_eq!(Image::read(&archive).tree().text("other"), "text");
+    }
+    assert_no_scratch(sandbox);
+}
+
+fn an_archive_keeps_owners_and_has_no_ignore_file(sandbox: &Sandbox) {
+    sandbox.write("kept", "").write(".dockerignore", "kept\n");
+    sandbox.write("Dockerfile", "FROM scratch\nCOPY kept /\n");
+    let (output, archive) = build_stdin(
+        sandbox,
+        packed(sandbox, "cat", &["--owner=5", "--group=6", "--mode=0640"]),
+        &[],
+    );
+    output.success();
+    assert_eq!(Image::read(&archive).changes(), ["f 0640 5:6 kept"]);
+}
+
+fn a_hostile_or_broken_archive_is_refused_and_leaves_nothing(sandbox: &Sandbox) {
+    sandbox.write("Dockerfile", "FROM scratch\nCOPY . /\n");
+    let upwards = packed(sandbox, "cat", &["--transform=s,^./Dockerfile,../../x,"]);
+    let whole = packed(sandbox, "gzip", &[]);
+    let cut = whole[..whole.len() / 2].to_vec();
+    for (input, part) in [
+        (upwards, "leads out of"),
+        (cut, "archive"),
+        (b"\x1f\x8b\x08 not gzip at all".to_vec(), "archive"),
+    ] {
+        let (output, _) = build_stdin(sandbox, input, &[]);
+        output.failure(2).says(part);
+        assert_no_scratch(sandbox);
+    }
+    let (output, _) = build_stdin(sandbox, packed(sandbox, "cat", &[]), &["-f", "none"]);
+    output.failure(2).says("no `none`");
 }

@@ -34,6 +34,7 @@ mod native;
 mod output;
 mod progress;
 mod registry;
+mod remote;
 mod rootless;
 mod run_image;
 mod stages;

@@ -73,7 +73,7 @@ pub fn build(
         events.event(Event::Step(step.clone()));
     }
 
-    let sources = Sources::open(&graph, request, store, &one)?;
+    let sources = Sources::open(&graph, request, store, events, cancel, &one)?;
     let recipes = Recipes::new(&graph, request, &sources, cancel, &one)?;
     let records = store.index().claim(&lease, &recipes.keys)?;
     let known = Results::known(&graph, &records);

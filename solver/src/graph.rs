@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use strata_cache::StepKind;
+use strata_cache::{Digest, StepKind};
 use strata_executor::sandbox::Network;
 use strata_parser::Span;
 use strata_parser::chmod::Chmod;
@@ -13,6 +13,7 @@ use strata_parser::mount::Sharing;
 
 use crate::bases::BaseImage;
 use crate::event::StepId;
+use crate::remote::GitAddress;
 
 /// Index of a vertex in [`Graph::vertices`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,7 +65,9 @@ pub struct ImageVertex {
 /// Files from elsewhere that steps copy from.
 #[derive(Debug)]
 pub struct SourceVertex {
-    /// What people call it: `context assets`.
+    /// Its number for those who watch, if it has to be asked for.
+    pub step: Option<StepId>,
+    /// What people call it: ``context `assets` ``.
     pub name: String,
     /// What it is.
     pub source: Source,
@@ -77,6 +80,22 @@ pub struct SourceVertex {
 pub enum Source {
     /// A directory that `--build-context` gave a name.
     Directory(PathBuf),
+    /// A file of the web.
+    Web {
+        /// The URL.
+        url: String,
+        /// What its content has to be.
+        checksum: Option<Digest>,
+        /// It is a context: an archive stands for the files in it.
+        context: bool,
+    },
+    /// A git repository.
+    Git {
+        /// Which, and what of it.
+        address: Box<GitAddress>,
+        /// It is a context, of which single files are copied.
+        context: bool,
+    },
 }
 
 /// A vertex: one operation on one root, with one layer as its result.
@@ -240,6 +259,10 @@ pub struct CopyOp {
     pub excludes: Vec<String>,
     /// Unpack local archives.
     pub unpack: bool,
+    /// Remote sources, each copied as a whole, after all others.
+    pub remotes: Vec<SourceId>,
+    /// Unpack fetched archives.
+    pub unpack_remotes: bool,
 }
 
 /// What a copy reads from.

@@ -109,6 +109,8 @@ pub struct KeyInputs<'a> {
     pub root_name: &'a dyn Fn(Root) -> String,
     /// Digest of the context files that a copy selects, with the parts to show.
     pub selection: Option<&'a Selected>,
+    /// Remote sources of a copy: what people call each, and what its content is made of.
+    pub remotes: &'a [(String, String)],
     /// Platform of the stage.
     pub platform: &'a str,
     /// rlimits, `name=soft:hard`, sorted.
@@ -141,6 +143,7 @@ pub fn operation(op: &Op, inputs: &KeyInputs<'_>) -> Digest {
         root: &|_| anything,
         root_name: &|_| String::new(),
         selection: None,
+        remotes: &[],
         ..*inputs
     };
     recipe(op, Root::Empty, &inputs).0.0
@@ -271,6 +274,19 @@ fn encode_copy(encoder: &mut Encoder, copy: &CopyOp, inputs: &KeyInputs<'_>) {
         .update(&(copy.files.len() as u64).to_le_bytes());
     for (name, content) in &copy.files {
         encoder.part(format!("heredoc {name}"), content);
+    }
+    if !copy.remotes.is_empty() {
+        encoder.part(
+            "unpack remote",
+            if copy.unpack_remotes { "true" } else { "false" },
+        );
+        encoder
+            .hasher
+            .update(&(inputs.remotes.len() as u64).to_le_bytes());
+        for (name, identity) in inputs.remotes {
+            encoder.bytes(b"remote");
+            encoder.value(format!("remote {name}"), identity);
+        }
     }
     match copy.from {
         CopyFrom::Root(root) => {

@@ -23,6 +23,7 @@ pub mod outline;
 mod output;
 pub mod plan;
 mod recipes;
+pub mod remote;
 pub mod request;
 mod schedule;
 mod sources;

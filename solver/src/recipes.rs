@@ -23,6 +23,8 @@ pub(crate) struct Recipes {
     /// For vertices that copy from the context or from a source.
     pub(crate) selections: HashMap<VertexId, Selection>,
     selected: HashMap<VertexId, Selected>,
+    /// Names and identities of the remote sources of copies.
+    remotes: HashMap<VertexId, Vec<(String, String)>>,
     ulimits: Vec<String>,
     extra_hosts: Vec<String>,
     shm_size: u64,
@@ -33,7 +35,7 @@ impl Recipes {
     pub(crate) fn new(
         graph: &Graph,
         request: &BuildRequest,
-        sources: &Sources,
+        sources: &Sources<'_>,
         cancel: &Cancel,
         report: &dyn Fn(strata_parser::Diagnostic) -> Report,
     ) -> Result<Self, BuildError> {
@@ -44,6 +46,7 @@ impl Recipes {
             parts: Vec::with_capacity(graph.vertices.len()),
             selections: HashMap::new(),
             selected: HashMap::new(),
+            remotes: HashMap::new(),
             ulimits: ulimits
                 .map(|(name, (soft, hard))| format!("{name}={soft}:{hard}"))
                 .collect(),
@@ -78,6 +81,15 @@ impl Recipes {
                 recipes.selections.insert(id, selection);
                 recipes.selected.insert(id, found);
             }
+            if let Op::Copy(copy) = &vertex.op
+                && !copy.remotes.is_empty()
+            {
+                let remotes = copy.remotes.iter().map(|remote| {
+                    let name = graph.sources[remote.0].name.clone();
+                    (name, sources.identity(*remote).to_owned())
+                });
+                recipes.remotes.insert(id, remotes.collect());
+            }
             let keys = &recipes.keys;
             let root = |root| match root {
                 Root::Empty => empty,
@@ -108,6 +120,7 @@ impl Recipes {
             root,
             root_name,
             selection: self.selected.get(&id),
+            remotes: self.remotes.get(&id).map_or(&[], Vec::as_slice),
             platform,
             ulimits: &self.ulimits,
             shm_size: self.shm_size,
@@ -142,7 +155,7 @@ impl Recipes {
 }
 
 fn select(
-    context: &BuildContext,
+    context: &BuildContext<'_>,
     copy: &CopyOp,
     cancel: &Cancel,
 ) -> Result<(Selection, Selected), CopyError> {

@@ -5,15 +5,25 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use strata_cache::{DiffId, Digest, LayerId};
+use strata_cache::{DiffId, Digest, HardLinks, LayerId};
 use strata_executor::sandbox::{Limits, Network, SecretBytes};
 use strata_image::ImageConfig;
+
+use crate::remote::Remote;
 
 /// Where the files for COPY and ADD come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Context {
     /// A directory.
     Directory(PathBuf),
+    /// Files in a scratch directory of the store: see [`crate::remote::prepare`]. They have no
+    /// ignore file, and keep their owners.
+    Unpacked {
+        /// Where they are.
+        root: PathBuf,
+        /// Names that are one file.
+        links: HardLinks,
+    },
     /// No files at all (a Dockerfile on standard input without a context).
     Empty,
 }
@@ -25,6 +35,8 @@ pub enum NamedContext {
     Directory(PathBuf),
     /// An image: a reference, or a transport such as `oci-layout:/path:tag`.
     Image(String),
+    /// Files of the web or of a git repository.
+    Remote(Remote),
 }
 
 /// An SSH agent that steps may ask for by its ID.

@@ -22,7 +22,7 @@ use crate::explain;
 use crate::graph::{CopyFrom, Graph, Op, Root, Vertex, VertexId};
 use crate::recipes::Recipes;
 use crate::request::{BuildRequest, Cancel};
-use crate::sources::Sources;
+use crate::sources::Files;
 
 /// First pause between two looks at a lock that another build holds; grows to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -38,7 +38,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) request: &'a BuildRequest,
     pub(crate) graph: &'a Graph,
     pub(crate) recipes: &'a Recipes,
-    pub(crate) sources: &'a Sources,
+    pub(crate) sources: &'a dyn Files,
     pub(crate) events: &'a dyn EventSink,
     /// Stops this build's steps: set when the user asks, or another step failed.
     pub(crate) stop: &'a Cancel,

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 use serde_json::json;
+use strata_cache::Store;
 use strata_image::Images;
 use strata_image::RegistryOptions;
 use strata_solver::BuildError;
@@ -16,13 +17,19 @@ use strata_solver::BuildResult;
 use strata_solver::Cancel;
 use strata_solver::Event;
 use strata_solver::EventSink;
+use strata_solver::remote;
+use strata_solver::remote::Origin;
+use strata_solver::remote::Prepared;
 
 use super::stored;
 use crate::error::CommandError;
 use crate::error::Kind;
 use crate::error::is_of_store;
+use crate::flags::context::Elsewhere;
+use crate::flags::context::Files;
 use crate::flags::high::Build;
 use crate::flags::high::Surroundings;
+use crate::flags::high::not_at_hand;
 use crate::flags::low;
 use crate::output;
 use crate::progress::Mode;
@@ -40,8 +47,11 @@ pub(crate) fn run(
     notice: Option<String>,
 ) -> Result<(), CommandError> {
     let surroundings = Surroundings::of_process()?;
-    let build = Build::new(flags, &surroundings, &mut io::stdin())?;
+    let mut build = Build::new(flags, &surroundings, &mut io::stdin())?;
     if let Some(call) = build.call {
+        if build.elsewhere.is_some() {
+            return Err(not_at_hand());
+        }
         return super::call::run(build.request, call, root);
     }
     if build.progress == Mode::Tty && !terminal::can_redraw() {
@@ -65,6 +75,19 @@ pub(crate) fn run(
     for notice in notice.into_iter().chain(snapshotter::choose(&store)?) {
         progress.event(Event::Notice(notice));
     }
+    // Kept until the build is over.
+    let prepared = build
+        .elsewhere
+        .take()
+        .map(|elsewhere| prepare(&store, &mut build, elsewhere, &cancel))
+        .transpose();
+    let _files = match prepared {
+        Ok(files) => files,
+        Err(error) => {
+            progress.close();
+            return Err(fail(&progress, error, signal.load(Ordering::SeqCst)));
+        }
+    };
     let images = Images::new(&store, RegistryOptions::default());
     let result = strata_solver::build(&store, &images, &build.request, &progress, &cancel);
     progress.close();
@@ -73,6 +96,31 @@ pub(crate) fn run(
         Ok(result) => finish(&build, &progress, &result),
         Err(error) => Err(fail(&progress, error, signal.load(Ordering::SeqCst))),
     }
+}
+
+/// Fetches or unpacks context and Dockerfile.
+fn prepare<'store>(
+    store: &'store Store,
+    build: &mut Build,
+    elsewhere: Elsewhere,
+    cancel: &Cancel,
+) -> Result<Prepared<'store>, BuildError> {
+    let mut stdin = io::stdin();
+    let origin = match elsewhere.files {
+        Files::Stdin(start) => Origin::Archive(remote::Stdin {
+            start,
+            rest: &mut stdin,
+        }),
+        Files::Remote(remote) => Origin::Remote(remote),
+        Files::Directory(path) => Origin::Directory(path),
+    };
+    remote::prepare(
+        store,
+        &mut build.request,
+        origin,
+        elsewhere.dockerfile,
+        cancel,
+    )
 }
 
 /// The first signal cancels the build, the second ends this process, and with it everything that
@@ -197,12 +245,12 @@ fn fail(progress: &Progress, error: BuildError, signal: i32) -> CommandError {
         {
             Kind::Store
         }
-        // An image that can't be had is no mistake in the Dockerfile.
+        // What can't be had is no mistake in the Dockerfile.
         BuildError::Dockerfile(report)
             if report
                 .diagnostics
                 .errors()
-                .all(|error| error.code == "base-image") =>
+                .all(|error| ["base-image", "remote"].contains(&error.code)) =>
         {
             Kind::Failed
         }

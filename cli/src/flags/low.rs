@@ -111,18 +111,18 @@ pub(crate) enum Command {
 /// `strata build`
 #[derive(Debug, Args)]
 pub(crate) struct Build {
-    /// Directory with the files for COPY and ADD, or `-` for a Dockerfile on standard input and no
-    /// files
+    /// Where the files for COPY and ADD are: a directory, a git repository, the URL of a tar or a
+    /// Dockerfile, or `-` for one of these on standard input
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: String,
-    /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile: a path, a URL, or `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
     /// Name for the image, such as `app:1.2` (repeatable)
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
-    /// Give files or an image a name for FROM, COPY --from and mounts (repeatable): a directory,
-    /// docker-image://NAME, or oci-layout://DIRECTORY[:TAG|@DIGEST]
+    /// Give files or an image a name for FROM, COPY --from and mounts (repeatable): a directory, a
+    /// URL, a git repository, docker-image://NAME, or oci-layout://DIRECTORY[:TAG|@DIGEST]
     #[arg(long, value_name = "NAME=CONTEXT")]
     pub(crate) build_context: Vec<String>,
     /// Stage to build [default: the last]

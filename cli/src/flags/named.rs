@@ -1,6 +1,7 @@
 //! `--build-context`: a name for files or an image.
 
 use strata_image::Reference;
+use strata_solver::remote::Remote;
 use strata_solver::request::NamedContext;
 
 use super::high::Surroundings;
@@ -33,6 +34,9 @@ fn named(value: &str, surroundings: &Surroundings<'_>) -> Result<NamedContext, S
             "oci-layout:{}",
             path.display()
         )));
+    }
+    if let Some(remote) = Remote::of_context(value).map_err(|error| error.to_string())? {
+        return Ok(NamedContext::Remote(remote));
     }
     let path = surroundings.directory.join(value);
     match path.metadata() {

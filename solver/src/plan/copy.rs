@@ -1,14 +1,19 @@
 //! COPY and ADD, and what `--from` names.
 
+use std::str::FromStr;
+
+use strata_cache::Digest;
 use strata_parser::chmod::Chmod;
 use strata_parser::instruction::{CopyInstruction, Source};
 use strata_parser::{Diagnostics, Span, Spanned};
 
+use super::named::remote_name;
 use super::run::one_line;
 use super::scope::{expand_error, find};
 use super::stage::{Applied, PlannedHistory, StageState};
 use super::{NewVertex, Planner, join_path, text};
-use crate::graph::{CopyFrom, CopyOp, Op, Root};
+use crate::graph::{CopyFrom, CopyOp, Op, Root, Source as RemoteSource, SourceId};
+use crate::remote::Remote;
 
 impl Planner<'_> {
     pub(super) fn copy(
@@ -23,22 +28,22 @@ impl Planner<'_> {
             Some(from) => self.copy_source(applied, &from.value, from.span, true)?,
         };
         let mut sources = Vec::new();
+        let mut shown_sources = Vec::new();
+        let mut remotes = Vec::new();
+        let checksum = self.checksum(state, applied, copy)?;
         let mut files: Vec<(String, String)> = Vec::new();
         for source in &copy.sources {
             match source {
                 Source::Path(word) => {
                     let path = applied.expand(state, word, &mut self.warnings)?;
-                    if add && is_remote(&path) {
-                        return Err(applied
-                            .error(
-                                "no-remote",
-                                word.span,
-                                "ADD of a remote source is not supported yet",
-                            )
-                            .with_help("fetch it in a RUN step, or put it into the build context")
-                            .into());
+                    shown_sources.push(path.clone());
+                    let remote = Remote::of_source(&path).map_err(|error| {
+                        applied.error("bad-source", word.span, error.to_string())
+                    })?;
+                    match remote.filter(|_| add) {
+                        None => sources.push(path),
+                        Some(remote) => remotes.push((remote, word.span)),
                     }
-                    sources.push(path);
                 }
                 Source::Heredoc(heredoc) => {
                     let content = if heredoc.expand {
@@ -61,6 +66,7 @@ impl Planner<'_> {
                 }
             }
         }
+        let remotes = self.remotes(applied, copy, remotes, checksum.as_ref())?;
         let written = applied.expand(state, &copy.dest, &mut self.warnings)?;
         let dest = destination(state.workdir(), &written);
         let chown = match &copy.chown {
@@ -93,8 +99,10 @@ impl Planner<'_> {
                 .map(|word| word.value.clone())
                 .collect(),
             unpack: add && copy.unpack.unwrap_or(true),
+            remotes,
+            unpack_remotes: copy.unpack.unwrap_or(false),
         };
-        let history = text::copy(&op, &written);
+        let history = text::copy(&op, &shown_sources, &written);
         let shown = one_line(&applied.instruction.text);
         let vertex = self.add_vertex(
             applied.place,
@@ -115,6 +123,89 @@ impl Planner<'_> {
             vertex,
         });
         Ok(())
+    }
+
+    /// `--checksum`, expanded.
+    fn checksum(
+        &mut self,
+        state: &StageState,
+        applied: &Applied<'_>,
+        copy: &CopyInstruction,
+    ) -> Result<Option<Spanned<String>>, Diagnostics> {
+        let Some(word) = &copy.checksum else {
+            return Ok(None);
+        };
+        let value = applied.expand(state, word, &mut self.warnings)?;
+        Ok(Some(Spanned::new(value, word.span)).filter(|word| !word.value.is_empty()))
+    }
+
+    /// The remote sources of an ADD.
+    fn remotes(
+        &mut self,
+        applied: &Applied<'_>,
+        copy: &CopyInstruction,
+        remotes: Vec<(Remote, Span)>,
+        checksum: Option<&Spanned<String>>,
+    ) -> Result<Vec<SourceId>, Diagnostics> {
+        if let Some(checksum) = checksum
+            && (remotes.len() != 1 || copy.sources.len() != 1)
+        {
+            return Err(applied
+                .error(
+                    "bad-checksum",
+                    checksum.span,
+                    "`--checksum` needs exactly one remote source",
+                )
+                .into());
+        }
+        let mut ids = Vec::with_capacity(remotes.len());
+        for (remote, span) in remotes {
+            let refused = |reason: String| {
+                let span = checksum.map_or(span, |checksum| checksum.span);
+                applied.error("bad-checksum", span, reason)
+            };
+            let source = match remote {
+                Remote::Web(url) => RemoteSource::Web {
+                    url,
+                    checksum: match checksum {
+                        None => None,
+                        Some(text) => Some(
+                            Digest::from_str(&text.value)
+                                .map_err(|error| refused(error.to_string()))?,
+                        ),
+                    },
+                    context: false,
+                },
+                Remote::Git(mut address) => {
+                    if let Some(text) = checksum {
+                        let id = text.value.to_ascii_lowercase();
+                        let hex = id.bytes().all(|byte| byte.is_ascii_hexdigit());
+                        if !hex || !(7..=64).contains(&id.len()) {
+                            return Err(refused(format!(
+                                "`{id}` is no commit id of at least 7 digits"
+                            ))
+                            .into());
+                        }
+                        if address.commit.as_ref().is_some_and(|known| *known != id) {
+                            let reason = "the address and `--checksum` name two commits";
+                            return Err(refused(reason.to_owned()).into());
+                        }
+                        address.commit = Some(id);
+                    }
+                    if let Some(keep) = copy.keep_git_dir {
+                        address.keep_git_dir = keep;
+                    }
+                    RemoteSource::Git {
+                        address,
+                        context: false,
+                    }
+                }
+            };
+            let name = remote_name(&source);
+            let step = format!("[internal] load {name}");
+            ids.push(self.source(applied.place, name, step, source, applied.at(span)));
+        }
+        Ok(ids)
     }
 
     /// What `--from=` or `from=` names: a stage above (by number too, if `numbers`), else a named
@@ -216,13 +307,6 @@ fn destination(workdir: &str, written: &str) -> String {
     } else {
         path
     }
-}
-
-/// Whether ADD would fetch this source.
-fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@"]
-        .iter()
-        .any(|scheme| source.starts_with(scheme))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
 
 use crate::bases::{BaseImage, Bases};
 use crate::event::{StepId, StepInfo};
-use crate::graph::{Graph, ImageId, ImageVertex, Op, Root, Vertex, VertexId};
+use crate::graph::{Graph, ImageId, ImageVertex, Op, Root, SourceId, Vertex, VertexId};
 use crate::request::BuildRequest;
 pub use check::{Checked, Reached, check, reached};
 pub use scope::GlobalScope;
@@ -112,8 +112,10 @@ fn no_space(error: &(dyn std::error::Error + 'static)) -> bool {
 type Place = (usize, usize);
 
 /// What a step number belongs to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Numbered {
+    /// With the name that people see.
+    Source(SourceId, String),
     Image(ImageId),
     Vertex(VertexId),
 }
@@ -280,6 +282,10 @@ impl Planner<'_> {
         for (number, (_, numbered)) in self.order.iter().enumerate() {
             let id = StepId(number);
             let name = match numbered {
+                Numbered::Source(source, name) => {
+                    graph.sources[source.0].step = Some(id);
+                    name.clone()
+                }
                 Numbered::Image(image) => {
                     graph.images[image.0].step = id;
                     graph.images[image.0].name.clone()

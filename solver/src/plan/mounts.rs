@@ -128,6 +128,8 @@ impl Planner<'_> {
                     parents: false,
                     excludes: Vec::new(),
                     unpack: false,
+                    remotes: Vec::new(),
+                    unpack_remotes: false,
                 }),
                 span: applied.at(flag.span),
                 platform: state.platform.clone(),

@@ -9,8 +9,10 @@ use strata_parser::platform::Platform;
 use strata_parser::{Diagnostics, Span, Stage};
 
 use super::stage::{PlannedHistory, StageState, step_prefix};
-use super::{NewVertex, Place, Planner};
+use super::{NewVertex, Numbered, Place, Planner};
+use crate::event::StepId;
 use crate::graph::{CopyFrom, CopyOp, Op, Root, Source, SourceId, SourceVertex};
+use crate::remote::Remote;
 use crate::request::NamedContext;
 
 impl Planner<'_> {
@@ -53,7 +55,25 @@ impl Planner<'_> {
             }
             NamedContext::Directory(path) => {
                 let source = Source::Directory(path.clone());
-                Ok(CopyFrom::Source(self.source(name, source, span)))
+                Ok(CopyFrom::Source(self.context(name, source, span)))
+            }
+            NamedContext::Remote(remote) => {
+                let source = match remote.clone() {
+                    Remote::Web(url) => Source::Web {
+                        url,
+                        checksum: None,
+                        context: true,
+                    },
+                    Remote::Git(address) => Source::Git {
+                        address,
+                        context: true,
+                    },
+                };
+                let step = format!("[internal] load {}", remote_name(&source));
+                let name = format!("context `{name}`");
+                Ok(CopyFrom::Source(
+                    self.source(place, name, step, source, span),
+                ))
             }
         }
     }
@@ -99,6 +119,8 @@ impl Planner<'_> {
                     parents: false,
                     excludes: Vec::new(),
                     unpack: false,
+                    remotes: Vec::new(),
+                    unpack_remotes: false,
                 }),
                 span,
                 platform: state.platform.clone(),
@@ -140,18 +162,55 @@ impl Planner<'_> {
         Ok(Some(state))
     }
 
-    /// The source, once for all who name it.
-    fn source(&mut self, name: &str, source: Source, span: Span) -> SourceId {
+    /// A local source, once for all who name it.
+    fn context(&mut self, name: &str, source: Source, span: Span) -> SourceId {
         let sources = &mut self.graph.sources;
         let known = sources.iter().position(|known| known.source == source);
         SourceId(known.unwrap_or_else(|| {
             sources.push(SourceVertex {
+                step: None,
                 name: format!("context `{name}`"),
                 source,
                 span,
             });
             sources.len() - 1
         }))
+    }
+
+    /// A source that has to be fetched, once for all who name it. `step` is what people see.
+    pub(super) fn source(
+        &mut self,
+        place: Place,
+        name: String,
+        step: String,
+        source: Source,
+        span: Span,
+    ) -> SourceId {
+        let sources = &mut self.graph.sources;
+        if let Some(known) = sources.iter().position(|known| known.source == source) {
+            return SourceId(known);
+        }
+        let id = SourceId(sources.len());
+        sources.push(SourceVertex {
+            step: Some(StepId(0)),
+            name,
+            source,
+            span,
+        });
+        self.order.push((place, Numbered::Source(id, step)));
+        id
+    }
+}
+
+/// What people call something remote.
+pub(super) fn remote_name(source: &Source) -> String {
+    match source {
+        Source::Directory(path) => path.display().to_string(),
+        Source::Web { url, .. } => strata_image::fetch::shown(url),
+        Source::Git { address, .. } => match &address.reference {
+            None => address.to_string(),
+            Some(reference) => format!("{address}#{reference}"),
+        },
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use strata_cache::codec::Codec;
 use strata_solver::request::BuildRequest;
+use strata_solver::request::Context;
 use strata_solver::request::Output;
 use strata_solver::request::Pull;
 
@@ -20,6 +21,8 @@ use super::limits;
 use super::shm_size;
 use super::ulimits;
 use crate::error::CommandError;
+use crate::flags::context::Elsewhere;
+use crate::flags::context::Found;
 use crate::flags::context::Source;
 use crate::flags::low;
 use crate::flags::named;
@@ -36,6 +39,8 @@ const FEWEST_JOBS: usize = 8;
 pub(crate) struct Build {
     /// For the solver.
     pub(crate) request: BuildRequest,
+    /// Where context and Dockerfile are, if the request doesn't have them yet.
+    pub(crate) elsewhere: Option<Elsewhere>,
     /// How to show progress.
     pub(crate) progress: Mode,
     /// Write the image ID to standard output.
@@ -149,13 +154,25 @@ impl Build {
         }
 
         // Last, because it may wait for standard input.
-        let source = Source::find(
+        let found = Found::find(
             &low.context,
             low.file.as_deref(),
             &surroundings.directory,
             stdin,
         )
         .map_err(CommandError::usage)?;
+        let (source, elsewhere) = match found {
+            Found::Here(source) => (source, None),
+            Found::Elsewhere(elsewhere) => {
+                let source = Source {
+                    dockerfile: Vec::new(),
+                    name: String::new(),
+                    path: None,
+                    context: Context::Empty,
+                };
+                (source, Some(elsewhere))
+            }
+        };
         Ok(Self {
             request: BuildRequest {
                 dockerfile: source.dockerfile,
@@ -187,6 +204,7 @@ impl Build {
                 jobs,
                 epoch,
             },
+            elsewhere,
             progress,
             print_id,
             iidfile: low.iidfile.as_deref().map(|path| surroundings.path(path)),
