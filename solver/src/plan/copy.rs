@@ -94,6 +94,7 @@ impl Planner<'_> {
                 .collect(),
             unpack: add && copy.unpack.unwrap_or(true),
         };
+        let reuse = self.reuse(applied);
         let history = text::copy(&op, &written);
         let shown = one_line(&applied.instruction.text);
         let vertex = self.add_vertex(
@@ -105,7 +106,7 @@ impl Planner<'_> {
                 op: Op::Copy(op),
                 span: applied.at(applied.instruction.span),
                 platform: state.platform.clone(),
-                no_cache: self.request.no_cache,
+                reuse,
             },
         );
         state.root = Root::Step(vertex);
