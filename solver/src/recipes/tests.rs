@@ -16,8 +16,8 @@ use strata_parser::Dockerfile;
 
 use super::Recipes;
 use crate::bases::{BaseImage, Bases};
-
 use crate::error::Report;
+use crate::event::Silent;
 use crate::plan::tests::request;
 use crate::request::{Cancel, Context, Secret};
 use crate::sources::Sources;
@@ -117,8 +117,10 @@ impl World {
             source: String::new(),
             diagnostics: diagnostic.into(),
         };
-        let sources = Sources::open(&plan.graph, &request, &store, &report).unwrap();
-        Recipes::new(&plan.graph, &request, &sources, &Cancel::default(), &report)
+        let cancel = Cancel::default();
+        let sources =
+            Sources::open(&plan.graph, &request, &store, &Silent, &cancel, &report).unwrap();
+        Recipes::new(&plan.graph, &request, &sources, &cancel, &report)
             .unwrap()
             .keys
     }
