@@ -29,7 +29,6 @@ use crate::flags::context::Elsewhere;
 use crate::flags::context::Files;
 use crate::flags::high::Build;
 use crate::flags::high::Surroundings;
-use crate::flags::high::not_at_hand;
 use crate::flags::low;
 use crate::output;
 use crate::progress::Mode;
@@ -49,9 +48,17 @@ pub(crate) fn run(
     let surroundings = Surroundings::of_process()?;
     let mut build = Build::new(flags, &surroundings, &mut io::stdin())?;
     if let Some(call) = build.call {
-        if build.elsewhere.is_some() {
-            return Err(not_at_hand());
-        }
+        let store;
+        // Kept until the question is answered.
+        let _files = match build.elsewhere.take() {
+            None => None,
+            Some(elsewhere) => {
+                store = root::open(root)?;
+                let cancel = Cancel::default();
+                let files = prepare(&store, &mut build, elsewhere, &cancel);
+                Some(files.map_err(super::check::failed)?)
+            }
+        };
         return super::call::run(build.request, call, root);
     }
     if build.progress == Mode::Tty && !terminal::can_redraw() {

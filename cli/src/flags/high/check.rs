@@ -14,7 +14,7 @@ use super::Surroundings;
 use super::build_args;
 use super::flag;
 use crate::error::CommandError;
-use crate::flags::context::Found;
+use crate::flags::context::Source;
 use crate::flags::low;
 use crate::flags::value;
 
@@ -89,16 +89,13 @@ impl Check {
             .as_deref()
             .map(|text| flag("--platform", value::platform(text)))
             .transpose()?;
-        let found = Found::find(
+        let source = Source::find(
             &low.context,
             low.file.as_deref(),
             &surroundings.directory,
             stdin,
         )
         .map_err(CommandError::usage)?;
-        let Found::Here(source) = found else {
-            return Err(not_at_hand());
-        };
         if low.fix && source.path.is_none() {
             return Err(CommandError::usage(
                 "`--fix` needs a file to write to, and standard input is none",
@@ -135,14 +132,6 @@ impl Check {
             },
         })
     }
-}
-
-/// A Dockerfile that would have to be fetched or unpacked first.
-pub(crate) fn not_at_hand() -> CommandError {
-    CommandError::usage(
-        "a Dockerfile is looked at only where it is a file or comes by `--file -`: fetch the context \
-         first, and name its directory",
-    )
 }
 
 /// Everything that `--allow` can give. Who only looks needs no leave.

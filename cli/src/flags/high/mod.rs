@@ -20,7 +20,6 @@ pub(crate) use check::Call;
 pub(crate) use check::Check;
 pub(crate) use check::Method;
 pub(crate) use check::entitlements;
-pub(crate) use check::not_at_hand;
 pub(crate) use prune::Prune;
 pub(crate) use run::Entrypoint;
 pub(crate) use run::Run;
