@@ -7,6 +7,7 @@ cases! { Root, User =>
     different_builds_do_not_disturb_each_other,
     pruning_leaves_what_a_running_build_uses,
     a_failed_step_is_tried_again_by_the_one_that_waited,
+    thirty_two_builds_run_what_they_share_once,
 }
 
 fn the_same_step_wanted_twice_runs_once(sandbox: &Sandbox) {
@@ -143,4 +144,60 @@ fn a_failed_step_is_tried_again_by_the_one_that_waited(sandbox: &Sandbox) {
     first.wait().failure(1);
     gate.wait().open();
     second.wait().failure(1);
+}
+
+fn thirty_two_builds_run_what_they_share_once(sandbox: &Sandbox) {
+    sandbox.busybox();
+    // Each step leaves a line in a cache mount, and something that no other run of it would make.
+    let step = |name: &str| {
+        format!(
+            "RUN --mount=type=cache,id=log,sharing=locked,target=/log echo {name} >> /log/lines; \
+             cat /proc/sys/kernel/random/uuid > /{name}\n"
+        )
+    };
+    let running: Vec<_> = (0..32)
+        .map(|number| {
+            let (left, right) = (
+                format!("left{}", number % 2),
+                format!("right{}", number % 4),
+            );
+            let dockerfile = format!(
+                "FROM busybox AS base\n{}FROM base AS one\n{}FROM base AS two\n{}\
+                 FROM base\nCOPY --from=one /{left} /\nCOPY --from=two /{right} /\n\
+                 RUN cat /base /{left} /{right} > /all\n",
+                step("base"),
+                step(&left),
+                step(&right),
+            );
+            let name = format!("Dockerfile.{number}");
+            sandbox.write(&name, dockerfile);
+            let archive = sandbox.fresh_output("tar");
+            let to = format!("type=oci,dest={}", archive.display());
+            let build = sandbox
+                .strata()
+                .args(["build", "--progress", "json", "--output", &to, "-f"])
+                .arg(sandbox.context().join(name))
+                .arg(sandbox.context())
+                .spawn();
+            (number, archive, build)
+        })
+        .collect();
+    let mut results = std::collections::BTreeMap::new();
+    for (number, archive, build) in running {
+        build.wait().success();
+        let text = Image::read(&archive).tree().text("all");
+        assert_eq!(text.lines().count(), 3);
+        let first = results.entry(number % 4).or_insert_with(|| text.clone());
+        assert_eq!(*first, text);
+    }
+    assert_eq!(results.len(), 4);
+    let log = sandbox.build(
+        "FROM busybox\nRUN --mount=type=cache,id=log,target=/log sort /log/lines > /sorted\n",
+    );
+    let lines = log.tree().text("sorted");
+    let expected = [
+        "base", "left0", "left1", "right0", "right1", "right2", "right3",
+    ];
+    assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
+    sandbox.run(&["cache", "verify", "--deep"]);
 }

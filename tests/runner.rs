@@ -19,14 +19,17 @@ mod support;
 
 mod add;
 mod cache_hits;
+mod check;
 mod concurrent;
 mod config;
 mod contexts;
 mod copy;
 mod crash;
 mod errors;
+mod full;
 mod ignore;
 mod images;
+mod kills;
 mod native;
 mod output;
 mod progress;

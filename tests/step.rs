@@ -34,6 +34,7 @@ cases! { Root, User =>
 cases! { Root =>
     devices_can_be_made_by_root,
     a_file_capability_is_kept,
+    a_step_may_open_as_many_files_as_the_caller,
 }
 
 /// Builds `body` on busybox; what the step prints to `/out`.
@@ -622,4 +623,21 @@ COPY --from=0 /capable /copied
             );
         }
     }
+}
+
+fn a_step_may_open_as_many_files_as_the_caller(sandbox: &Sandbox) {
+    sandbox
+        .busybox()
+        .dockerfile("FROM busybox\nRUN echo $(ulimit -Sn) $(ulimit -Hn) > /out\n");
+    let archive = sandbox.fresh_output("tar");
+    let line = format!(
+        "ulimit -Sn 1000; ulimit -Hn 4000; exec {} --root {} build -q -o type=oci,dest={} {}",
+        sandbox.binary().display(),
+        sandbox.path("store").display(),
+        archive.display(),
+        sandbox.context().display()
+    );
+    crate::support::run_quietly("sh", &["-c", &line]);
+    let image = crate::support::Image::read(&archive);
+    assert_eq!(image.tree().text("out"), "1000 4000\n");
 }

@@ -25,11 +25,12 @@ pub(crate) fn open_root(path: &Path) -> Result<OwnedFd> {
     )
 }
 
-/// Opens `path` below `root`; an empty path is `root` itself.
+/// Opens `path` below `root`; an empty path is `root` itself. `O_NOFOLLOW` and `O_CLOEXEC` are added
+/// to `flags`.
 ///
 /// A symlink as the last component is `ELOOP` unless `flags` hold `O_PATH`, then the link itself is
 /// opened. A symlink before it is `ELOOP` or `ENOTDIR`; `..` that would leave is `EXDEV`.
-pub(crate) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+pub fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd> {
     let path = if path.as_os_str().is_empty() {
         Path::new(".")
     } else {

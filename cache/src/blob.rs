@@ -75,8 +75,11 @@ impl Blobs {
         }
         let mut writer = self.writer()?;
         writer
+            .file
             .write_all(bytes)
             .map_err(|source| StoreError::io("write", &writer.path, source))?;
+        writer.hasher.update(bytes);
+        writer.size = bytes.len() as u64;
         writer.commit(Some(digest))?;
         Ok(digest)
     }
@@ -141,7 +144,14 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(buffer)?;
+        let count = self.file.write(buffer).map_err(|error| {
+            // Writers of archives pass on what they are given: it has to say by itself where there is
+            // no room.
+            match StoreError::io("write", &self.path, error) {
+                StoreError::Io { source, .. } => source,
+                error => io::Error::new(io::ErrorKind::StorageFull, error),
+            }
+        })?;
         self.hasher.update(&buffer[..count]);
         self.size += count as u64;
         Ok(count)

@@ -44,7 +44,9 @@ impl Store {
         self.collect_locks()?;
         self.index().drop_doubtful()?;
         self.collect_layers()?;
-        self.collect_blobs()
+        self.collect_blobs()?;
+        self.keep_reserve();
+        Ok(())
     }
 
     /// Scratch directories whose lock file nobody holds.

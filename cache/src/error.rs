@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::Digest;
+use crate::{Digest, Room};
 
 /// Why the store can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -23,12 +23,17 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The file system is full, or a quota is used up.
-    #[error("no space left to {action} `{path}`; `strata cache prune` frees some")]
+    #[error(
+        "no space left to {action} `{path}`{}; `strata cache prune` frees some",
+        .room.map(|room| format!(" ({room})")).unwrap_or_default()
+    )]
     NoSpace {
         /// What was tried.
         action: &'static str,
         /// The path.
         path: PathBuf,
+        /// How full the file system was right then.
+        room: Option<Room>,
         /// The kernel's or SQLite's answer.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -106,6 +111,7 @@ impl StoreError {
         match Errno::from_io_error(&source) {
             Some(Errno::NOSPC | Errno::DQUOT) => Self::NoSpace {
                 action,
+                room: Room::of(&path),
                 path,
                 source: Box::new(source),
             },

@@ -1,7 +1,7 @@
 //! Places where a test may kill the process.
 //!
 //! `STRATA_FAILPOINT=name:abort` ends the process, as `kill -9` would, when it comes by `name`;
-//! `name:wait` stops it there until it is killed. Compiled into debug builds and under the feature
+//! `name:wait` stops it there until it is killed. `name@3:abort` lets it pass twice. Compiled into debug builds and under the feature
 //! `failpoints` only.
 
 /// Marks a place by name.
@@ -18,17 +18,20 @@ pub(crate) use failpoint;
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 pub(crate) fn hit(name: &str) {
     use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
-    static WANTED: OnceLock<Option<(String, String)>> = OnceLock::new();
+    static WANTED: OnceLock<Option<(String, u32, String)>> = OnceLock::new();
+    static SEEN: AtomicU32 = AtomicU32::new(0);
     let wanted = WANTED.get_or_init(|| {
         let text = std::env::var("STRATA_FAILPOINT").ok()?;
-        let (name, action) = text.rsplit_once(':')?;
-        Some((name.to_owned(), action.to_owned()))
+        let (place, action) = text.rsplit_once(':')?;
+        let (name, turn) = place.split_once('@').unwrap_or((place, "1"));
+        Some((name.to_owned(), turn.parse().ok()?, action.to_owned()))
     });
-    let Some((wanted, action)) = wanted else {
+    let Some((wanted, turn, action)) = wanted else {
         return;
     };
-    if wanted != name {
+    if wanted != name || SEEN.fetch_add(1, Ordering::Relaxed) + 1 < *turn {
         return;
     }
     match action.as_str() {

@@ -93,6 +93,18 @@ impl Store {
             .ok_or(StoreError::NoLayer { layer })
     }
 
+    /// Removes layers that `lease` made and has no use for, unless a record, an image or somebody
+    /// else's lease has one meanwhile.
+    pub fn discard_layers(&self, lease: &Lease, layers: &[LayerId]) -> Result<(), StoreError> {
+        if layers.is_empty() || self.is_read_only() {
+            return Ok(());
+        }
+        for layer in self.index().drop_orphans(lease, layers)? {
+            self.discard_layer_directory(layer)?;
+        }
+        Ok(())
+    }
+
     /// Paths of `stack`, base first: what a [`LayerView`] is made of.
     pub fn layer_paths(&self, stack: &[LayerId]) -> Vec<PathBuf> {
         stack.iter().map(|layer| self.layer_path(*layer)).collect()
@@ -207,7 +219,7 @@ impl Scratch<'_> {
             )?),
             HandedOut::Nothing | HandedOut::Overlay => links,
         };
-        let mounted = matches!(self.handed_out, HandedOut::Overlay);
+        let mounted = matches!(self.handed_out, HandedOut::Overlay).then(|| self.store.flavour());
         let measured = measure(&self.upper, mounted, links.is_none())?;
         failpoint!("layer.measured");
         let mut layer = NewLayer {

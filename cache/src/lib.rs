@@ -6,7 +6,7 @@
 //! may be removed. `docs/store.md` describes the directory tree, the locks and the crash states.
 
 mod attributes;
-mod beneath;
+pub mod beneath;
 pub mod blob;
 mod clone;
 pub mod codec;
@@ -23,6 +23,7 @@ pub mod lease;
 pub mod lock;
 pub mod prune;
 pub mod record;
+mod room;
 pub mod snapshot;
 pub mod statcache;
 pub mod store;
@@ -37,6 +38,7 @@ pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, LayerId};
 pub use layer::{HardLinks, Scratch};
 pub use lease::Lease;
 pub use record::{CacheKey, CacheRecord, KeyPart, NewRecord, StepKind};
+pub use room::Room;
 pub use snapshot::{RootfsPlan, Snapshotter};
 pub use store::{Flavour, OpenOptions, Store, StoreError};
 pub use view::LayerView;

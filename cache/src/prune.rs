@@ -105,6 +105,7 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<PruneReport, Store
         let plan = decide(&snapshot, &mounts, options, now_ms());
         return Ok(report(&snapshot, &plan.victims, &plan.mounts));
     }
+    store.give_up_reserve()?;
     let lock = FileLock::acquire(store.locks_dir().join("prune"), false, &mut || {})?;
     store.collect_leftovers()?;
     let snapshot = store.index().snapshot()?;
@@ -125,6 +126,7 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<PruneReport, Store
             removed.push(mount);
         }
     }
+    store.keep_reserve();
     drop(lock);
     Ok(report(&snapshot, &gone, &removed))
 }

@@ -11,6 +11,7 @@
 //!   leases/          one locked file for each running build
 //!   mounts/<id>/     cache mounts
 //!   statcache/       one file for each context
+//!   reserve/         room that a prune of a full store needs
 //!   stub-<n>/        mount points for images that lack them; made by the sandbox
 //! ```
 //!
@@ -398,7 +399,7 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
                 || name.starts_with("stub-")
                 || matches!(
                     name,
-                    "version" | ".version" | ".creating" | "snapshotter" | "lost+found"
+                    "version" | ".version" | ".creating" | "snapshotter" | "reserve" | "lost+found"
                 )
         });
         if !ours {

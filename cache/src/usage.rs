@@ -27,7 +27,7 @@ pub struct Usage {
     pub mounts: Amount,
     /// Work in progress, and what dead processes left.
     pub scratch: Amount,
-    /// The index with its log, and the stat caches.
+    /// The index with its log, the stat caches, and the reserve for pruning a full store.
     pub index: Amount,
     /// Bytes of all together.
     pub total: u64,
@@ -143,9 +143,11 @@ pub fn usage(store: &Store) -> Result<Usage, StoreError> {
             usage.index.bytes += bytes;
         }
     }
-    let (bytes, entries) = tree::usage(&store.root().join("statcache"));
-    usage.index.count += entries;
-    usage.index.bytes += bytes;
+    for name in ["statcache", "reserve"] {
+        let (bytes, entries) = tree::usage(&store.root().join(name));
+        usage.index.count += entries;
+        usage.index.bytes += bytes;
+    }
     usage.total = usage.layers.bytes
         + usage.blobs.bytes
         + usage.mounts.bytes

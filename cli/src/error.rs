@@ -144,10 +144,59 @@ impl From<strata_image::ImageError> for CommandError {
         let kind = match &error {
             strata_image::ImageError::Reference(_) => Kind::Usage,
             strata_image::ImageError::Store(_) => Kind::Store,
+            error if is_of_store(error) => Kind::Store,
             _ => Kind::Failed,
         };
         Self::new(kind, error)
     }
+}
+
+/// Whether something failed because the store is full or can't be written to, and not the place that
+/// an output goes to.
+pub(crate) fn is_of_store(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(store_error)
+        .any(|error| {
+            use strata_cache::StoreError;
+            matches!(
+                error,
+                StoreError::NoSpace { .. } | StoreError::ReadOnly { .. }
+            )
+        })
+}
+
+/// The store's error that `error` is or shows as its own: wrappers of that kind are no links of the
+/// chain of causes.
+fn store_error<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a strata_cache::StoreError> {
+    use strata_image::{ExportError, ImageError, LoadError, RegistryError};
+    let wrapped = |error: &'a std::io::Error| error.get_ref()?.downcast_ref();
+    let registry = |error: &'a RegistryError| match error {
+        RegistryError::Store(error) => Some(error),
+        _ => None,
+    };
+    let load = |error: &'a LoadError| match error {
+        LoadError::Store(error) => Some(error),
+        _ => None,
+    };
+    let image = |error: &'a ImageError| match error {
+        ImageError::Store(error) => Some(error),
+        ImageError::Registry(error) => registry(error),
+        ImageError::Load(error) => load(error),
+        _ => None,
+    };
+    let export = |error: &'a ExportError| match error {
+        ExportError::Store(error) => Some(error),
+        _ => None,
+    };
+    error
+        .downcast_ref()
+        .or_else(|| error.downcast_ref().and_then(wrapped))
+        .or_else(|| error.downcast_ref().and_then(image))
+        .or_else(|| error.downcast_ref().and_then(export))
+        .or_else(|| error.downcast_ref().and_then(load))
+        .or_else(|| error.downcast_ref().and_then(registry))
 }
 
 /// Gives a result's error a kind.

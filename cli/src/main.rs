@@ -8,6 +8,7 @@
 
 mod commands;
 mod error;
+mod findings;
 mod flags;
 mod human;
 mod logging;
@@ -76,5 +77,6 @@ fn run(cli: low::Cli) -> Result<(), CommandError> {
     if let Some(filter) = cli.global.log_level.as_deref() {
         logging::start(filter)?;
     }
+    strata_executor::sandbox::raise_open_files();
     commands::run(cli.command, &root, notice)
 }

@@ -20,7 +20,7 @@ use strata_cache::diff::{ArchiveEntry, ArchiveReader, DiffError, EntryType, Limi
 use strata_cache::view::{Entry, FileKind};
 
 use crate::copy::destination::{
-    Attributes, Destination, failed, io_failed, open_directory, set_attributes, set_attributes_at,
+    Attributes, Destination, failed, open_directory, set_attributes, set_attributes_at,
 };
 use crate::copy::write::Links;
 use crate::copy::{CopyError, CopySpec};
@@ -421,7 +421,7 @@ impl Unpacking<'_> {
                 Ok(0) => break,
                 Ok(count) => file
                     .write_all(&self.buffer[..count])
-                    .map_err(io_failed("write", path))?,
+                    .map_err(failed("write", path))?,
                 Err(error) => return Err(self.unreadable(&entry.name, error)),
             }
         }

@@ -15,11 +15,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use strata_cache::beneath;
 use strata_cache::statcache::StatCache;
 use strata_cache::view::{Entry, FileKind, Metadata};
 use strata_cache::{Digest, Store, StoreError};
 
-use crate::beneath::open_beneath;
 use crate::tree::{SourceTree, TreeError, Xattr, keeps_xattr};
 
 /// Says whether a path (relative to the context) is ignored; the second argument is "is a
@@ -137,8 +137,8 @@ impl ContextTree {
     fn list(&self, directory: &Path) -> Result<Vec<(CString, Stat)>, TreeError> {
         let failed = |errno: Errno| self.failed("read directory", directory, errno.into());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let fd = open_beneath(self.root.as_fd(), directory, flags, Mode::empty())
-            .map_err(|error| self.failed("read directory", directory, error))?;
+        let fd = beneath::open(self.root.as_fd(), directory, flags)
+            .map_err(|errno| self.failed("read directory", directory, errno.into()))?;
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&fd).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -316,8 +316,8 @@ impl SourceTree for ContextTree {
     fn read_link(&self, entry: &Entry) -> Result<PathBuf, TreeError> {
         let failed = |error| self.failed("read link", &entry.path, error);
         // An O_PATH descriptor of the link itself, read with an empty name.
-        let link = open_beneath(self.root.as_fd(), &entry.path, OFlags::PATH, Mode::empty())
-            .map_err(failed)?;
+        let link = beneath::open(self.root.as_fd(), &entry.path, OFlags::PATH)
+            .map_err(|errno| failed(errno.into()))?;
         let target =
             rustix::fs::readlinkat(&link, "", Vec::new()).map_err(|errno| failed(errno.into()))?;
         Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
@@ -327,8 +327,8 @@ impl SourceTree for ContextTree {
         let failed = |error| self.failed("open", &entry.path, error);
         // Non-blocking, because a fifo may have taken the file's place.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd =
-            open_beneath(self.root.as_fd(), &entry.path, flags, Mode::empty()).map_err(failed)?;
+        let fd = beneath::open(self.root.as_fd(), &entry.path, flags)
+            .map_err(|errno| failed(errno.into()))?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| failed(errno.into()))?;
         if kind(&stat) != FileKind::File {
             return Err(TreeError::NotAFile {
@@ -351,8 +351,8 @@ impl SourceTree for ContextTree {
         let mut last = lock(&self.last_directory);
         if last.as_ref().is_none_or(|(path, _)| path != parent) {
             let flags = OFlags::PATH | OFlags::DIRECTORY;
-            let fd = open_beneath(self.root.as_fd(), parent, flags, Mode::empty())
-                .map_err(|error| self.failed("open", parent, error))?;
+            let fd = beneath::open(self.root.as_fd(), parent, flags)
+                .map_err(|errno| self.failed("open", parent, errno.into()))?;
             *last = Some((parent.to_owned(), fd));
         }
         Ok(match &*last {

@@ -5,7 +5,6 @@
 //! diff behind.
 
 pub mod archive;
-mod beneath;
 pub mod context;
 pub mod copy;
 pub mod glob;

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::error::Error;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use strata_cache::{Lease, Store};
 use strata_image::{Images, Platform, PullPolicy};
@@ -93,6 +93,7 @@ pub fn build(
         stop: &stop,
         stub: OnceLock::new(),
         foreign_owners: AtomicU64::new(0),
+        given_up: Mutex::default(),
     };
     let wants_image = request.outputs.iter().any(|output| {
         !matches!(
@@ -128,6 +129,14 @@ pub fn build(
     } else {
         scheduler.run()
     };
+    let given_up = std::mem::take(
+        &mut *shared
+            .given_up
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner),
+    );
+    // What can't be removed now is left to the next prune.
+    drop(store.discard_layers(&lease, &given_up));
     // A stop that the user asked for is reported as such, whatever it made fail.
     let results = if cancel.is_cancelled() {
         Err(BuildError::Cancelled)

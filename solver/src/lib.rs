@@ -19,6 +19,7 @@ pub mod explain;
 pub mod graph;
 pub mod key;
 pub mod lint;
+pub mod outline;
 mod output;
 pub mod plan;
 mod recipes;

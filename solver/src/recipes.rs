@@ -264,3 +264,6 @@ pub(crate) fn copy_diagnostic(
         error => strata_parser::Diagnostic::error("copy-failed", span, chain(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,13 +4,14 @@ mod copy;
 mod run;
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strata_cache::lock::KeyGuard;
 use strata_cache::{
-    CacheKey, CacheRecord, LayerId, LayerView, Lease, NewRecord, Store, StoreError,
+    CacheKey, CacheRecord, HardLinks, LayerId, LayerView, Lease, NewRecord, Room, Scratch, Store,
+    StoreError,
 };
 use strata_executor::sandbox::Credentials;
 use strata_executor::users::{self, UserError};
@@ -45,6 +46,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) stub: OnceLock<PathBuf>,
     /// Entries that copies could not give their owner, because only one id is mapped.
     pub(crate) foreign_owners: AtomicU64,
+    /// Layers that were made and given up for equal, older ones.
+    pub(crate) given_up: Mutex<Vec<LayerId>>,
 }
 
 /// A finished vertex.
@@ -140,14 +143,46 @@ impl Shared<'_> {
 
         let begun = Instant::now();
         let mut scratch = self.store.scratch(&stack)?;
-        let links = match &vertex.op {
+        // The scratch layer still has what it took when this looks how full the store is.
+        let links = self
+            .make(id, &stack, &mut scratch, stacks)
+            .map_err(|failure| self.with_room(failure))?;
+        if self.stop.is_cancelled() {
+            return Err(Failure::Stopped);
+        }
+        record.cost_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let layer = scratch.commit(self.lease, links, Some(record.clone()))?;
+        if compares(&vertex.op)
+            && let Some(older) = self.equal_layer(layer, &earlier)?
+            && index.publish_record(self.lease, &record, older.layer)?
+        {
+            // The new layer is nobody's now. Removing it is left to the end of the build: nobody waits.
+            let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+            given_up.push(layer);
+            drop(given_up);
+            return self.done(&record, older.layer, false);
+        }
+        self.done(&record, layer, false)
+    }
+
+    /// Does what the vertex does, in `scratch`. Gives the hard links of the new layer where they are
+    /// not to be found out.
+    fn make(
+        &self,
+        id: VertexId,
+        stack: &[LayerId],
+        scratch: &mut Scratch<'_>,
+        stacks: Stacks<'_>,
+    ) -> Result<Option<HardLinks>, Failure> {
+        let vertex = &self.graph.vertices[id.0];
+        Ok(match &vertex.op {
             Op::Run(run) => {
-                self.run_command(vertex, run, &mut scratch, stacks)?;
+                self.run_command(vertex, run, scratch, stacks)?;
                 None
             }
-            Op::Copy(copy) => Some(self.copy_files(id, vertex, copy, &scratch, stacks)?),
+            Op::Copy(copy) => Some(self.copy_files(id, vertex, copy, scratch, stacks)?),
             Op::Workdir(workdir) => {
-                let view = self.view(&stack);
+                let view = self.view(stack);
                 let who = credentials(&view, &workdir.user, vertex.span)?;
                 strata_executor::copy::make_directory(
                     &workdir.path,
@@ -161,20 +196,25 @@ impl Shared<'_> {
                 })?;
                 None
             }
-        };
-        if self.stop.is_cancelled() {
-            return Err(Failure::Stopped);
+        })
+    }
+
+    /// Says so if the store is full, whatever the failure looks like: commands tell it each in its way.
+    fn with_room(&self, failure: Failure) -> Failure {
+        match (failure, self.store.room().filter(Room::is_full)) {
+            (Failure::Step { diagnostic, exit }, Some(room)) => {
+                let mut diagnostic = diagnostic.with_help(format!(
+                    "the store `{}` is full: {room}; `strata cache prune` frees some",
+                    self.store.root().display()
+                ));
+                diagnostic.code = "no-space";
+                Failure::Step {
+                    diagnostic: Box::new(diagnostic),
+                    exit,
+                }
+            }
+            (failure, _) => failure,
         }
-        record.cost_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let layer = scratch.commit(self.lease, links, Some(record.clone()))?;
-        if compares(&vertex.op)
-            && let Some(older) = self.equal_layer(layer, &earlier)?
-            && index.publish_record(self.lease, &record, older.layer)?
-        {
-            // The new layer is nobody's now; pruning takes it.
-            return self.done(&record, older.layer, false);
-        }
-        self.done(&record, layer, false)
     }
 
     /// A vertex with the time that its record has, not the clock's: an image made of hits later must

@@ -6,7 +6,8 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::process::{Gid, Uid};
 
@@ -103,11 +104,13 @@ fn has_ranges(account: &Account) -> bool {
 /// Root gets the built file itself. For others a copy is kept in the temporary directory, named
 /// after the built file's size and time, so that the many test processes make it once.
 pub(crate) fn binary_for(account: &Account) -> PathBuf {
-    let built = Path::new(env!("CARGO_BIN_EXE_strata"));
+    // Another binary may be given, such as one that is not built anew during a long run.
+    let given = std::env::var_os("STRATA_TEST_BINARY").map(PathBuf::from);
+    let built = given.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_strata")));
     if account.is_me() {
-        return built.to_owned();
+        return built;
     }
-    let metadata = fs::metadata(built).unwrap();
+    let metadata = fs::metadata(&built).unwrap();
     let directory = std::env::temp_dir().join(format!(
         "strata-e2e-bin-{}-{}-{}",
         metadata.ino(),
@@ -125,6 +128,7 @@ pub(crate) fn binary_for(account: &Account) -> PathBuf {
         );
         return copy;
     }
+    remove_old_copies();
     // Other test processes may be doing the same: whoever renames first wins.
     let partial = tempfile::Builder::new()
         .prefix("strata-e2e-bin.")
@@ -138,4 +142,26 @@ pub(crate) fn binary_for(account: &Account) -> PathBuf {
         assert!(copy.exists(), "{}: {error}", directory.display());
     }
     copy
+}
+
+/// Removes copies of binaries that were built more than an hour ago: no test runs that long.
+fn remove_old_copies() {
+    let entries = fs::read_dir(std::env::temp_dir()).unwrap();
+    for entry in entries.filter_map(Result::ok) {
+        let ours = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("strata-e2e-bin-");
+        let old = entry.metadata().is_ok_and(|metadata| {
+            metadata.uid() == 0
+                && metadata.modified().is_ok_and(|made| {
+                    made.elapsed()
+                        .is_ok_and(|age| age > Duration::from_hours(1))
+                })
+        });
+        if ours && old {
+            // Another test process may be removing it, too.
+            fs::remove_dir_all(entry.path()).ok();
+        }
+    }
 }

@@ -236,8 +236,11 @@ impl Index {
         rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_ok()
     }
 
-    /// Remembers the diff ID of a layer.
+    /// Remembers the diff ID of a layer, where anything can be remembered.
     pub fn set_diff_id(&self, id: LayerId, diff_id: DiffId) -> Result<(), StoreError> {
+        if self.is_read_only() {
+            return Ok(());
+        }
         self.write(|transaction| {
             transaction
                 .prepare_cached("UPDATE layers SET diff_id = ?2 WHERE id = ?1")?

@@ -28,7 +28,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
-use crate::{ChainId, DiffId, Digest, LayerId, StoreError};
+use crate::{ChainId, DiffId, Digest, LayerId, Room, StoreError};
 
 pub(crate) use layers::{NewLayer, Published};
 
@@ -247,12 +247,24 @@ fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn index_error(path: &Path, source: rusqlite::Error) -> StoreError {
+    let room = Room::of(path);
+    let full = room.is_some_and(|room| room.is_full());
     match source.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StoreError::NoSpace {
-            action: "write",
-            path: path.to_owned(),
-            source: Box::new(source),
-        },
+        // A log that can't be made or grow is told as a failure to open or to write.
+        code if code == Some(ErrorCode::DiskFull)
+            || (full
+                && matches!(
+                    code,
+                    Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure)
+                )) =>
+        {
+            StoreError::NoSpace {
+                action: "write",
+                path: path.to_owned(),
+                room,
+                source: Box::new(source),
+            }
+        }
         Some(ErrorCode::ReadOnly) => StoreError::ReadOnly {
             path: path.to_owned(),
         },

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rusqlite::{Connection, params};
 
 use super::{Index, records, uint};
-use crate::{CacheRecord, ChainId, DiffId, Digest, LayerId, StoreError};
+use crate::{CacheRecord, ChainId, DiffId, Digest, LayerId, Lease, StoreError};
 
 /// One state of the index. Rows that a power cut made doubtful are not in it.
 #[derive(Debug, Default)]
@@ -221,21 +221,7 @@ impl Index {
         }
         for batch in victims.layers.chunks(BATCH) {
             self.batch(batch, &mut gone.layers, |index, layer| {
-                let removed = index
-                    .prepare_cached(
-                        "DELETE FROM layers WHERE id = ?1 \
-                         AND NOT EXISTS (SELECT 1 FROM lease_layers WHERE layer = ?1) \
-                         AND NOT EXISTS (SELECT 1 FROM records WHERE layer = ?1) \
-                         AND NOT EXISTS (SELECT 1 FROM records WHERE parent = ?1) \
-                         AND NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = ?1)",
-                    )?
-                    .execute([layer])?;
-                if removed > 0 {
-                    index
-                        .prepare_cached("DELETE FROM layer_blobs WHERE layer = ?1")?
-                        .execute([layer])?;
-                }
-                Ok(removed > 0)
+                remove_layer(index, *layer)
             })?;
         }
         for batch in victims.blobs.chunks(BATCH) {
@@ -256,6 +242,22 @@ impl Index {
                 Ok(removed > 0)
             })?;
         }
+        Ok(gone)
+    }
+
+    /// Takes away the rows of `layers` that only `lease` has. Gives those that went.
+    pub(crate) fn drop_orphans(
+        &self,
+        lease: &Lease,
+        layers: &[LayerId],
+    ) -> Result<Vec<LayerId>, StoreError> {
+        let mut gone = Vec::new();
+        self.batch(layers, &mut gone, |index, layer| {
+            index
+                .prepare_cached("DELETE FROM lease_layers WHERE lease = ?1 AND layer = ?2")?
+                .execute(params![lease.id(), layer])?;
+            remove_layer(index, *layer)
+        })?;
         Ok(gone)
     }
 
@@ -371,4 +373,23 @@ impl Index {
                 .collect()
         })
     }
+}
+
+/// Removes a layer's row unless something needs it. True if it went.
+fn remove_layer(index: &Connection, layer: LayerId) -> rusqlite::Result<bool> {
+    let removed = index
+        .prepare_cached(
+            "DELETE FROM layers WHERE id = ?1 \
+             AND NOT EXISTS (SELECT 1 FROM lease_layers WHERE layer = ?1) \
+             AND NOT EXISTS (SELECT 1 FROM records WHERE layer = ?1) \
+             AND NOT EXISTS (SELECT 1 FROM records WHERE parent = ?1) \
+             AND NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = ?1)",
+        )?
+        .execute([layer])?;
+    if removed > 0 {
+        index
+            .prepare_cached("DELETE FROM layer_blobs WHERE layer = ?1")?
+            .execute([layer])?;
+    }
+    Ok(removed > 0)
 }

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode};
 use rustix::io::Errno;
 
 use crate::layer::HardLinks;
-use crate::{StoreError, tree};
+use crate::{Flavour, StoreError, tree};
 
 /// What the walk found.
 #[derive(Debug, Default)]
@@ -38,9 +38,13 @@ const PRIVATE: [&[u8]; 6] = [
 /// Marks that make a directory or file stand for another one elsewhere. Mounts ask for neither.
 const REFUSED: [&[u8]; 2] = [b"redirect", b"metacopy"];
 
-/// Walks the tree at `root`. `mounted`: it was the upper directory of a mounted overlay. `links`:
-/// group the names of each inode.
-pub(crate) fn measure(root: &Path, mounted: bool, links: bool) -> Result<Measured, StoreError> {
+/// Walks the tree at `root`. `mounted`: it was the upper directory of an overlay that was mounted for
+/// a store of this flavour. `links`: group the names of each inode.
+pub(crate) fn measure(
+    root: &Path,
+    mounted: Option<Flavour>,
+    links: bool,
+) -> Result<Measured, StoreError> {
     let fd = rustix::fs::openat(CWD, root, tree::DIRECTORY, Mode::empty())
         .map_err(|source| StoreError::io("open", root, source))?;
     let mut walk = Walk {
@@ -62,7 +66,7 @@ pub(crate) fn measure(root: &Path, mounted: bool, links: bool) -> Result<Measure
 struct Walk<'a> {
     root: OwnedFd,
     path: &'a Path,
-    mounted: bool,
+    mounted: Option<Flavour>,
     links: bool,
     inodes: HashMap<(u64, u64), Vec<Vec<u8>>>,
     measured: Measured,
@@ -76,13 +80,13 @@ impl Walk<'_> {
         let name: &[u8] = if relative.is_empty() { b"." } else { relative };
         let directory =
             open_directory(&self.root, name).map_err(|source| fail("open", relative, source))?;
-        if self.mounted {
-            clean_xattrs(&directory)
+        if let Some(flavour) = self.mounted {
+            clean_xattrs(&directory, flavour)
                 .map_err(|source| fail("read attributes of", relative, source))?
                 .map_or(Ok(()), |mark| Err(refused(relative, &mark)))?;
         }
         let mut suspects = Vec::new();
-        let (mounted, links) = (self.mounted, self.links);
+        let (mounted, links) = (self.mounted.is_some(), self.links);
         let (inodes, measured) = (&mut self.inodes, &mut self.measured);
         tree::for_each_entry(&directory, |name, _| {
             let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -114,8 +118,10 @@ impl Walk<'_> {
         })?;
         for suspect in suspects {
             let path = self.path.join(OsStr::from_bytes(&suspect));
-            for (mark, _) in marks(&names(&path)?) {
-                if REFUSED.contains(&mark.as_slice()) {
+            for (mark, full) in marks(&names(&path)?) {
+                if REFUSED.contains(&mark.as_slice())
+                    && self.mounted.is_some_and(|flavour| is_of(flavour, &full))
+                {
                     return Err(refused(&suspect, &mark));
                 }
             }
@@ -176,8 +182,10 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     path
 }
 
-/// Removes overlay's private marks from a directory. Gives the mark that can't be kept, if any.
-fn clean_xattrs(directory: impl AsFd) -> Result<Option<Vec<u8>>, Errno> {
+/// Removes overlay's private marks from a directory, and all marks of the other flavour: a command
+/// may set them, the kernel does not heed them in this store, and nobody else should. Gives the mark
+/// that can't be kept, if any.
+fn clean_xattrs(directory: impl AsFd, flavour: Flavour) -> Result<Option<Vec<u8>>, Errno> {
     let mut buffer = [0_u8; 1024];
     let list = match rustix::fs::flistxattr(&directory, &mut buffer[..]) {
         Ok(count) => buffer[..count].to_vec(),
@@ -191,10 +199,11 @@ fn clean_xattrs(directory: impl AsFd) -> Result<Option<Vec<u8>>, Errno> {
         Err(error) => return Err(error),
     };
     for (mark, full) in marks(&list) {
-        if REFUSED.contains(&mark.as_slice()) {
+        let own = is_of(flavour, &full);
+        if own && REFUSED.contains(&mark.as_slice()) {
             return Ok(Some(mark));
         }
-        if PRIVATE.contains(&mark.as_slice()) {
+        if !own || PRIVATE.contains(&mark.as_slice()) {
             match rustix::fs::fremovexattr(&directory, full.as_c_str()) {
                 Ok(()) | Err(Errno::NODATA) => {}
                 Err(error) => return Err(error),
@@ -202,6 +211,14 @@ fn clean_xattrs(directory: impl AsFd) -> Result<Option<Vec<u8>>, Errno> {
         }
     }
     Ok(None)
+}
+
+/// Whether the kernel heeds the mark `name` in overlays of `flavour`.
+fn is_of(flavour: Flavour, name: &CString) -> bool {
+    name.as_bytes().starts_with(match flavour {
+        Flavour::Root => b"trusted.".as_slice(),
+        Flavour::User => b"user.".as_slice(),
+    })
 }
 
 /// Overlay's marks in a list of xattr names: the short word and the whole name.
@@ -269,7 +286,7 @@ mod tests {
         std::fs::hard_link(dir.path().join("b/one"), dir.path().join("a")).unwrap();
         std::fs::hard_link(dir.path().join("b/one"), dir.path().join("b/c/three")).unwrap();
         std::fs::write(dir.path().join("alone"), "x").unwrap();
-        let measured = measure(dir.path(), false, true).unwrap();
+        let measured = measure(dir.path(), None, true).unwrap();
         assert_eq!(measured.entries, 6);
         assert_eq!(
             measured.links,
@@ -280,7 +297,7 @@ mod tests {
             ]])
         );
         assert!(measured.size >= 100_000 && measured.size < 200_000);
-        let again = measure(dir.path(), false, false).unwrap();
+        let again = measure(dir.path(), None, false).unwrap();
         assert_eq!(again.links, HardLinks::default());
         assert_eq!(again.size, measured.size);
     }
@@ -296,7 +313,7 @@ mod tests {
         set(&inner, "user.overlay.impure", b"y").expect("TMPDIR must have user xattrs");
         set(&inner, "user.overlay.opaque", b"y").unwrap();
         set(&inner, "user.mine", b"z").unwrap();
-        measure(dir.path(), true, true).unwrap();
+        measure(dir.path(), Some(Flavour::User), true).unwrap();
         let left = String::from_utf8(names(&inner).unwrap()).unwrap();
         assert!(left.contains("user.overlay.opaque"));
         assert!(left.contains("user.mine"));
@@ -307,10 +324,28 @@ mod tests {
         );
         set(&inner, "user.overlay.redirect", b"/etc").unwrap();
         assert!(matches!(
-            measure(dir.path(), true, true),
+            measure(dir.path(), Some(Flavour::User), true),
             Err(StoreError::Layer { path, .. }) if path == Path::new("inner")
         ));
         // Nobody but a mount makes such marks, and without one they are not looked for.
-        measure(dir.path(), false, true).unwrap();
+        measure(dir.path(), None, true).unwrap();
+    }
+
+    #[test]
+    fn marks_that_the_kernel_does_not_heed_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        for mark in ["opaque", "redirect"] {
+            rustix::fs::lsetxattr(
+                &inner,
+                format!("user.overlay.{mark}"),
+                b"y",
+                rustix::fs::XattrFlags::empty(),
+            )
+            .expect("TMPDIR must have user xattrs");
+        }
+        measure(dir.path(), Some(Flavour::Root), true).unwrap();
+        assert_eq!(marks(&names(&inner).unwrap()), []);
     }
 }

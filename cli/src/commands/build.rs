@@ -24,6 +24,7 @@ use strata_solver::remote::Prepared;
 use super::stored;
 use crate::error::CommandError;
 use crate::error::Kind;
+use crate::error::is_of_store;
 use crate::flags::context::Elsewhere;
 use crate::flags::context::Files;
 use crate::flags::high::Build;
@@ -46,6 +47,20 @@ pub(crate) fn run(
 ) -> Result<(), CommandError> {
     let surroundings = Surroundings::of_process()?;
     let mut build = Build::new(flags, &surroundings, &mut io::stdin())?;
+    if let Some(call) = build.call {
+        let store;
+        // Kept until the question is answered.
+        let _files = match build.elsewhere.take() {
+            None => None,
+            Some(elsewhere) => {
+                store = root::open(root)?;
+                let cancel = Cancel::default();
+                let files = prepare(&store, &mut build, elsewhere, &cancel);
+                Some(files.map_err(super::check::failed)?)
+            }
+        };
+        return super::call::run(build.request, call, root);
+    }
     if build.progress == Mode::Tty && !terminal::can_redraw() {
         return Err(CommandError::usage(
             "`--progress tty` needs a terminal on standard error",
@@ -229,6 +244,14 @@ fn fail(progress: &Progress, error: BuildError, signal: i32) -> CommandError {
     let kind = match &error {
         _ if signal != 0 => Kind::Cancelled(signal),
         BuildError::Cancelled => Kind::Cancelled(nix::sys::signal::Signal::SIGINT as i32),
+        BuildError::Dockerfile(report) | BuildError::Step { report, .. }
+            if report
+                .diagnostics
+                .errors()
+                .any(|error| error.code == "no-space") =>
+        {
+            Kind::Store
+        }
         // What can't be had is no mistake in the Dockerfile.
         BuildError::Dockerfile(report)
             if report
@@ -242,6 +265,7 @@ fn fail(progress: &Progress, error: BuildError, signal: i32) -> CommandError {
             Kind::Usage
         }
         BuildError::Store(_) => Kind::Store,
+        error if is_of_store(error) => Kind::Store,
         _ => Kind::Failed,
     };
     let cancelled = matches!(kind, Kind::Cancelled(_));

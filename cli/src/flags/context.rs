@@ -135,6 +135,22 @@ fn read_start(stdin: &mut dyn Read) -> Result<Vec<u8>, String> {
 }
 
 impl Source {
+    /// Finds the Dockerfile of a context that needs neither fetching nor unpacking.
+    pub(crate) fn find(
+        context: &str,
+        file: Option<&str>,
+        directory: &Path,
+        stdin: &mut dyn Read,
+    ) -> Result<Self, String> {
+        match Found::find(context, file, directory, stdin)? {
+            Found::Here(source) => Ok(source),
+            Found::Elsewhere(_) => Err(format!(
+                "the Dockerfile of `{context}` has to be fetched or unpacked first: \
+                 `strata build --check` does that"
+            )),
+        }
+    }
+
     /// Finds the Dockerfile of a directory.
     fn of_directory(
         context: &str,

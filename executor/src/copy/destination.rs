@@ -16,11 +16,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 use strata_cache::LayerView;
+use strata_cache::beneath;
 use strata_cache::view::{Entry, FileKind, ViewError};
 
 use super::CopyError;
 use crate::archive::create;
-use crate::beneath::open_beneath;
 use crate::tree::{Xattr, keeps_xattr};
 
 /// Metadata that a directory gets when everything is in it.
@@ -260,7 +260,7 @@ impl Destination {
             FileKind::File => {
                 let mut source = self.merged.open(entry)?;
                 let mut file = create(parent.as_fd(), &name, path)?;
-                std::io::copy(&mut source, &mut file).map_err(io_failed("write", path))?;
+                std::io::copy(&mut source, &mut file).map_err(failed("write", path))?;
                 set_attributes(file.as_fd(), path, &attributes)?
             }
             FileKind::Symlink => {
@@ -278,8 +278,7 @@ impl Destination {
     /// in `trusted.`, one of an ordinary user's (who can't set those) in `user.`.
     pub(crate) fn make_opaque(&mut self, path: &Path) -> Result<(), CopyError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let fd = open_beneath(self.upper(), path, flags, Mode::empty())
-            .map_err(io_failed("open", path))?;
+        let fd = beneath::open(self.upper(), path, flags).map_err(failed("open", path))?;
         let none = XattrFlags::empty();
         match rustix::fs::fsetxattr(&fd, "trusted.overlay.opaque", b"y", none) {
             Err(Errno::PERM | Errno::NOTSUP) => {
@@ -308,11 +307,11 @@ impl Destination {
                 continue;
             }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-            let fd = match open_beneath(self.upper(), &path, flags, Mode::empty()) {
+            let fd = match beneath::open(self.upper(), &path, flags) {
                 Ok(fd) => fd,
                 // It is only below.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(io_failed("open", &path)(error)),
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(failed("open", &path)(error)),
             };
             pending.push((path.clone(), true));
             for entry in rustix::fs::Dir::read_from(&fd).map_err(failed("read", &path))? {
@@ -339,8 +338,7 @@ impl Destination {
         self.last_parent = None;
         for (path, attributes) in std::mem::take(&mut self.directories).into_iter().rev() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-            let fd = open_beneath(self.upper(), &path, flags, Mode::empty())
-                .map_err(io_failed("open", &path))?;
+            let fd = beneath::open(self.upper(), &path, flags).map_err(failed("open", &path))?;
             self.foreign_owners += u64::from(set_attributes(fd.as_fd(), &path, &attributes)?);
         }
         Ok(())
@@ -358,7 +356,7 @@ pub(crate) fn clamp(epoch: Option<i64>, time: (i64, u32)) -> (i64, u32) {
 /// Opens a directory of the upper one to create something in it.
 pub(crate) fn open_directory(upper: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, CopyError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
-    open_beneath(upper, path, flags, Mode::empty()).map_err(io_failed("open", path))
+    beneath::open(upper, path, flags).map_err(failed("open", path))
 }
 
 /// Sets owner, mode, extended attributes and times of an open file or directory, in the order in
@@ -464,24 +462,14 @@ fn times(mtime: (i64, u32)) -> Timestamps {
 }
 
 /// Turns the kernel's answer into an error about `path` in the image.
-pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(Errno) -> CopyError {
-    let path = Path::new("/").join(path);
-    move |errno| CopyError::Io {
-        action,
-        path,
-        source: errno.into(),
-    }
-}
-
-/// [`failed`] for errors of the standard library.
-pub(crate) fn io_failed(
+pub(crate) fn failed<E: Into<std::io::Error>>(
     action: &'static str,
     path: &Path,
-) -> impl FnOnce(std::io::Error) -> CopyError {
+) -> impl FnOnce(E) -> CopyError + use<E> {
     let path = Path::new("/").join(path);
-    move |source| CopyError::Io {
+    move |error| CopyError::Io {
         action,
         path,
-        source,
+        source: error.into(),
     }
 }

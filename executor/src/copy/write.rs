@@ -14,8 +14,7 @@ use strata_cache::view::{Entry, FileKind, ViewError};
 use strata_cache::{HardLinks, Hasher, LayerView};
 
 use super::destination::{
-    Attributes, Destination, clamp, failed, io_failed, open_directory, set_attributes,
-    set_attributes_at,
+    Attributes, Destination, clamp, failed, open_directory, set_attributes, set_attributes_at,
 };
 use super::{CopyError, CopySpec, Group, Item, Selection, Written, clean, on_pool, shown};
 use crate::archive;
@@ -486,7 +485,7 @@ fn write_file(
 fn copy(source: &File, target: &File, path: &Path) -> Result<(), CopyError> {
     strata_cache::clone_file(source, target)
         .map(drop)
-        .map_err(io_failed("write", path))
+        .map_err(failed("write", path))
 }
 
 fn copy_hashing(
@@ -507,7 +506,7 @@ fn copy_hashing(
                 hasher.update(&buffer[..count]);
                 target
                     .write_all(&buffer[..count])
-                    .map_err(io_failed("write", path))?;
+                    .map_err(failed("write", path))?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => {

@@ -28,6 +28,7 @@ mod filesystems;
 mod init;
 mod lines;
 mod mount;
+mod open_files;
 mod overlay;
 mod pid1;
 mod probe;
@@ -47,6 +48,7 @@ use serde::{Deserialize, Serialize};
 use strata_cache::RootfsPlan;
 
 pub use init::init_if_asked;
+pub use open_files::raise_open_files;
 pub use probe::{OverlayUnusable, probe_overlay};
 pub use spawn::{Canceller, Running, Sink, spawn};
 pub use stub::stub_directory;

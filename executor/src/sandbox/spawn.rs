@@ -33,6 +33,8 @@ pub type Sink = Box<dyn FnMut(Stream, &[u8]) + Send>;
 /// The process could not be started.
 pub fn spawn(spec: &RunSpec, sink: Sink) -> Result<Running, SandboxError> {
     super::cgroup::check(&spec.limits)?;
+    let spec = super::open_files::with_given(spec);
+    let spec = spec.as_ref();
     let start = |source| SandboxError::Start { source };
     let request = protocol::request_file(&RequestRef::Run(spec)).map_err(start)?;
     let (ours, theirs) = protocol::pair().map_err(start)?;

@@ -285,6 +285,8 @@ impl Planner<'_> {
         let image = image.map(|image| CopyFrom::Root(Root::Image(image)));
         image.map_err(|mut diagnostics| {
             if let (Some(near), Some(first)) = (near, diagnostics.list.first_mut()) {
+                // Most likely a slip of the pen, which is the Dockerfile's fault and no registry's.
+                first.code = "no-stage";
                 first.message = format!("`{from}` names no stage, and {}", first.message);
                 first
                     .help

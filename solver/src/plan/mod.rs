@@ -13,12 +13,13 @@ mod run;
 mod scope;
 mod stage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 
 use std::collections::HashMap;
 
-use strata_image::Platform as ImagePlatform;
+use strata_cache::StoreError;
+use strata_image::{ImageError, Platform as ImagePlatform};
 use strata_parser::platform::Platform;
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
 
@@ -99,6 +100,14 @@ fn find_target(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, D
     Err(diagnostic.into())
 }
 
+/// Whether an image can't be had because the store is full.
+fn no_space(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(ImageError::Store(StoreError::NoSpace { .. }))
+    )
+}
+
 /// Where a step stands in the listing: stage, then position in it.
 type Place = (usize, usize);
 
@@ -129,6 +138,8 @@ struct Planner<'a> {
     tolerant: bool,
     /// Images of which nothing is known.
     unknown: Vec<ImageId>,
+    /// The names of those that a stage stands on.
+    unknown_bases: Vec<String>,
 }
 
 impl<'a> Planner<'a> {
@@ -171,6 +182,7 @@ impl<'a> Planner<'a> {
             warnings,
             tolerant: false,
             unknown: Vec::new(),
+            unknown_bases: Vec::new(),
         })
     }
 }
@@ -226,6 +238,11 @@ impl Planner<'_> {
             found => found,
         };
         let base: BaseImage = found.map_err(|error| {
+            // The name is wrong wherever one looks for it.
+            if let Some(ImageError::Reference(error)) = error.downcast_ref() {
+                return Diagnostic::error("bad-reference", span, error.to_string())
+                    .with_label("needed here");
+            }
             let mut diagnostic = Diagnostic::error(
                 "base-image",
                 span,
@@ -235,6 +252,10 @@ impl Planner<'_> {
                 ),
             )
             .with_label("needed here");
+            if no_space(&*error) {
+                diagnostic.code = "no-space";
+                return diagnostic;
+            }
             for help in self.bases.advice(reference) {
                 diagnostic = diagnostic.with_help(help);
             }

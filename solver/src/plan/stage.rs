@@ -343,6 +343,7 @@ impl Planner<'_> {
                 let mut state = StageState::empty(name, platform);
                 state.root = Root::Image(id);
                 state.base_unknown = true;
+                self.unknown_bases.push(image);
                 state
             } else {
                 let found = &self.graph.images[id.0].base.config;

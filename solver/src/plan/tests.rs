@@ -36,7 +36,7 @@ impl Bases for Fake {
     }
 }
 
-fn request() -> BuildRequest {
+pub(crate) fn request() -> BuildRequest {
     BuildRequest {
         dockerfile: Vec::new(),
         dockerfile_name: "Dockerfile".to_owned(),
@@ -462,4 +462,76 @@ fn paths_are_cleaned_as_text_and_stay_below_the_root() {
     ] {
         assert_eq!(join_path(base, path), expected, "{base} + {path}");
     }
+}
+
+/// Codes and underlined texts of findings.
+fn found(plan: &Plan, text: &str) -> Vec<(&'static str, String)> {
+    plan.warnings
+        .iter()
+        .map(|finding| (finding.code, finding.span.text(text).to_owned()))
+        .collect()
+}
+
+#[test]
+fn undefined_variables_are_found_where_they_are_used() {
+    let text = "ARG g=$h\nARG declared\nARG i=$declared\nFROM base\nARG bare\nENV a=$LANG b=$bare \
+                c=$LUNG\nWORKDIR /$w\nRUN --mount=type=cache,target=/c$t x $shell\nEXPOSE $p\n\
+                COPY <<E <<'F' /\n$body\nE\n$quoted\nF\nLABEL d=$a e='$f' g=\\$h\n";
+    let plan = good(text);
+    let expected = [
+        ("UndefinedVar", "$h"),
+        ("UndefinedVar", "$LUNG"),
+        ("UndefinedVar", "/$w"),
+        ("UndefinedVar", "type=cache,target=/c$t"),
+        ("UndefinedVar", "$p"),
+        ("UndefinedVar", "$body\n"),
+    ]
+    .map(|(code, text)| (code, text.to_owned()));
+    assert_eq!(found(&plan, text), expected);
+    let help = &plan.warnings[1].help;
+    assert_eq!(help, &["did you mean `LANG`?"]);
+}
+
+#[test]
+fn a_base_image_for_another_platform_is_a_finding() {
+    let text = "FROM --platform=linux/arm64 base\n";
+    let expected = [("InvalidBaseImagePlatform", "base".to_owned())];
+    assert_eq!(found(&good(text), text), expected);
+    assert_eq!(found(&good("FROM base\n"), ""), []);
+}
+
+#[test]
+fn a_check_plans_every_stage_and_goes_on_after_errors() {
+    let text = "FROM base AS a\nENV v=$w\nFROM gone AS b\nENV v=$x\nFROM a\nSTOPSIGNAL $PATH\n\
+                FROM a\nCOPY --from=later x /\nFROM Not/A/Name\nFROM b AS later\nENV v=$y\n";
+    let file = Dockerfile::parse(text.as_bytes()).unwrap();
+    let bases = Fake(vec![("base", BASE)]);
+    let checked = super::check(&file, &request(), &bases);
+    assert_eq!(checked.unknown, ["gone"]);
+    let found: Vec<(&str, &str)> = checked
+        .findings
+        .iter()
+        .map(|finding| (finding.code, finding.span.text(text)))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("bad-signal", "$PATH"),
+            ("stage-order", "later"),
+            ("base-image", "Not/A/Name"),
+            ("UndefinedVar", "$w"),
+        ]
+    );
+}
+
+#[test]
+fn what_a_target_reaches_is_known_without_its_base_images() {
+    let text = "FROM gone AS a\nFROM gone AS b\nFROM scratch AS c\nCOPY --from=a x /\n\
+                RUN --mount=from=other,target=/x y\nFROM b\n";
+    let file = Dockerfile::parse(text.as_bytes()).unwrap();
+    let mut request = request();
+    request.target = Some("C".to_owned());
+    let (target, reached) = super::reached(&file, &request, &Fake(Vec::new())).unwrap();
+    let stages: Vec<usize> = reached.iter().map(|stage| stage.index).collect();
+    assert_eq!((target, stages), (2, vec![0, 2]));
 }

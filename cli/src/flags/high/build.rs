@@ -10,6 +10,11 @@ use strata_solver::request::Output;
 use strata_solver::request::Pull;
 
 use super::Surroundings;
+use super::build_args;
+use super::check::Call;
+use super::check::ENTITLEMENTS;
+use super::check::Method;
+use super::check::call;
 use super::each;
 use super::flag;
 use super::limits;
@@ -44,6 +49,8 @@ pub(crate) struct Build {
     pub(crate) iidfile: Option<PathBuf>,
     /// Where to write the metadata.
     pub(crate) metadata_file: Option<PathBuf>,
+    /// What to do with the Dockerfile in place of building it.
+    pub(crate) call: Option<Call>,
 }
 
 impl Build {
@@ -83,23 +90,21 @@ impl Build {
             ));
         }
 
-        let mut build_args = Vec::new();
-        for (name, given) in each("--build-arg", &low.build_arg, value::assignment)? {
-            // A name that the environment lacks stays unset, as for docker build.
-            let found = match given {
-                Some(text) => Some(text),
-                None => flag("--build-arg", surroundings.text(&name))?,
-            };
-            if let Some(text) = found {
-                build_args.push((name, text));
-            }
-        }
+        let call = match low.call.as_deref() {
+            _ if low.check => Some(Call {
+                method: Method::Check,
+                json: false,
+            }),
+            None => None,
+            Some(text) => flag("--call", call(text))?,
+        };
+        let build_args = build_args(&low.build_arg, surroundings)?;
         let labels = each("--label", &low.label, value::assignment)?
             .into_iter()
             .map(|(name, value)| (name, value.unwrap_or_default()))
             .collect();
         for entitlement in &low.allow {
-            if !["network.host", "security.insecure"].contains(&entitlement.as_str()) {
+            if !ENTITLEMENTS.contains(&entitlement.as_str()) {
                 return Err(CommandError::usage(format!(
                     "`--allow`: `{entitlement}` is not an entitlement: expected network.host or \
                      security.insecure"
@@ -207,6 +212,7 @@ impl Build {
                 .metadata_file
                 .as_deref()
                 .map(|path| surroundings.path(path)),
+            call,
         })
     }
 }
@@ -351,11 +357,33 @@ mod tests {
             ),
             (&["--platform", "linux/amd64,linux/arm64"], "`--platform`"),
             (&["--push"], "`--push`"),
+            (&["--call", "dance"], "`--call`"),
+            (&["--call", "outline,format=xml"], "`xml`"),
+            (&["--call", "outline,json"], "`json`"),
+            (&["--call", "check", "--check"], "--check"),
             (&["--provenance", "mode=max"], "`--provenance`"),
             (&["--sbom=true"], "`--sbom`"),
         ] {
             let error = build(arguments).unwrap_err();
             assert!(error.contains(part), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_call_takes_the_place_of_building() {
+        for (arguments, method, json) in [
+            (&["--check"][..], Some(Method::Check), false),
+            (&["--call", "build"], None, false),
+            (&["--call", "lint"], Some(Method::Check), false),
+            (&["--call=outline,format=json"], Some(Method::Outline), true),
+            (
+                &["--call", "targets,format=text"],
+                Some(Method::Targets),
+                false,
+            ),
+        ] {
+            let call = build(arguments).unwrap().call;
+            assert_eq!(call, method.map(|method| Call { method, json }));
         }
     }
 
