@@ -37,5 +37,6 @@ mod registry;
 mod remote;
 mod rootless;
 mod run_image;
+mod ssh;
 mod stages;
 mod step;

@@ -233,6 +233,19 @@ pub enum MountSource {
         /// Bytes.
         size: Option<u64>,
     },
+    /// The socket of an SSH agent. Who answers behind it is in no key.
+    Ssh {
+        /// Which agent.
+        id: String,
+        /// Without it the step fails.
+        required: bool,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
     /// A secret, as a file, a variable, or both. Its content is in no key.
     Secret {
         /// Which.
@@ -317,7 +330,9 @@ impl Vertex {
                 .filter_map(|mount| match &mount.source {
                     MountSource::Bind { root, .. } => Some(*root),
                     MountSource::Cache { from, .. } => Some(*from),
-                    MountSource::Tmpfs { .. } | MountSource::Secret { .. } => None,
+                    MountSource::Tmpfs { .. }
+                    | MountSource::Secret { .. }
+                    | MountSource::Ssh { .. } => None,
                 })
                 .collect(),
             Op::Copy(CopyOp {

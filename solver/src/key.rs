@@ -245,6 +245,13 @@ fn encode_mount(encoder: &mut Encoder, mount: &MountOp, inputs: &KeyInputs<'_>) 
                 &format!("cache {access} {sharing} {mode:o} {uid}:{gid}"),
             );
         }
+        MountSource::Ssh {
+            id,
+            required,
+            mode,
+            uid,
+            gid,
+        } => encoder.part(name, &format!("ssh {id:?} {required} {mode:o} {uid}:{gid}")),
         MountSource::Tmpfs { size } => encoder.part(name, &format!("tmpfs {access} {size:?}")),
         MountSource::Secret {
             id,

@@ -1,5 +1,6 @@
 //! One vertex: look again under its lock, run it, publish its layer.
 
+mod agent;
 mod copy;
 mod run;
 

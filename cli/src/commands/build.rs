@@ -82,6 +82,13 @@ pub(crate) fn run(
     for notice in notice.into_iter().chain(snapshotter::choose(&store)?) {
         progress.event(Event::Notice(notice));
     }
+    if let Some(Elsewhere {
+        files: Files::Remote(remote),
+        ..
+    }) = &build.elsewhere
+    {
+        progress.event(Event::Notice(format!("loading the context `{remote}`")));
+    }
     // Kept until the build is over.
     let prepared = build
         .elsewhere

@@ -170,6 +170,10 @@ pub(crate) struct Build {
     /// Content for RUN --mount=type=secret (repeatable): id=ID, with src=FILE or env=VARIABLE
     #[arg(long, value_name = "id=ID[,src=FILE|,env=VARIABLE]")]
     pub(crate) secret: Vec<String>,
+    /// SSH agent for RUN --mount=type=ssh and git (repeatable): ID alone for the environment's
+    /// SSH_AUTH_SOCK
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
     /// Platform to build for, such as linux/arm64 [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,

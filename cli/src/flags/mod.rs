@@ -8,5 +8,6 @@ pub(crate) mod low;
 mod named;
 pub(crate) mod output;
 pub(crate) mod secret;
+mod ssh;
 pub(crate) mod value;
 pub(crate) mod volume;

@@ -37,10 +37,21 @@ impl Planner<'_> {
                 Source::Path(word) => {
                     let path = applied.expand(state, word, &mut self.warnings)?;
                     shown_sources.push(path.clone());
-                    let remote = Remote::of_source(&path).map_err(|error| {
-                        applied.error("bad-source", word.span, error.to_string())
-                    })?;
-                    match remote.filter(|_| add) {
+                    let lower = path.to_ascii_lowercase();
+                    if !add && (lower.starts_with("http://") || lower.starts_with("https://")) {
+                        return Err(applied
+                            .error("bad-source", word.span, "COPY can't fetch a URL")
+                            .with_help("ADD can")
+                            .into());
+                    }
+                    let remote = if add {
+                        Remote::of_source(&path).map_err(|error| {
+                            applied.error("bad-source", word.span, error.to_string())
+                        })?
+                    } else {
+                        None
+                    };
+                    match remote {
                         None => sources.push(path),
                         Some(remote) => remotes.push((remote, word.span)),
                     }

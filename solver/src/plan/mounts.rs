@@ -10,12 +10,17 @@ use crate::graph::{CopyFrom, CopyOp, MountOp, MountSource, Op, Reuse, Root};
 /// Where secrets without a target appear.
 const SECRETS: &str = "/run/secrets";
 
+/// Where sockets of SSH agents without a target appear, with a number behind.
+const AGENT: &str = "/run/buildkit/ssh_agent";
+
 impl Planner<'_> {
+    /// The mount that `flag` asks for; `agents` of an SSH agent come before it.
     pub(super) fn mount(
         &mut self,
         state: &StageState,
         applied: &Applied<'_>,
         flag: &MountFlag,
+        agents: usize,
     ) -> Result<MountOp, Diagnostics> {
         let mut unset = Vec::new();
         let mount = flag
@@ -40,6 +45,7 @@ impl Planner<'_> {
                 let name = id.rsplit('/').next().unwrap_or_default();
                 format!("{SECRETS}/{name}")
             }
+            (MountKind::Ssh, None) => format!("{AGENT}.{agents}"),
             (_, target) => join_path(state.workdir(), target.as_deref().unwrap_or("")),
         };
         if target == "/" {
@@ -59,15 +65,13 @@ impl Planner<'_> {
                 size: mount.size.filter(|size| *size > 0),
             },
             MountKind::Secret => secret(&mount, &target),
-            MountKind::Ssh => {
-                return Err(applied
-                    .error(
-                        "no-ssh",
-                        flag.span,
-                        "`type=ssh` mounts are not supported yet",
-                    )
-                    .into());
-            }
+            MountKind::Ssh => MountSource::Ssh {
+                id: mount.id.clone().unwrap_or_else(|| "default".to_owned()),
+                required: mount.required,
+                mode: mount.mode.unwrap_or(0o600),
+                uid: mount.uid.unwrap_or(0),
+                gid: mount.gid.unwrap_or(0),
+            },
         };
         Ok(MountOp {
             target,

@@ -7,7 +7,7 @@ use strata_parser::{Diagnostic, Diagnostics};
 use super::scope::set;
 use super::stage::{Applied, DEFAULT_PATH, PlannedHistory, StageState};
 use super::{NewVertex, Planner, text};
-use crate::graph::{Op, Root, RunOp};
+use crate::graph::{MountOp, MountSource, Op, Root, RunOp};
 
 /// Host name of RUN steps, in their keys: always the same, so that machines agree.
 const HOST_NAME: &str = "buildkitsandbox";
@@ -52,7 +52,11 @@ impl Planner<'_> {
         }
         let mut mounts = Vec::with_capacity(run.mounts.len());
         for flag in &run.mounts {
-            mounts.push(self.mount(state, applied, flag)?);
+            let agents = mounts
+                .iter()
+                .filter(|mount: &&MountOp| matches!(mount.source, MountSource::Ssh { .. }))
+                .count();
+            mounts.push(self.mount(state, applied, flag, agents)?);
         }
         let mut env = state.scope.clone();
         if !env.iter().any(|(name, _)| name == "PATH") {

@@ -537,3 +537,55 @@ fn what_a_target_reaches_is_known_without_its_base_images() {
     let stages: Vec<usize> = reached.iter().map(|stage| stage.index).collect();
     assert_eq!((target, stages), (2, vec![0, 2]));
 }
+
+#[test]
+fn a_named_context_stands_for_an_image_or_stage_of_one_platform() {
+    use crate::request::NamedContext;
+
+    let text = "FROM base AS one\nRUN a\nFROM missing:latest\nRUN b\nCOPY --from=one /x /\n";
+    let plan = |contexts: &[(&str, &str)]| {
+        planned(text, |request| {
+            request.build_contexts = contexts
+                .iter()
+                .map(|(name, image)| ((*name).to_owned(), NamedContext::Image((*image).to_owned())))
+                .collect();
+        })
+    };
+    let images = |plan: &Plan| -> Vec<String> {
+        let images = plan.graph.images.iter();
+        images.map(|image| image.reference.clone()).collect()
+    };
+    assert!(plan(&[]).is_err());
+    assert!(plan(&[("missing::linux/arm64", "base")]).is_err());
+    // Replaced as a whole: the stage's own step is gone.
+    let replaced = plan(&[("docker.io/library/missing", "base"), ("ONE", "base")]).unwrap();
+    assert_eq!(images(&replaced), ["base"]);
+    assert_eq!(replaced.graph.vertices.len(), 2);
+    let special = plan(&[("missing", "gone"), ("missing::linux/amd64", "base")]).unwrap();
+    assert_eq!(special.graph.vertices.len(), 3);
+}
+
+#[test]
+fn remote_sources_are_told_from_paths() {
+    let plan = good("FROM base\nADD http://h/a git@h:x/y#v1 local /\nCOPY github.com/x /\n");
+    assert_eq!(plan.graph.sources.len(), 2);
+    let Op::Copy(add) = &plan.graph.vertices[0].op else {
+        panic!("not a copy");
+    };
+    assert_eq!(add.sources, ["local"]);
+    assert_eq!(add.remotes.len(), 2);
+    assert!(add.unpack && !add.unpack_remotes);
+    let (text, _) = history(&plan)[0].clone();
+    assert_eq!(text, "ADD http://h/a git@h:x/y#v1 local / # buildkit");
+    for wrong in [
+        "ADD --checksum=sha256:0 http://h/a /",
+        "ADD --checksum=sha256:0 a /",
+        "COPY https://h/x /",
+        "ADD https://h/x.git?ref=a#b /",
+    ] {
+        assert!(
+            planned(&format!("FROM base\n{wrong}\n"), |_| {}).is_err(),
+            "{wrong}"
+        );
+    }
+}

@@ -207,6 +207,15 @@ pub(crate) fn redacted(url: &str) -> String {
     }
 }
 
+impl fmt::Display for Remote {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Web(url) => formatter.write_str(&strata_image::fetch::shown(url)),
+            Self::Git(address) => address.fmt(formatter),
+        }
+    }
+}
+
 impl fmt::Display for GitAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&redacted(&self.url))

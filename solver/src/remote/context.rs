@@ -182,8 +182,7 @@ pub fn prepare<'store>(
 ) -> Result<Prepared<'store>, BuildError> {
     let name = match &origin {
         Origin::Archive(_) => "-".to_owned(),
-        Origin::Remote(Remote::Git(address)) => address.to_string(),
-        Origin::Remote(Remote::Web(url)) => strata_image::fetch::shown(url),
+        Origin::Remote(remote) => remote.to_string(),
         Origin::Directory(path) => path.display().to_string(),
     };
     let failed = |error: RemoteError| match error {

@@ -23,10 +23,13 @@ use super::{GitAddress, RemoteError, Surroundings};
 /// Pause between two looks at a running command.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Keys are those of the agent that the build was given, never the user's files: what a Dockerfile
+/// names must not open what only its user may see. Unknown hosts are refused.
+const SSH: &str = "ssh -F /dev/null -o BatchMode=yes -o IdentityFile=none";
+
 /// Variables that git and ssh need from the environment.
-const PASSED: [&str; 14] = [
+const PASSED: [&str; 13] = [
     "PATH",
-    "HOME",
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
@@ -308,7 +311,9 @@ impl Git<'_> {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "true")
             .env("GIT_LFS_SKIP_SMUDGE", "1")
-            .env("GIT_SSH_COMMAND", "ssh -F /dev/null -o BatchMode=yes");
+            // No passwords of ~/.netrc, no attributes or ignores of the user.
+            .env("HOME", "/nonexistent")
+            .env("GIT_SSH_COMMAND", SSH);
         if let Some(agent) = self.surroundings.agent {
             command.env("SSH_AUTH_SOCK", agent);
         }

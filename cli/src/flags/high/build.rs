@@ -8,6 +8,7 @@ use strata_solver::request::BuildRequest;
 use strata_solver::request::Context;
 use strata_solver::request::Output;
 use strata_solver::request::Pull;
+use strata_solver::request::SshAgent;
 
 use super::Surroundings;
 use super::build_args;
@@ -28,6 +29,7 @@ use crate::flags::low;
 use crate::flags::named;
 use crate::flags::output;
 use crate::flags::secret;
+use crate::flags::ssh;
 use crate::flags::value;
 use crate::progress::Mode;
 
@@ -153,6 +155,18 @@ impl Build {
         let extra_hosts = each("--add-host", &low.add_host, value::extra_host)?;
         let network = flag("--network", value::network(&low.network))?;
 
+        let mut ssh: Vec<SshAgent> = Vec::with_capacity(low.ssh.len());
+        for text in &low.ssh {
+            let new = flag("--ssh", ssh::agent(text, surroundings))?;
+            if ssh.iter().any(|agent| agent.id == new.id) {
+                let id = new.id;
+                return Err(CommandError::usage(format!(
+                    "`--ssh`: the ID `{id}` is given twice"
+                )));
+            }
+            ssh.push(new);
+        }
+
         let mut build_contexts = Vec::with_capacity(low.build_context.len());
         for text in &low.build_context {
             build_contexts.push(flag("--build-context", named::context(text, surroundings))?);
@@ -203,7 +217,7 @@ impl Build {
                 network,
                 allow: low.allow.clone(),
                 secrets,
-                ssh: Vec::new(),
+                ssh,
                 limits,
                 ulimits,
                 shm_size,
@@ -346,6 +360,9 @@ mod tests {
             (&["--build-context", "x=missing"], "`missing`"),
             (&["--build-context", "=."], "name"),
             (&["--build-context", "x=docker-image://A B"], "A B"),
+            (&["--ssh", "default"], "SSH_AUTH_SOCK"),
+            (&["--ssh", "x=/dev/null"], "not the socket"),
+            (&["--ssh", "=x"], "no ID"),
             (&["--memory", "lots"], "`--memory`"),
             (&["--memory-swap", "1g"], "needs `--memory`"),
             (&["-m", "2g", "--memory-swap", "1g"], "less than"),
