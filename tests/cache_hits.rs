@@ -15,6 +15,8 @@ cases! { Root, User =>
     settings_run_nothing_but_what_sees_them,
     comments_and_spelling_do_not_matter,
     no_cache_runs_everything_and_is_remembered,
+    one_instruction_or_stage_can_be_kept_from_the_cache,
+    a_result_can_be_too_old,
     two_files_share_what_they_have_in_common,
     an_equal_result_stops_the_reruns,
     a_copy_of_the_same_files_stops_the_reruns,
@@ -200,6 +202,52 @@ fn no_cache_runs_everything_and_is_remembered(sandbox: &Sandbox) {
     assert_eq!(sandbox.build(dockerfile).tree().text("id2"), second);
 }
 
+fn one_instruction_or_stage_can_be_kept_from_the_cache(sandbox: &Sandbox) {
+    sandbox.busybox().dockerfile(
+        "FROM busybox AS one\nRUN echo a > /a\n# strata: no-cache\nRUN echo b > /b\nRUN echo c > /c\n\
+         FROM one AS two\nRUN echo d > /d\n",
+    );
+    sandbox.steps(&[]);
+    let output = sandbox.try_build(&["--explain"]).success();
+    let steps = output.steps();
+    // What comes out is the same, so nothing follows from it.
+    assert_eq!(steps.ran(), ["RUN echo b > /b"]);
+    assert!(
+        output.stderr.contains("`# strata: no-cache` is given"),
+        "{output}"
+    );
+    let steps = sandbox.steps(&["--no-cache-filter", "TWO"]);
+    assert_eq!(steps.ran(), ["RUN echo b > /b", "RUN echo d > /d"]);
+    let steps = sandbox.steps(&["--no-cache-filter", "0,other"]);
+    assert_eq!(steps.cached(), ["RUN echo d > /d"]);
+    sandbox.dockerfile("FROM busybox\n# strata: no-cash ttl=x\nRUN true\n");
+    let output = sandbox.try_build(&[]).success();
+    assert!(output.stderr.contains("`no-cash`"), "{output}");
+    assert!(output.stderr.contains("`ttl=x`"), "{output}");
+}
+
+fn a_result_can_be_too_old(sandbox: &Sandbox) {
+    sandbox.busybox().dockerfile(
+        "FROM busybox\n# strata: ttl=1h\nRUN echo a > /a\n# strata: ttl=0s\nRUN echo b > /b\n\
+         RUN --network=none echo c > /c\nRUN echo d > /d\n",
+    );
+    sandbox.steps(&[]);
+    assert_eq!(sandbox.steps(&[]).ran(), ["RUN echo b > /b"]);
+    let output = sandbox
+        .try_build(&["--cache-ttl", "0", "--explain"])
+        .success();
+    assert_eq!(output.steps().ran(), ["RUN echo b > /b", "RUN echo d > /d"]);
+    assert!(
+        output.stderr.contains("older than `--cache-ttl` allows"),
+        "{output}"
+    );
+    // An equal result is as good as new, though its layer is old.
+    assert_eq!(
+        sandbox.steps(&["--cache-ttl", "1h"]).ran(),
+        ["RUN echo b > /b"]
+    );
+}
+
 fn two_files_share_what_they_have_in_common(sandbox: &Sandbox) {
     prepared(sandbox);
     let other = DOCKERFILE.replace("RUN cat c > cc", "RUN wc -c < c > cc");
@@ -218,7 +266,7 @@ fn an_equal_result_stops_the_reruns(sandbox: &Sandbox) {
     // The first step runs, but what comes out is the same; so the second is known.
     sandbox.write("a", "xyz");
     let steps = sandbox.steps(&[]);
-    assert_eq!(steps.ran(), ["RUN wc -c < /c/a > /size"]);
+    assert_eq!(steps.ran(), ["RUN --mount=target=/c wc -c < /c/a > /size"]);
     assert_eq!(steps.cached(), ["RUN cp /size /copy"]);
     // From then on it is an ordinary hit.
     assert_eq!(sandbox.steps(&[]).ran(), Vec::<&str>::new());

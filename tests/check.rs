@@ -245,7 +245,7 @@ fn a_build_shows_findings_once_and_counts_advice(sandbox: &Sandbox) {
         let count = output.stderr.matches(&format!("[{rule}]")).count();
         assert_eq!(count, 1, "{rule}: {output}");
     }
-    let hint = "3 more findings: `strata check` shows them";
+    let hint = "3 findings of strata's own rules: see `strata check`";
     assert_eq!(output.stderr.matches(hint).count(), 1, "{output}");
     assert!(!output.stderr.contains("ShellPipefail"), "{output}");
 }

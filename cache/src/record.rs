@@ -74,6 +74,8 @@ pub struct NewRecord {
     pub parts: Vec<KeyPart>,
     /// Wall-clock time that the step took, in milliseconds.
     pub cost_ms: u64,
+    /// When the step was run, in milliseconds since the epoch; none means now.
+    pub made_ms: Option<u64>,
 }
 
 /// A finished step as found in the index.
@@ -97,4 +99,7 @@ pub struct CacheRecord {
     pub uses: u64,
     /// Wall-clock milliseconds that the step took.
     pub cost_ms: u64,
+    /// When the step was last run to see what it gives, in milliseconds since the epoch. Later than
+    /// `created_ms` if that was what it had given before.
+    pub made_ms: u64,
 }

@@ -175,8 +175,8 @@ fn check(bytes: &[u8]) {
             }
             if findings.iter().any(|finding| finding.fix.is_some()) {
                 let find = |file: &Dockerfile| lint::check(file, &lint::settings(file));
-                let mended = fix::mend(&text, find).unwrap();
-                let again = fix::mend(&mended.text, find).unwrap();
+                let mended = fix::mend(&text, find).expect("it was read before");
+                let again = fix::mend(&mended.text, find).expect("a mend can be read");
                 assert_eq!(again.text, mended.text, "mended once and for all");
             }
         }

@@ -66,7 +66,7 @@ pub fn build(
     if advice > 0 {
         let findings = if advice == 1 { "finding" } else { "findings" };
         events.event(Event::Notice(format!(
-            "{advice} more {findings}: `strata check` shows them"
+            "{advice} {findings} of strata's own rules: see `strata check`"
         )));
     }
     for step in &steps {

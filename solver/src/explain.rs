@@ -32,14 +32,20 @@ pub struct Difference {
 }
 
 /// Explains why `record`, which is about to be made, was not found.
-pub fn miss(index: &Index, record: &NewRecord, no_cache: bool) -> Result<Reason, StoreError> {
+///
+/// `refusal`: there may be a record, but it must not be taken, and this is why.
+pub fn miss(
+    index: &Index,
+    record: &NewRecord,
+    refusal: Option<String>,
+) -> Result<Reason, StoreError> {
     let plain = |text: &str| Reason {
         text: text.to_owned(),
         differences: Vec::new(),
         nearest: None,
     };
-    if no_cache {
-        return Ok(plain("`--no-cache` is given"));
+    if let Some(refusal) = refusal {
+        return Ok(plain(&refusal));
     }
     if index.record(record.key)?.is_some() {
         return Ok(Reason {

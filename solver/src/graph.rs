@@ -4,8 +4,9 @@
 //! state of their stage while it is planned.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use strata_cache::{Digest, StepKind};
+use strata_cache::{CacheRecord, Digest, StepKind};
 use strata_executor::sandbox::Network;
 use strata_parser::Span;
 use strata_parser::chmod::Chmod;
@@ -115,8 +116,29 @@ pub struct Vertex {
     pub span: Span,
     /// The stage's platform.
     pub platform: String,
-    /// `--no-cache` covers it.
-    pub no_cache: bool,
+    /// Which of its records may be taken.
+    pub reuse: Reuse,
+}
+
+/// Which earlier results of a vertex may be taken in place of a new one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reuse {
+    /// None at all: what says so, as people know it, such as `--no-cache`.
+    pub never: Option<String>,
+    /// None that is older than this: how old it may be, and what says so.
+    pub ttl: Option<(Duration, String)>,
+}
+
+impl Reuse {
+    /// Why `record` may not be taken at `now_ms`, if it may not.
+    pub fn refusal(&self, record: &CacheRecord, now_ms: u64) -> Option<String> {
+        if let Some(never) = &self.never {
+            return Some(format!("{never} is given"));
+        }
+        let (longest, says) = self.ttl.as_ref()?;
+        let age = Duration::from_millis(now_ms.saturating_sub(record.made_ms));
+        (age > *longest).then(|| format!("its result is older than {says} allows"))
+    }
 }
 
 /// What a vertex does.

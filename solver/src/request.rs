@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use strata_cache::{DiffId, Digest, HardLinks, LayerId};
 use strata_executor::sandbox::{Limits, Network, SecretBytes};
@@ -148,6 +149,10 @@ pub struct BuildRequest {
     pub outputs: Vec<Output>,
     /// Ignore existing records of RUN, COPY and ADD; write new ones.
     pub no_cache: bool,
+    /// The same for the steps of these stages, by name or number.
+    pub no_cache_filter: Vec<String>,
+    /// Run steps that may look into the network anew if their results are older than this.
+    pub cache_ttl: Option<Duration>,
     /// See [`Pull`].
     pub pull: Pull,
     /// Platform, such as `linux/arm64`; none means this machine's.

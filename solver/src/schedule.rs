@@ -16,7 +16,7 @@ use crate::error::{BuildError, Report, chain};
 use crate::event::{Event, Outcome, StepId};
 use crate::graph::{Graph, ImageId, Root, VertexId};
 use crate::request::Cancel;
-use crate::step::{Done, Failure, Shared};
+use crate::step::{Done, Failure, Shared, now_ms};
 
 /// Something to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,10 +60,12 @@ impl Results {
             images,
             vertices: Vec::with_capacity(graph.vertices.len()),
         };
+        let now = now_ms();
         for (vertex, record) in graph.vertices.iter().zip(records) {
-            let hit = record
-                .as_ref()
-                .filter(|record| !vertex.no_cache && results.has_top(vertex.parent, record.parent));
+            let hit = record.as_ref().filter(|record| {
+                vertex.reuse.refusal(record, now).is_none()
+                    && results.has_top(vertex.parent, record.parent)
+            });
             results.vertices.push(hit.map(|record| Done {
                 layer: record.layer,
                 created_ms: record.created_ms,

@@ -115,26 +115,40 @@ impl Shared<'_> {
             text: vertex.text.clone(),
             parts: self.recipes.parts[id.0].clone(),
             cost_ms: 0,
+            made_ms: None,
         };
-        if !vertex.no_cache {
+        let mut refusal = vertex
+            .reuse
+            .never
+            .as_ref()
+            .map(|it| format!("{it} is given"));
+        if refusal.is_none() {
+            let now = now_ms();
             let found = index
                 .claim(self.lease, &[key])?
                 .into_iter()
                 .next()
                 .flatten();
-            if let Some(found) = found.filter(|found| found.parent == parent) {
+            refusal = found
+                .as_ref()
+                .and_then(|found| vertex.reuse.refusal(found, now));
+            let may_be_taken = |found: &CacheRecord| vertex.reuse.refusal(found, now).is_none();
+            if let Some(found) = found.filter(|found| found.parent == parent && may_be_taken(found))
+            {
                 return Ok(hit(&found));
             }
             // An input was made anew, but with the layers that it had: what was made on them holds.
-            if let Some(found) = index.claim_content(self.lease, content)? {
+            let found = index.claim_content(self.lease, content)?;
+            if let Some(found) = found.filter(may_be_taken) {
                 record.cost_ms = found.cost_ms;
+                record.made_ms = Some(found.made_ms);
                 if index.publish_record(self.lease, &record, found.layer)? {
                     return self.done(&record, found.layer, true);
                 }
             }
         }
         if self.request.explain {
-            let reason = explain::miss(index, &record, vertex.no_cache)?;
+            let reason = explain::miss(index, &record, refusal)?;
             self.events.event(Event::Explained {
                 step: vertex.step,
                 reason,
@@ -151,6 +165,7 @@ impl Shared<'_> {
         if self.stop.is_cancelled() {
             return Err(Failure::Stopped);
         }
+        record.made_ms = None;
         record.cost_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let layer = scratch.commit(self.lease, links, Some(record.clone()))?;
         if compares(&vertex.op)

@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::schema;
 
 /// `STEPS[n]` turns version `n + 1` into `n + 2`.
-const STEPS: &[&str] = &[];
+const STEPS: &[&str] = &[schema::PINS];
 
 /// What was found in `user_version`.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,6 +60,39 @@ mod tests {
     #[test]
     fn there_is_a_step_for_every_version_but_the_first() {
         assert_eq!(STEPS.len(), usize::try_from(schema::VERSION).unwrap() - 1);
+    }
+
+    #[test]
+    fn an_index_of_the_first_version_becomes_what_a_new_one_is() {
+        let columns = |connection: &Connection| -> Vec<(String, String)> {
+            connection
+                .prepare(
+                    "SELECT m.name, c.name || ' ' || c.type FROM sqlite_schema m, \
+                     pragma_table_info(m.name) c ORDER BY 1, 2",
+                )
+                .unwrap()
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap()
+        };
+        let mut new = Connection::open_in_memory().unwrap();
+        run(&mut new).unwrap();
+        let mut old = Connection::open_in_memory().unwrap();
+        old.execute_batch(schema::TABLES).unwrap();
+        old.execute_batch(
+            "DROP TABLE pins; DROP TABLE pruned; ALTER TABLE records DROP COLUMN made; \
+             INSERT INTO records (key, layer, operation, content, kind, text, created, last_used, \
+             cost_ms, parts) VALUES (x'01', 1, x'', x'', 'run', 'RUN x', 77, 99, 1, '[]');",
+        )
+        .unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        assert_eq!(run(&mut old).unwrap(), Outcome::Current);
+        assert_eq!(columns(&old), columns(&new));
+        let made: i64 = old
+            .query_row("SELECT made FROM records", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(made, 77);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub(super) const COLUMNS: &str =
-    "r.key, r.layer, r.parent, r.kind, r.text, r.created, r.last_used, r.uses, r.cost_ms";
+    "r.key, r.layer, r.parent, r.kind, r.text, r.created, r.last_used, r.uses, r.cost_ms, r.made";
 
 /// Records and layers whose files a power cut can't have taken.
 pub(super) const TRUSTED: &str = "(r.boot IS NULL OR r.boot = ?1) AND EXISTS (SELECT 1 FROM layers l \
@@ -208,8 +208,8 @@ impl Index {
         index
             .prepare_cached(
                 "INSERT INTO records (key, layer, parent, kind, text, created, last_used, cost_ms, \
-                 boot, parts, operation, content) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?12, ?6, ?7, ?8, ?9, ?10, ?11)",
+                 boot, parts, operation, content, made) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?12, ?6, ?7, ?8, ?9, ?10, ?11, ?13)",
             )?
             .execute(params![
                 record.key.0,
@@ -224,6 +224,7 @@ impl Index {
                 record.operation,
                 record.content.0,
                 created,
+                record.made_ms.map_or(now, int),
             ])?;
         Ok(())
     }
@@ -247,5 +248,6 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<CacheRecord> {
         last_used_ms: uint(row.get(6)?),
         uses: uint(row.get(7)?),
         cost_ms: uint(row.get(8)?),
+        made_ms: uint(row.get(9)?),
     })
 }

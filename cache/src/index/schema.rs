@@ -1,13 +1,14 @@
-//! The tables, version 1.
+//! The tables, version 2.
 //!
 //! - Keys and digests are 32-byte BLOBs, layer ids are their 64 bits as a signed integer.
 //! - `boot` is the boot that wrote a row, until a sync; NULL afterwards. A row counts if it is NULL
 //!   or this boot's: what another boot wrote without a sync may have lost its files.
 //! - `seq` grows with every row ever made, so that "all that was there before the sync" can be said.
-//! - Times are milliseconds since the epoch.
+//! - Times are milliseconds since the epoch. A record's `created` is its layer's, which images show;
+//!   `made` is when its step was last run to see what it gives.
 
 /// Version that [`TABLES`] makes, kept in `user_version`.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 /// Everything, for a new index.
 pub(super) const TABLES: &str = "
@@ -41,7 +42,8 @@ CREATE TABLE records (
     uses      INTEGER NOT NULL DEFAULT 0,
     cost_ms   INTEGER NOT NULL,
     boot      TEXT,
-    parts     TEXT NOT NULL
+    parts     TEXT NOT NULL,
+    made      INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX records_content ON records (content);
 CREATE INDEX records_operation ON records (operation);
@@ -116,4 +118,32 @@ CREATE TABLE mounts (
     created   INTEGER NOT NULL,
     last_used INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+CREATE TABLE pins (
+    id      TEXT PRIMARY KEY,
+    created INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE pruned (
+    key  BLOB PRIMARY KEY,
+    at   INTEGER NOT NULL,
+    why  TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX pruned_at ON pruned (at);
+";
+
+/// Version 1 to 2: pins, a log of what was pruned, and when a record's step was last really run.
+pub(super) const PINS: &str = "
+ALTER TABLE records ADD COLUMN made INTEGER NOT NULL DEFAULT 0;
+UPDATE records SET made = created;
+CREATE TABLE pins (
+    id      TEXT PRIMARY KEY,
+    created INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE pruned (
+    key  BLOB PRIMARY KEY,
+    at   INTEGER NOT NULL,
+    why  TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX pruned_at ON pruned (at);
 ";

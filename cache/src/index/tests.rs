@@ -21,6 +21,7 @@ fn record(text: &str, parent: Option<LayerId>) -> NewRecord {
             value: text.to_owned(),
         }],
         cost_ms: 5,
+        made_ms: None,
     }
 }
 

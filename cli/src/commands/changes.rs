@@ -78,6 +78,8 @@ fn request(text: &str) -> BuildRequest {
         outputs: Vec::new(),
         explain: false,
         no_cache: false,
+        no_cache_filter: Vec::new(),
+        cache_ttl: None,
         pull: Pull::Never,
         platform: None,
         network: Network::None,

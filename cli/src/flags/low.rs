@@ -137,6 +137,12 @@ pub(crate) struct Build {
     /// Run every step anew, whatever is cached
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Run every step of this stage anew (repeatable, or separated by commas)
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Run steps that have a network anew if their result is older than this, such as 7d
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) cache_ttl: Option<String>,
     /// Say for each step that runs why it was not cached: the first input that changed
     #[arg(long)]
     pub(crate) explain: bool,

@@ -113,6 +113,7 @@ impl Planner<'_> {
             remotes,
             unpack_remotes: copy.unpack.unwrap_or(false),
         };
+        let reuse = self.reuse(applied);
         let history = text::copy(&op, &shown_sources, &written);
         let shown = one_line(&applied.instruction.text);
         let vertex = self.add_vertex(
@@ -124,7 +125,7 @@ impl Planner<'_> {
                 op: Op::Copy(op),
                 span: applied.at(applied.instruction.span),
                 platform: state.platform.clone(),
-                no_cache: self.request.no_cache,
+                reuse,
             },
         );
         state.root = Root::Step(vertex);

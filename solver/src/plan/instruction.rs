@@ -10,7 +10,7 @@ use strata_parser::{Diagnostic, Diagnostics, InstructionKind, Spanned};
 use super::scope::{expand_error, find, set};
 use super::stage::{Applied, PlannedHistory, StageState};
 use super::{NewVertex, Planner, join_path, text};
-use crate::graph::{Op, Root, WorkdirOp};
+use crate::graph::{Op, Reuse, Root, WorkdirOp};
 
 impl Planner<'_> {
     /// Applies one instruction to `state`.
@@ -191,7 +191,7 @@ impl Planner<'_> {
                 }),
                 span: applied.at(applied.instruction.span),
                 platform: state.platform.clone(),
-                no_cache: false,
+                reuse: Reuse::default(),
             },
         );
         state.root = Root::Step(vertex);

@@ -9,6 +9,7 @@ mod copy;
 mod instruction;
 mod mounts;
 mod named;
+mod reuse;
 mod run;
 mod scope;
 mod stage;
@@ -25,7 +26,7 @@ use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
 
 use crate::bases::{BaseImage, Bases};
 use crate::event::{StepId, StepInfo};
-use crate::graph::{Graph, ImageId, ImageVertex, Op, Root, SourceId, Vertex, VertexId};
+use crate::graph::{Graph, ImageId, ImageVertex, Op, Reuse, Root, SourceId, Vertex, VertexId};
 use crate::request::BuildRequest;
 pub use check::{Checked, Reached, check, reached};
 pub use scope::GlobalScope;
@@ -198,7 +199,7 @@ impl Planner<'_> {
             op: vertex.op,
             span: vertex.span,
             platform: vertex.platform.to_string(),
-            no_cache: vertex.no_cache,
+            reuse: vertex.reuse,
         });
         self.order.push((place, Numbered::Vertex(id)));
         id
@@ -308,7 +309,7 @@ struct NewVertex {
     op: Op,
     span: Span,
     platform: Platform,
-    no_cache: bool,
+    reuse: Reuse,
 }
 
 /// Joins and cleans POSIX paths as Docker does: an absolute `path` stands alone, `.` and `..` are

@@ -5,7 +5,7 @@ use strata_parser::{Diagnostic, Diagnostics, Spanned};
 
 use super::stage::{Applied, StageState};
 use super::{NewVertex, Planner, join_path, scope};
-use crate::graph::{CopyFrom, CopyOp, MountOp, MountSource, Op, Root};
+use crate::graph::{CopyFrom, CopyOp, MountOp, MountSource, Op, Reuse, Root};
 
 /// Where secrets without a target appear.
 const SECRETS: &str = "/run/secrets";
@@ -137,7 +137,7 @@ impl Planner<'_> {
                 }),
                 span: applied.at(flag.span),
                 platform: state.platform.clone(),
-                no_cache: false,
+                reuse: Reuse::default(),
             },
         );
         (Root::Step(vertex), "/source".to_owned())

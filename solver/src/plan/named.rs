@@ -11,7 +11,7 @@ use strata_parser::{Diagnostics, Span, Stage};
 use super::stage::{PlannedHistory, StageState, step_prefix};
 use super::{NewVertex, Numbered, Place, Planner};
 use crate::event::StepId;
-use crate::graph::{CopyFrom, CopyOp, Op, Root, Source, SourceId, SourceVertex};
+use crate::graph::{CopyFrom, CopyOp, Op, Reuse, Root, Source, SourceId, SourceVertex};
 use crate::remote::Remote;
 use crate::request::NamedContext;
 
@@ -124,7 +124,10 @@ impl Planner<'_> {
                 }),
                 span,
                 platform: state.platform.clone(),
-                no_cache: self.request.no_cache,
+                reuse: Reuse {
+                    never: self.request.no_cache.then(|| "`--no-cache`".to_owned()),
+                    ..Reuse::default()
+                },
             },
         );
         state.root = Root::Step(vertex);

@@ -73,6 +73,7 @@ impl Planner<'_> {
                 )
             })
             .collect();
+        let reuse = self.reuse_of_command(applied, network);
         let history = text::run(&argv, &args);
         let hostname = self
             .global
@@ -99,7 +100,7 @@ impl Planner<'_> {
                 }),
                 span: applied.at(applied.instruction.span),
                 platform: state.platform.clone(),
-                no_cache: self.request.no_cache,
+                reuse,
             },
         );
         state.root = Root::Step(vertex);

@@ -49,6 +49,8 @@ pub(crate) fn request() -> BuildRequest {
         tags: Vec::new(),
         outputs: Vec::new(),
         no_cache: false,
+        no_cache_filter: Vec::new(),
+        cache_ttl: None,
         pull: Pull::Never,
         platform: Some("linux/amd64".to_owned()),
         network: Network::Host,

@@ -16,8 +16,8 @@ use strata_parser::Dockerfile;
 
 use super::Recipes;
 use crate::bases::{BaseImage, Bases};
-
 use crate::error::Report;
+use crate::event::Silent;
 use crate::plan::tests::request;
 use crate::request::{Cancel, Context, Secret};
 use crate::sources::Sources;
@@ -118,9 +118,8 @@ impl World {
             diagnostics: diagnostic.into(),
         };
         let cancel = Cancel::default();
-        let silent = crate::event::Silent;
         let sources =
-            Sources::open(&plan.graph, &request, &store, &silent, &cancel, &report).unwrap();
+            Sources::open(&plan.graph, &request, &store, &Silent, &cancel, &report).unwrap();
         Recipes::new(&plan.graph, &request, &sources, &cancel, &report)
             .unwrap()
             .keys

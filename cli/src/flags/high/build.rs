@@ -146,6 +146,11 @@ impl Build {
             .transpose()?;
         let limits = limits(&low.limits)?;
         let ulimits = ulimits(&low.ulimit)?;
+        let cache_ttl = low
+            .cache_ttl
+            .as_deref()
+            .map(|text| flag("--cache-ttl", crate::human::parse_duration(text)))
+            .transpose()?;
         let shm_size = shm_size(low.shm_size.as_deref())?;
         let extra_hosts = each("--add-host", &low.add_host, value::extra_host)?;
         let network = flag("--network", value::network(&low.network))?;
@@ -200,6 +205,8 @@ impl Build {
                 tags,
                 outputs,
                 no_cache: low.no_cache,
+                no_cache_filter: low.no_cache_filter.clone(),
+                cache_ttl,
                 explain: low.explain,
                 pull: if low.pull {
                     Pull::Always

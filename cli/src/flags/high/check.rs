@@ -115,6 +115,8 @@ impl Check {
                 ssh: Vec::new(),
                 outputs: vec![Output::CacheOnly],
                 no_cache: false,
+                no_cache_filter: Vec::new(),
+                cache_ttl: None,
                 explain: false,
                 pull: Pull::Never,
                 platform,
