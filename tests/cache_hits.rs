@@ -19,6 +19,7 @@ cases! { Root, User =>
     a_result_can_be_too_old,
     two_files_share_what_they_have_in_common,
     an_equal_result_stops_the_reruns,
+    the_same_step_many_times_makes_as_many_layers,
     a_copy_of_the_same_files_stops_the_reruns,
     a_layer_given_up_for_an_older_one_is_gone_at_the_end,
     a_secret_is_not_part_of_the_key,
@@ -272,6 +273,18 @@ fn an_equal_result_stops_the_reruns(sandbox: &Sandbox) {
     assert_eq!(sandbox.steps(&[]).ran(), Vec::<&str>::new());
     sandbox.write("a", "longer");
     assert_eq!(sandbox.steps(&[]).cached(), Vec::<&str>::new());
+}
+
+fn the_same_step_many_times_makes_as_many_layers(sandbox: &Sandbox) {
+    sandbox
+        .busybox()
+        .dockerfile("FROM busybox\nARG A\nRUN true\nRUN true\nRUN true\nRUN true\n");
+    for argument in ["A=1", "A=2", "A=3"] {
+        // Equal to those of the build before, one by one, and never to one below.
+        let steps = sandbox.steps(&["--build-arg", argument]);
+        assert_eq!(steps.ran().len() + steps.cached().len(), 4, "{steps:?}");
+    }
+    assert_eq!(sandbox.steps(&["--build-arg", "A=1"]).cached().len(), 4);
 }
 
 fn a_layer_given_up_for_an_older_one_is_gone_at_the_end(sandbox: &Sandbox) {

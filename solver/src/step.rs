@@ -169,7 +169,7 @@ impl Shared<'_> {
         record.cost_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let layer = scratch.commit(self.lease, links, Some(record.clone()))?;
         if compares(&vertex.op)
-            && let Some(older) = self.equal_layer(layer, &earlier)?
+            && let Some(older) = self.equal_layer(layer, &stack, &earlier)?
             && index.publish_record(self.lease, &record, older.layer)?
         {
             // The new layer is nobody's now. Removing it is left to the end of the build: nobody waits.
@@ -247,16 +247,22 @@ impl Shared<'_> {
 
     /// An earlier record of the same operation whose layer holds the same as `layer`, times aside.
     /// Layers are read only if there is such a record, and it has as many entries.
+    ///
+    /// A layer of `stack` itself (`RUN true`, twice) is not taken: the kernel mounts none twice.
     fn equal_layer(
         &self,
         layer: LayerId,
+        stack: &[LayerId],
         earlier: &[CacheRecord],
     ) -> Result<Option<CacheRecord>, StoreError> {
         let index = self.store.index();
         let Some(new) = index.layer(layer)? else {
             return Ok(None);
         };
-        for record in earlier {
+        for record in earlier
+            .iter()
+            .filter(|record| !stack.contains(&record.layer))
+        {
             let Some(old) = index.layer(record.layer)? else {
                 continue;
             };
