@@ -15,7 +15,7 @@ use strata_cache::codec::Codec;
 use strata_executor::sandbox::Limits;
 
 pub(crate) use build::Build;
-pub(crate) use prune::Prune;
+pub(crate) use prune::prune_options;
 pub(crate) use run::Entrypoint;
 pub(crate) use run::Run;
 
