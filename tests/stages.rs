@@ -4,7 +4,6 @@ use crate::support::{Sandbox, cases};
 
 cases! { Root, User =>
     from_takes_stages_images_arguments_and_scratch,
-    a_digest_names_an_image,
     only_what_the_target_needs_is_built,
     a_target_is_found_in_any_case_and_must_exist,
     a_later_stage_of_the_same_name_wins,
@@ -53,25 +52,6 @@ fn from_takes_stages_images_arguments_and_scratch(sandbox: &Sandbox) {
     // A stage of the name of an image stands for it in the lines below.
     let image = sandbox.build("FROM busybox AS busybox\nRUN echo x > /f\nFROM busybox\nRUN true\n");
     assert_eq!(image.tree().text("f"), "x\n");
-}
-
-fn a_digest_names_an_image(sandbox: &Sandbox) {
-    sandbox.busybox();
-    let known = sandbox.run(&["inspect", "busybox"]).json();
-    let digest = known[0]["RepoDigests"][0]
-        .as_str()
-        .unwrap()
-        .rsplit_once('@')
-        .unwrap()
-        .1
-        .to_owned();
-    for from in [
-        format!("busybox@{digest}"),
-        format!("busybox:latest@{digest}"),
-    ] {
-        let image = sandbox.build(&format!("FROM {from}\nRUN echo x > /f\n"));
-        assert_eq!(image.changes(), ["f 0644 0:0 f"], "{from}");
-    }
 }
 
 fn only_what_the_target_needs_is_built(sandbox: &Sandbox) {

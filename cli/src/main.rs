@@ -9,6 +9,7 @@
 mod commands;
 mod config;
 mod error;
+mod findings;
 mod flags;
 mod human;
 mod logging;

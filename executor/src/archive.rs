@@ -88,6 +88,22 @@ impl Archive {
     }
 }
 
+/// True if `start`, the first 512 bytes of something, begins like an archive: like one of the
+/// compressions, or like a tar.
+pub fn begins_like_one(start: &[u8]) -> bool {
+    Compression::of(start) != Compression::Plain
+        || start.get(..512).is_some_and(|block| {
+            let mut header = [0; 512];
+            header.copy_from_slice(block);
+            is_header(&header)
+        })
+}
+
+/// True if ADD would unpack `file`.
+pub fn is_archive(file: File) -> io::Result<bool> {
+    Ok(sniff(file)?.is_some())
+}
+
 /// The archive that `file` is, if it is one.
 pub(crate) fn sniff(mut file: File) -> io::Result<Option<Archive>> {
     let mut start = [0; 8];

@@ -4,7 +4,7 @@
 //! value ([`strata_cache::RootfsPlan`]) or a scratch directory on a view of layers, and leaves a
 //! diff behind.
 
-mod archive;
+pub mod archive;
 pub mod context;
 pub mod copy;
 pub mod glob;

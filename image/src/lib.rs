@@ -7,6 +7,7 @@
 //! - [`Images`] finds base images (local store first, then registries and files) and unpacks them.
 //! - [`load`] brings archives and layouts into the store, [`import`] a bare root file system.
 //! - [`export`] gives built layers their diff IDs and blobs, and writes images to files.
+//! - [`fetch`] gets single files of the web.
 //! - [`registry`] speaks the Distribution protocol.
 //!
 //! Manifests and configs that came from elsewhere are kept as the bytes that came: they are parsed
@@ -16,6 +17,7 @@ mod archive;
 pub mod config;
 mod ensure;
 pub mod export;
+pub mod fetch;
 pub mod import;
 pub mod load;
 pub mod manifest;

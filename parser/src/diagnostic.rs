@@ -176,10 +176,11 @@ impl Diagnostics {
 
     /// All pictures, with an empty line between. See [`render`].
     pub fn render(&self, file_name: &str, source: &str, colour: bool) -> String {
+        let index = LineIndex::new(source);
         let pictures: Vec<String> = self
             .list
             .iter()
-            .map(|diagnostic| render_with(diagnostic, file_name, source, colour))
+            .map(|diagnostic| render_at(diagnostic, file_name, source, &index, colour))
             .collect();
         pictures.join("\n\n")
     }
@@ -229,6 +230,23 @@ pub fn render(diagnostic: &Diagnostic, file_name: &str, source: &str) -> String 
 
 /// As [`render`], in colour if asked.
 pub fn render_with(diagnostic: &Diagnostic, file_name: &str, source: &str, colour: bool) -> String {
+    render_at(
+        diagnostic,
+        file_name,
+        source,
+        &LineIndex::new(source),
+        colour,
+    )
+}
+
+/// As [`render_with`], with the lines of `source` known.
+pub fn render_at(
+    diagnostic: &Diagnostic,
+    file_name: &str,
+    source: &str,
+    index: &LineIndex,
+    colour: bool,
+) -> String {
     let level = match diagnostic.level {
         Level::Error => SnippetLevel::ERROR,
         Level::Warning => SnippetLevel::WARNING,
@@ -239,12 +257,11 @@ pub fn render_with(diagnostic: &Diagnostic, file_name: &str, source: &str, colou
         Level::Warning => title.id(diagnostic.code),
     };
 
-    let index = LineIndex::new(source);
     let mut group = Group::with_title(title);
     if source.is_empty() {
         group = group.element(annotate_snippets::Origin::path(printable(file_name)));
     } else {
-        let window = Window::around(diagnostic, source, &index);
+        let window = Window::around(diagnostic, source, index);
         group = group.element(window.snippet(diagnostic, file_name));
     }
     let notes = diagnostic

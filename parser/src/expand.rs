@@ -20,6 +20,10 @@ use crate::wildcard;
 /// exhaust the stack.
 const MAX_DEPTH: usize = 100;
 
+/// Most bytes that variables may put into one word: four times what the kernel takes as one variable
+/// of an environment.
+const LONGEST: usize = 512 * 1024;
+
 /// Expands words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lexer {
@@ -98,6 +102,9 @@ pub enum ExpandError {
     /// Words nested too deeply.
     #[error("substitutions are nested more than {MAX_DEPTH} deep")]
     Depth,
+    /// Values that add up to more than any environment could hold.
+    #[error("the values substituted here are longer than {LONGEST} bytes")]
+    TooLong,
     /// A pattern and a value that would take too long to match.
     #[error("pattern of {pattern} characters is too long for a value of {value}")]
     TooLarge {
@@ -214,6 +221,8 @@ struct Scanner<'a> {
     unset: Vec<String>,
     saw_quotes: bool,
     depth: usize,
+    /// Bytes that came from variables.
+    substituted: usize,
 }
 
 impl<'a> Scanner<'a> {
@@ -228,6 +237,7 @@ impl<'a> Scanner<'a> {
             unset: Vec::new(),
             saw_quotes: false,
             depth: 0,
+            substituted: 0,
         }
     }
 
@@ -247,6 +257,17 @@ impl<'a> Scanner<'a> {
             self.position += wanted.len_utf8();
         }
         found
+    }
+
+    /// The value of what begins with `$` here. `ARG a=$a$a`, over and over, would else double
+    /// without end.
+    fn substitution(&mut self) -> Result<String, ExpandError> {
+        let text = self.dollar()?;
+        self.substituted += text.len();
+        if self.substituted > LONGEST {
+            return Err(ExpandError::TooLong);
+        }
+        Ok(text)
     }
 
     /// Text up to the end or to `stop`, which is swallowed. `words` gets the same text split at
@@ -274,7 +295,7 @@ impl<'a> Scanner<'a> {
                     out.push_str(&text);
                 }
                 '$' => {
-                    let text = self.dollar()?;
+                    let text = self.substitution()?;
                     if let Some(words) = words {
                         text.chars().for_each(|character| words.push(character, at));
                     }
@@ -343,7 +364,7 @@ impl<'a> Scanner<'a> {
                 out.push(character);
                 self.next();
             } else if character == '$' {
-                out.push_str(&self.dollar()?);
+                out.push_str(&self.substitution()?);
             } else if character == self.escape {
                 self.next();
                 if raw_escapes {

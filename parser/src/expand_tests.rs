@@ -328,3 +328,19 @@ fn delimiters_know_whether_they_were_quoted() {
     assert_eq!(delimiter("'a b'"), Some(("a b".to_owned(), true)));
     assert_eq!(delimiter(""), None);
 }
+
+#[test]
+fn values_can_not_grow_without_end() {
+    let mut value = "x".repeat(1024);
+    for _ in 0..64 {
+        let old = value.clone();
+        match Lexer::default().expand("$a$a", &|_| Some(old.clone())) {
+            Ok(expanded) => value = expanded.text,
+            Err(error) => {
+                assert_eq!(error, ExpandError::TooLong);
+                return;
+            }
+        }
+    }
+    panic!("{} bytes", value.len());
+}

@@ -52,15 +52,15 @@ pub struct Flag {
     pub span: Span,
 }
 
-/// What an instruction says.
+/// What an instruction says. The large ones are boxed: a file holds many of the small ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstructionKind {
     /// `RUN`: runs a command and keeps what it changed.
-    Run(RunInstruction),
+    Run(Box<RunInstruction>),
     /// `COPY`: files from the context, a stage or an image.
-    Copy(CopyInstruction),
+    Copy(Box<CopyInstruction>),
     /// `ADD`: as COPY, but archives are unpacked and remote sources fetched.
-    Add(CopyInstruction),
+    Add(Box<CopyInstruction>),
     /// `ENV`: environment of later steps and of the image.
     Env(PairsInstruction),
     /// `LABEL`: metadata of the image.

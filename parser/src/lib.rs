@@ -34,6 +34,7 @@ mod dockerfile;
 pub mod duration;
 pub mod expand;
 pub mod expose;
+pub mod fix;
 mod grammar;
 pub mod ignore;
 pub mod instruction;

@@ -2,7 +2,7 @@
 //!
 //! [`check`] looks for what BuildKit's rules find, by name and meaning, as far as that needs nothing
 //! but the text; `UndefinedVar` and `InvalidBaseImagePlatform` need the base images, and are the
-//! planner's. [`advice`] looks for more: mistakes in the shell text of RUN, and base images that
+//! planner's. [`advice()`] looks for more: mistakes in the shell text of RUN, and base images that
 //! change under one's feet.
 //!
 //! A file chooses with `# check=skip=...;experimental=...`, and a comment of that form right above
@@ -298,14 +298,14 @@ pub fn filtered(
     check: &Check,
     mut findings: Vec<Diagnostic>,
 ) -> Vec<Diagnostic> {
-    let mut local: Vec<(Span, Check)> = Vec::new();
+    // In the order of the file.
+    let mut local: Vec<(Span, Vec<Check>)> = Vec::new();
     let mut note = |span: Span, comments: &[Spanned<String>]| {
-        local.extend(
-            comments
-                .iter()
-                .filter_map(|c| local_check(c.as_str()))
-                .map(|c| (span, c)),
-        );
+        let checks = comments.iter().filter_map(|c| local_check(c.as_str()));
+        let checks: Vec<Check> = checks.collect();
+        if !checks.is_empty() {
+            local.push((span, checks));
+        }
     };
     for global in &file.global_args {
         note(global.span, &global.comments);
@@ -317,11 +317,16 @@ pub fn filtered(
         }
     }
     findings.retain(|finding| {
-        let here = |span: Span| span.start <= finding.span.start && finding.span.start <= span.end;
+        let start = finding.span.start;
+        let before = local.partition_point(|(span, _)| span.start <= start);
+        let here = before
+            .checked_sub(1)
+            .and_then(|index| local.get(index))
+            .filter(|(span, _)| start <= span.end);
         is_enabled(finding.code, check)
-            && !local
-                .iter()
-                .any(|(span, local)| here(*span) && local.skip.contains(finding.code))
+            && !here.is_some_and(|(_, checks)| {
+                checks.iter().any(|local| local.skip.contains(finding.code))
+            })
     });
     findings.sort_by_key(|finding| finding.span.start);
     findings

@@ -49,6 +49,7 @@ pub(crate) fn read<'a>(decoded: &'a Decoded, sink: &'a mut dyn FnMut(Item)) -> R
         reading: Reading::default(),
         previous: None,
         stopped: false,
+        logical: Logical::default(),
     };
     while walker.reading.errors.len() < MAX_ERRORS && !walker.stopped && walker.step().is_some() {}
     walker.reading
@@ -66,6 +67,8 @@ struct Walker<'a> {
     previous: Option<Previous>,
     /// Whether a line was met that ends the reading.
     stopped: bool,
+    /// The instruction before: its memory serves the next one.
+    logical: Logical,
 }
 
 struct Previous {
@@ -141,8 +144,10 @@ impl<'a> Walker<'a> {
     fn instruction(&mut self, first: Physical<'a>) {
         let escape = self.reading.directives.escape;
         let mut readable = self.check_bytes(&first);
-        let mut logical = Logical::default();
-        let mut empty_line = None;
+        let mut logical = std::mem::take(&mut self.logical);
+        logical.clear();
+        // The first, and all that follow right after it.
+        let mut empty_line: Option<(Span, Span)> = None;
         let mut end = first.span().end;
         let mut open = join(&mut logical, &first, escape);
         while open {
@@ -152,17 +157,22 @@ impl<'a> Walker<'a> {
                 continue;
             }
             if text.is_empty() {
-                empty_line = empty_line.or(Some(line.span()));
+                let next = Span::new(line.start, self.lines.position());
+                let (_, run) = empty_line.get_or_insert((line.span(), next));
+                if run.end == next.start {
+                    run.end = next.end;
+                }
                 continue;
             }
             readable &= self.check_bytes(&line);
             end = line.span().end;
             open = join(&mut logical, &line, escape);
         }
-        if let Some(span) = empty_line {
+        if let Some((span, run)) = empty_line {
             self.reading.warnings.push(
                 Diagnostic::warning("NoEmptyContinuation", span, "empty line in a continuation")
-                    .with_help("remove the line, or put a `#` on it"),
+                    .with_help("remove the line, or put a `#` on it")
+                    .with_fix(run, ""),
             );
         }
         let start = logical.span(logical.text.trim_start()).start;
@@ -209,6 +219,7 @@ impl<'a> Walker<'a> {
             is_run: name.eq_ignore_ascii_case("run"),
             has_heredoc_sign: logical.text.contains("<<"),
         });
+        self.logical = logical;
     }
 
     /// Reads the body of a heredoc: up to a line that is the delimiter. Also gives the offset

@@ -127,6 +127,12 @@ pub(crate) struct Logical {
 }
 
 impl Logical {
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.text.clear();
+        self.parts.clear();
+    }
+
     /// Appends `text`, which is at `source`.
     pub(crate) fn push(&mut self, text: &str, source: usize) {
         self.parts.push((self.text.len(), source));

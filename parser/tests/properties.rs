@@ -7,7 +7,9 @@ use strata_parser::Instruction;
 use strata_parser::InstructionKind;
 use strata_parser::Span;
 use strata_parser::expand::Lexer;
+use strata_parser::fix;
 use strata_parser::instruction::RunForm;
+use strata_parser::lint;
 use strata_parser::mount::MountFlag;
 use strata_parser::parse_trigger;
 use strata_parser::reference::ImageReference;
@@ -164,8 +166,18 @@ fn check(bytes: &[u8]) {
                     end = instruction.span.end;
                 }
             }
-            for warning in &file.warnings {
-                check_diagnostic(warning, &text);
+            let settings = lint::settings(&file);
+            let mut findings = lint::check(&file, &settings);
+            findings.extend(lint::advice(&file, &settings));
+            for finding in &findings {
+                check_diagnostic(finding, &text);
+                assert!(lint::find(finding.code).is_some(), "{}", finding.code);
+            }
+            if findings.iter().any(|finding| finding.fix.is_some()) {
+                let find = |file: &Dockerfile| lint::check(file, &lint::settings(file));
+                let mended = fix::mend(&text, find).expect("it was read before");
+                let again = fix::mend(&mended.text, find).expect("a mend can be read");
+                assert_eq!(again.text, mended.text, "mended once and for all");
             }
         }
         Err(errors) => {

@@ -10,16 +10,16 @@ use strata_image::{Images, Platform, PullPolicy};
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile};
 
 use crate::bases::{BaseImage, Bases};
-use crate::context::BuildContext;
 use crate::error::{BuildError, Report};
 use crate::event::{Event, EventSink, Outcome};
-use crate::graph::{CopyFrom, Graph, Op};
+use crate::graph::Graph;
 use crate::lint;
 use crate::output::Finished;
 use crate::plan::{self, Plan};
 use crate::recipes::Recipes;
 use crate::request::{BuildRequest, BuildResult, Cancel, Output, Pull};
 use crate::schedule::{Results, Scheduler};
+use crate::sources::Sources;
 use crate::step::Shared;
 
 /// Builds what `request` asks for.
@@ -66,19 +66,15 @@ pub fn build(
     if advice > 0 {
         let findings = if advice == 1 { "finding" } else { "findings" };
         events.event(Event::Notice(format!(
-            "{advice} more {findings}: `strata check` shows them"
+            "{advice} {findings} of strata's own rules: see `strata check`"
         )));
     }
     for step in &steps {
         events.event(Event::Step(step.clone()));
     }
 
-    let context = if copies_from_context(&graph) {
-        Some(BuildContext::open(request, store)?)
-    } else {
-        None
-    };
-    let recipes = Recipes::new(&graph, request, context.as_ref(), cancel, &one)?;
+    let sources = Sources::open(&graph, request, store, events, cancel, &one)?;
+    let recipes = Recipes::new(&graph, request, &sources, cancel, &one)?;
     let records = store.index().claim(&lease, &recipes.keys)?;
     let known = Results::known(&graph, &records);
     announce_hits(&graph, &known, events);
@@ -92,7 +88,7 @@ pub fn build(
         request,
         graph: &graph,
         recipes: &recipes,
-        context: context.as_ref(),
+        sources: &sources,
         events,
         stop: &stop,
         stub: OnceLock::new(),
@@ -151,9 +147,7 @@ pub fn build(
     if foreign_owners > 0 {
         events.event(Event::Notice(foreign_notice(foreign_owners)));
     }
-    if let Some(context) = context {
-        context.finish(store);
-    }
+    sources.finish(store);
     let results = results?;
 
     let finished = Finished {
@@ -241,13 +235,6 @@ fn foreign_notice(count: u64) -> String {
         "{count} copied {entries} {belong} to root in place of the owner asked for, because only one \
          user id is mapped: ranges in /etc/subuid and /etc/subgid give more"
     )
-}
-
-fn copies_from_context(graph: &Graph) -> bool {
-    graph.vertices.iter().any(|vertex| {
-        matches!(&vertex.op, Op::Copy(copy)
-            if copy.from == CopyFrom::Context && !copy.sources.is_empty())
-    })
 }
 
 /// Holds the blobs that base layers came as, while steps run: an image may be untagged and pruned

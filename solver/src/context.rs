@@ -8,27 +8,59 @@ use strata_cache::statcache::StatCache;
 use strata_cache::view::Entry;
 use strata_cache::{Digest, Store};
 use strata_executor::context::ContextTree;
-use strata_executor::tree::{MemoryTree, SourceTree};
+use strata_executor::tree::{FileTree, LayerTree, MemoryTree, SourceTree};
 use strata_parser::ignore::IgnoreFile;
 
 use crate::error::{BuildError, chain};
+use crate::remote::{self, context::Unpacked};
 use crate::request::{BuildRequest, Context};
 
 /// An open build context.
-pub(crate) enum BuildContext {
+pub(crate) enum BuildContext<'store> {
     Directory(Box<ContextTree>),
     Empty(MemoryTree),
+    /// A file that was fetched.
+    File(FileTree),
+    /// Files in a scratch directory of the store, which this may keep.
+    Unpacked {
+        tree: Box<LayerTree>,
+        _files: Option<Unpacked<'store>>,
+    },
 }
 
-impl BuildContext {
+impl<'store> From<Unpacked<'store>> for BuildContext<'store> {
+    fn from(files: Unpacked<'store>) -> Self {
+        Self::Unpacked {
+            tree: Box::new(files.tree()),
+            _files: Some(files),
+        }
+    }
+}
+
+impl BuildContext<'_> {
     /// Opens the context of `request`, with `<Dockerfile>.dockerignore` if that exists, else its own
     /// `.dockerignore`.
     pub(crate) fn open(request: &BuildRequest, store: &Store) -> Result<Self, BuildError> {
         let root = match &request.context {
             Context::Empty => return Ok(Self::Empty(MemoryTree::new(Vec::new()))),
+            Context::Unpacked { root, links } => {
+                return Ok(Self::Unpacked {
+                    tree: Box::new(remote::context::tree(root, links)),
+                    _files: None,
+                });
+            }
             Context::Directory(root) => root,
         };
-        let ignore = Arc::new(ignore_file(request.dockerfile_path.as_deref(), root)?);
+        Self::directory(root, request.dockerfile_path.as_deref(), store)
+    }
+
+    /// Opens a directory with the ignore file of `dockerfile`, if there is one, else its own.
+    pub(crate) fn directory(
+        root: &Path,
+        dockerfile: Option<&Path>,
+        store: &Store,
+    ) -> Result<Self, BuildError> {
+        let ignore = Arc::new(ignore_file(dockerfile, root)?);
         let below = Arc::clone(&ignore);
         let tree = ContextTree::open(
             root,
@@ -37,7 +69,7 @@ impl BuildContext {
             Some(StatCache::load(store, root)),
         )
         .map_err(|error| BuildError::Context {
-            path: root.clone(),
+            path: root.to_owned(),
             reason: chain(&error),
         })?;
         Ok(Self::Directory(Box::new(tree)))
@@ -48,6 +80,8 @@ impl BuildContext {
         match self {
             Self::Directory(tree) => tree.as_ref(),
             Self::Empty(tree) => tree,
+            Self::File(tree) => tree,
+            Self::Unpacked { tree, .. } => tree.as_ref(),
         }
     }
 

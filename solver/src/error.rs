@@ -57,6 +57,14 @@ pub enum BuildError {
         /// What is wrong.
         reason: String,
     },
+    /// The build context could not be fetched.
+    #[error("build context `{name}`: {reason}")]
+    Remote {
+        /// Where it is.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A result could not be written.
     #[error("{what}")]
     Output {

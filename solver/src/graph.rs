@@ -3,9 +3,10 @@
 //! Instructions that only change the image's config are no vertices: they are folded into the
 //! state of their stage while it is planned.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use strata_cache::{CacheRecord, StepKind};
+use strata_cache::{CacheRecord, Digest, StepKind};
 use strata_executor::sandbox::Network;
 use strata_parser::Span;
 use strata_parser::chmod::Chmod;
@@ -13,6 +14,7 @@ use strata_parser::mount::Sharing;
 
 use crate::bases::BaseImage;
 use crate::event::StepId;
+use crate::remote::GitAddress;
 
 /// Index of a vertex in [`Graph::vertices`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +23,10 @@ pub struct VertexId(pub usize);
 /// Index of an image in [`Graph::images`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageId(pub usize);
+
+/// Index of a source in [`Graph::sources`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub usize);
 
 /// A root file system: where a vertex starts, or what it reads from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,6 +44,8 @@ pub enum Root {
 pub struct Graph {
     /// Images, in the order in which they were met.
     pub images: Vec<ImageVertex>,
+    /// Files that are neither the build context's nor an image's.
+    pub sources: Vec<SourceVertex>,
     /// Operations. Each stands only on earlier ones.
     pub vertices: Vec<Vertex>,
 }
@@ -53,6 +61,42 @@ pub struct ImageVertex {
     pub reference: String,
     /// What it resolved to.
     pub base: BaseImage,
+}
+
+/// Files from elsewhere that steps copy from.
+#[derive(Debug)]
+pub struct SourceVertex {
+    /// Its number for those who watch, if it has to be asked for.
+    pub step: Option<StepId>,
+    /// What people call it: ``context `assets` ``.
+    pub name: String,
+    /// What it is.
+    pub source: Source,
+    /// Where the Dockerfile first names it.
+    pub span: Span,
+}
+
+/// Where files come from that are neither the build context's nor an image's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A directory that `--build-context` gave a name.
+    Directory(PathBuf),
+    /// A file of the web.
+    Web {
+        /// The URL.
+        url: String,
+        /// What its content has to be.
+        checksum: Option<Digest>,
+        /// It is a context: an archive stands for the files in it.
+        context: bool,
+    },
+    /// A git repository.
+    Git {
+        /// Which, and what of it.
+        address: Box<GitAddress>,
+        /// It is a context, of which single files are copied.
+        context: bool,
+    },
 }
 
 /// A vertex: one operation on one root, with one layer as its result.
@@ -189,6 +233,19 @@ pub enum MountSource {
         /// Bytes.
         size: Option<u64>,
     },
+    /// The socket of an SSH agent. Who answers behind it is in no key.
+    Ssh {
+        /// Which agent.
+        id: String,
+        /// Without it the step fails.
+        required: bool,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
     /// A secret, as a file, a variable, or both. Its content is in no key.
     Secret {
         /// Which.
@@ -237,6 +294,10 @@ pub struct CopyOp {
     pub excludes: Vec<String>,
     /// Unpack local archives.
     pub unpack: bool,
+    /// Remote sources, each copied as a whole, after all others.
+    pub remotes: Vec<SourceId>,
+    /// Unpack fetched archives.
+    pub unpack_remotes: bool,
 }
 
 /// What a copy reads from.
@@ -244,6 +305,8 @@ pub struct CopyOp {
 pub enum CopyFrom {
     /// The build context.
     Context,
+    /// A named context, or something fetched.
+    Source(SourceId),
     /// A stage or an image.
     Root(Root),
 }
@@ -267,7 +330,9 @@ impl Vertex {
                 .filter_map(|mount| match &mount.source {
                     MountSource::Bind { root, .. } => Some(*root),
                     MountSource::Cache { from, .. } => Some(*from),
-                    MountSource::Tmpfs { .. } | MountSource::Secret { .. } => None,
+                    MountSource::Tmpfs { .. }
+                    | MountSource::Secret { .. }
+                    | MountSource::Ssh { .. } => None,
                 })
                 .collect(),
             Op::Copy(CopyOp {

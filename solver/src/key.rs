@@ -109,6 +109,8 @@ pub struct KeyInputs<'a> {
     pub root_name: &'a dyn Fn(Root) -> String,
     /// Digest of the context files that a copy selects, with the parts to show.
     pub selection: Option<&'a Selected>,
+    /// Remote sources of a copy: what people call each, and what its content is made of.
+    pub remotes: &'a [(String, String)],
     /// Platform of the stage.
     pub platform: &'a str,
     /// rlimits, `name=soft:hard`, sorted.
@@ -141,6 +143,7 @@ pub fn operation(op: &Op, inputs: &KeyInputs<'_>) -> Digest {
         root: &|_| anything,
         root_name: &|_| String::new(),
         selection: None,
+        remotes: &[],
         ..*inputs
     };
     recipe(op, Root::Empty, &inputs).0.0
@@ -242,6 +245,13 @@ fn encode_mount(encoder: &mut Encoder, mount: &MountOp, inputs: &KeyInputs<'_>) 
                 &format!("cache {access} {sharing} {mode:o} {uid}:{gid}"),
             );
         }
+        MountSource::Ssh {
+            id,
+            required,
+            mode,
+            uid,
+            gid,
+        } => encoder.part(name, &format!("ssh {id:?} {required} {mode:o} {uid}:{gid}")),
         MountSource::Tmpfs { size } => encoder.part(name, &format!("tmpfs {access} {size:?}")),
         MountSource::Secret {
             id,
@@ -272,12 +282,25 @@ fn encode_copy(encoder: &mut Encoder, copy: &CopyOp, inputs: &KeyInputs<'_>) {
     for (name, content) in &copy.files {
         encoder.part(format!("heredoc {name}"), content);
     }
+    if !copy.remotes.is_empty() {
+        encoder.part(
+            "unpack remote",
+            if copy.unpack_remotes { "true" } else { "false" },
+        );
+        encoder
+            .hasher
+            .update(&(inputs.remotes.len() as u64).to_le_bytes());
+        for (name, identity) in inputs.remotes {
+            encoder.bytes(b"remote");
+            encoder.value(format!("remote {name}"), identity);
+        }
+    }
     match copy.from {
         CopyFrom::Root(root) => {
             encoder.list("source", copy.sources.iter());
             encoder.input("from", (inputs.root_name)(root), (inputs.root)(root));
         }
-        CopyFrom::Context => {
+        CopyFrom::Context | CopyFrom::Source(_) => {
             // Where in the context the files lie is not in the key, only what they are.
             if let Some(selected) = inputs.selection {
                 encoder.part("files", &selected.digest.to_string());

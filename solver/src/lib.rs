@@ -19,11 +19,14 @@ pub mod explain;
 pub mod graph;
 pub mod key;
 pub mod lint;
+pub mod outline;
 mod output;
 pub mod plan;
 mod recipes;
+pub mod remote;
 pub mod request;
 mod schedule;
+mod sources;
 mod step;
 
 pub use build::build;

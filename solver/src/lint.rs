@@ -63,11 +63,7 @@ pub fn check(
     let bases: &dyn Bases = match images {
         None => &NoBases,
         Some((images, lease)) => {
-            store = StoreBases {
-                images,
-                lease,
-                pull: Pull::Never,
-            };
+            store = local(images, lease);
             &store
         }
     };
@@ -90,10 +86,10 @@ pub fn check(
 }
 
 /// The settings for a build: the build argument's, else the file's.
-pub(crate) fn settings(
-    dockerfile: &Dockerfile,
-    request: &BuildRequest,
-) -> Result<Check, BuildError> {
+///
+/// # Errors
+/// The build argument can't be read.
+pub fn settings(dockerfile: &Dockerfile, request: &BuildRequest) -> Result<Check, BuildError> {
     let argument = request
         .build_args
         .iter()
@@ -146,8 +142,17 @@ pub(crate) fn violation(dockerfile: &Dockerfile, findings: &[Diagnostic]) -> Opt
     ))
 }
 
+/// Images of the store alone.
+pub(crate) fn local<'a>(images: &'a Images<'a>, lease: &'a Lease) -> StoreBases<'a> {
+    StoreBases {
+        images,
+        lease,
+        pull: Pull::Never,
+    }
+}
+
 /// No images at all.
-struct NoBases;
+pub(crate) struct NoBases;
 
 impl Bases for NoBases {
     fn resolve(

@@ -11,6 +11,7 @@ use crate::error::{BuildError, Report, chain};
 use crate::graph::{CopyFrom, CopyOp, Graph, Op, Root, VertexId};
 use crate::key::{self, KeyInputs, Selected};
 use crate::request::{BuildRequest, Cancel};
+use crate::sources::Sources;
 
 /// Keys of all vertices, and what was selected for them.
 #[derive(Debug)]
@@ -19,9 +20,11 @@ pub(crate) struct Recipes {
     pub(crate) keys: Vec<CacheKey>,
     /// By vertex.
     pub(crate) parts: Vec<Vec<KeyPart>>,
-    /// For vertices that copy from the context.
+    /// For vertices that copy from the context or from a source.
     pub(crate) selections: HashMap<VertexId, Selection>,
     selected: HashMap<VertexId, Selected>,
+    /// Names and identities of the remote sources of copies.
+    remotes: HashMap<VertexId, Vec<(String, String)>>,
     ulimits: Vec<String>,
     extra_hosts: Vec<String>,
     shm_size: u64,
@@ -32,7 +35,7 @@ impl Recipes {
     pub(crate) fn new(
         graph: &Graph,
         request: &BuildRequest,
-        context: Option<&BuildContext>,
+        sources: &Sources<'_>,
         cancel: &Cancel,
         report: &dyn Fn(strata_parser::Diagnostic) -> Report,
     ) -> Result<Self, BuildError> {
@@ -43,6 +46,7 @@ impl Recipes {
             parts: Vec::with_capacity(graph.vertices.len()),
             selections: HashMap::new(),
             selected: HashMap::new(),
+            remotes: HashMap::new(),
             ulimits: ulimits
                 .map(|(name, (soft, hard))| format!("{name}={soft}:{hard}"))
                 .collect(),
@@ -58,21 +62,33 @@ impl Recipes {
         for (index, vertex) in graph.vertices.iter().enumerate() {
             let id = VertexId(index);
             if let Op::Copy(copy) = &vertex.op
-                && copy.from == CopyFrom::Context
+                && !matches!(copy.from, CopyFrom::Root(_))
                 && !copy.sources.is_empty()
             {
-                let context = context.expect("a context is open if a step copies from it");
-                let (selection, found) =
-                    select(context, copy, cancel).map_err(|error| match error {
+                let (selection, found) = select(sources.files(copy.from), copy, cancel).map_err(
+                    |error| match error {
                         CopyError::Cancelled => BuildError::Cancelled,
                         error => {
-                            let place = "the build context";
+                            let place = match copy.from {
+                                CopyFrom::Source(source) => graph.sources[source.0].name.as_str(),
+                                _ => "the build context",
+                            };
                             let diagnostic = copy_diagnostic(&error, vertex.span, place);
                             BuildError::Dockerfile(Box::new(report(diagnostic)))
                         }
-                    })?;
+                    },
+                )?;
                 recipes.selections.insert(id, selection);
                 recipes.selected.insert(id, found);
+            }
+            if let Op::Copy(copy) = &vertex.op
+                && !copy.remotes.is_empty()
+            {
+                let remotes = copy.remotes.iter().map(|remote| {
+                    let name = graph.sources[remote.0].name.clone();
+                    (name, sources.identity(*remote).to_owned())
+                });
+                recipes.remotes.insert(id, remotes.collect());
             }
             let keys = &recipes.keys;
             let root = |root| match root {
@@ -104,6 +120,7 @@ impl Recipes {
             root,
             root_name,
             selection: self.selected.get(&id),
+            remotes: self.remotes.get(&id).map_or(&[], Vec::as_slice),
             platform,
             ulimits: &self.ulimits,
             shm_size: self.shm_size,
@@ -138,7 +155,7 @@ impl Recipes {
 }
 
 fn select(
-    context: &BuildContext,
+    context: &BuildContext<'_>,
     copy: &CopyOp,
     cancel: &Cancel,
 ) -> Result<(Selection, Selected), CopyError> {

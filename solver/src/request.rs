@@ -6,17 +6,47 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use strata_cache::{DiffId, Digest, LayerId};
+use strata_cache::{DiffId, Digest, HardLinks, LayerId};
 use strata_executor::sandbox::{Limits, Network, SecretBytes};
 use strata_image::ImageConfig;
+
+use crate::remote::Remote;
 
 /// Where the files for COPY and ADD come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Context {
     /// A directory.
     Directory(PathBuf),
+    /// Files in a scratch directory of the store: see [`crate::remote::prepare`]. They have no
+    /// ignore file, and keep their owners.
+    Unpacked {
+        /// Where they are.
+        root: PathBuf,
+        /// Names that are one file.
+        links: HardLinks,
+    },
     /// No files at all (a Dockerfile on standard input without a context).
     Empty,
+}
+
+/// What `--build-context` gives a name to: it takes the place of the stage or image of that name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory, without what its own `.dockerignore` hides.
+    Directory(PathBuf),
+    /// An image: a reference, or a transport such as `oci-layout:/path:tag`.
+    Image(String),
+    /// Files of the web or of a git repository.
+    Remote(Remote),
+}
+
+/// An SSH agent that steps may ask for by its ID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshAgent {
+    /// The ID.
+    pub id: String,
+    /// The agent's socket.
+    pub socket: PathBuf,
 }
 
 /// When base images are looked for in their registry.
@@ -105,6 +135,8 @@ pub struct BuildRequest {
     pub dockerfile_path: Option<PathBuf>,
     /// The build context.
     pub context: Context,
+    /// Named contexts. A name may end in `::` and a platform, for which alone it then stands.
+    pub build_contexts: Vec<(String, NamedContext)>,
     /// The stage to build; none means the last.
     pub target: Option<String>,
     /// Build arguments in the order given. The CLI has filled in values from the environment.
@@ -131,6 +163,8 @@ pub struct BuildRequest {
     pub allow: Vec<String>,
     /// Secrets.
     pub secrets: Vec<Secret>,
+    /// SSH agents.
+    pub ssh: Vec<SshAgent>,
     /// Limits of RUN steps. In no key.
     pub limits: Limits,
     /// rlimits of RUN steps: soft, hard. In the key.

@@ -1,5 +1,6 @@
 //! One vertex: look again under its lock, run it, publish its layer.
 
+mod agent;
 mod copy;
 mod run;
 
@@ -17,12 +18,12 @@ use strata_executor::sandbox::Credentials;
 use strata_executor::users::{self, UserError};
 use strata_parser::{Diagnostic, Span};
 
-use crate::context::BuildContext;
 use crate::event::{Event, EventSink};
 use crate::explain;
 use crate::graph::{CopyFrom, Graph, Op, Root, Vertex, VertexId};
 use crate::recipes::Recipes;
 use crate::request::{BuildRequest, Cancel};
+use crate::sources::Files;
 
 /// First pause between two looks at a lock that another build holds; grows to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -38,7 +39,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) request: &'a BuildRequest,
     pub(crate) graph: &'a Graph,
     pub(crate) recipes: &'a Recipes,
-    pub(crate) context: Option<&'a BuildContext>,
+    pub(crate) sources: &'a dyn Files,
     pub(crate) events: &'a dyn EventSink,
     /// Stops this build's steps: set when the user asks, or another step failed.
     pub(crate) stop: &'a Cancel,
@@ -312,7 +313,7 @@ fn credentials(view: &LayerView, user: &str, span: Span) -> Result<Credentials, 
 /// Whether an equal result is worth looking for. A copy from the context with another key has other
 /// files; everything else may well come to the same.
 fn compares(op: &Op) -> bool {
-    !matches!(op, Op::Copy(copy) if copy.from == CopyFrom::Context)
+    !matches!(op, Op::Copy(copy) if !matches!(copy.from, CopyFrom::Root(_)))
 }
 
 fn hit(record: &CacheRecord) -> Done {

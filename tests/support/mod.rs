@@ -15,6 +15,7 @@ mod strata;
 mod tools;
 mod tree;
 mod users;
+mod web;
 
 pub(crate) use bases::Base;
 pub(crate) use dockerd::Dockerd;
@@ -29,6 +30,7 @@ pub(crate) use strata::{Output, Running, Strata, wait_until};
 pub(crate) use tools::{run, run_quietly};
 pub(crate) use tree::{Kind, Tree};
 pub(crate) use users::Who;
+pub(crate) use web::Web;
 
 /// Turns case functions (`fn(&Sandbox)`) into tests, one for each kind of user.
 ///

@@ -7,6 +7,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::process::{Gid, Uid};
 
@@ -127,6 +128,7 @@ pub(crate) fn binary_for(account: &Account) -> PathBuf {
         );
         return copy;
     }
+    remove_old_copies();
     // Other test processes may be doing the same: whoever renames first wins.
     let partial = tempfile::Builder::new()
         .prefix("strata-e2e-bin.")
@@ -140,4 +142,26 @@ pub(crate) fn binary_for(account: &Account) -> PathBuf {
         assert!(copy.exists(), "{}: {error}", directory.display());
     }
     copy
+}
+
+/// Removes copies of binaries that were built more than an hour ago: no test runs that long.
+fn remove_old_copies() {
+    let entries = fs::read_dir(std::env::temp_dir()).unwrap();
+    for entry in entries.filter_map(Result::ok) {
+        let ours = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("strata-e2e-bin-");
+        let old = entry.metadata().is_ok_and(|metadata| {
+            metadata.uid() == 0
+                && metadata.modified().is_ok_and(|made| {
+                    made.elapsed()
+                        .is_ok_and(|age| age > Duration::from_hours(1))
+                })
+        });
+        if ours && old {
+            // Another test process may be removing it, too.
+            fs::remove_dir_all(entry.path()).ok();
+        }
+    }
 }

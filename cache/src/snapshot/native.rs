@@ -20,7 +20,7 @@ use std::path::PathBuf;
 pub use compare::compare;
 pub use copy::copy_out;
 
-/// What [`copy_out`] left behind, for [`compare`] to tell what was touched since.
+/// What [`copy_out`] left behind, for [`compare()`] to tell what was touched since.
 #[derive(Debug, Default)]
 pub struct Baseline {
     files: HashMap<PathBuf, Known>,

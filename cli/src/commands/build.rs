@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 use serde_json::json;
+use strata_cache::Store;
 use strata_image::Images;
 use strata_image::RegistryOptions;
 use strata_solver::BuildError;
@@ -16,12 +17,17 @@ use strata_solver::BuildResult;
 use strata_solver::Cancel;
 use strata_solver::Event;
 use strata_solver::EventSink;
+use strata_solver::remote;
+use strata_solver::remote::Origin;
+use strata_solver::remote::Prepared;
 
 use super::stored;
 use crate::config::Config;
 use crate::error::CommandError;
 use crate::error::Kind;
 use crate::error::is_of_store;
+use crate::flags::context::Elsewhere;
+use crate::flags::context::Files;
 use crate::flags::high::Build;
 use crate::flags::high::Surroundings;
 use crate::flags::low;
@@ -41,7 +47,21 @@ pub(crate) fn run(
     notice: Option<String>,
 ) -> Result<(), CommandError> {
     let surroundings = Surroundings::of_process()?;
-    let build = Build::new(flags, &surroundings, &mut io::stdin())?;
+    let mut build = Build::new(flags, &surroundings, &mut io::stdin())?;
+    if let Some(call) = build.call {
+        let store;
+        // Kept until the question is answered.
+        let _files = match build.elsewhere.take() {
+            None => None,
+            Some(elsewhere) => {
+                store = root::open(root)?;
+                let cancel = Cancel::default();
+                let files = prepare(&store, &mut build, elsewhere, &cancel);
+                Some(files.map_err(super::check::failed)?)
+            }
+        };
+        return super::call::run(build.request, call, root);
+    }
     if build.progress == Mode::Tty && !terminal::can_redraw() {
         return Err(CommandError::usage(
             "`--progress tty` needs a terminal on standard error",
@@ -64,6 +84,26 @@ pub(crate) fn run(
     for notice in notice.into_iter().chain(snapshotter::choose(&store)?) {
         progress.event(Event::Notice(notice));
     }
+    if let Some(Elsewhere {
+        files: Files::Remote(remote),
+        ..
+    }) = &build.elsewhere
+    {
+        progress.event(Event::Notice(format!("loading the context `{remote}`")));
+    }
+    // Kept until the build is over.
+    let prepared = build
+        .elsewhere
+        .take()
+        .map(|elsewhere| prepare(&store, &mut build, elsewhere, &cancel))
+        .transpose();
+    let _files = match prepared {
+        Ok(files) => files,
+        Err(error) => {
+            progress.close();
+            return Err(fail(&progress, error, signal.load(Ordering::SeqCst)));
+        }
+    };
     let images = Images::new(&store, RegistryOptions::default());
     let result = strata_solver::build(&store, &images, &build.request, &progress, &cancel);
     progress.close();
@@ -79,6 +119,31 @@ pub(crate) fn run(
         }
         Err(error) => Err(fail(&progress, error, signal.load(Ordering::SeqCst))),
     }
+}
+
+/// Fetches or unpacks context and Dockerfile.
+fn prepare<'store>(
+    store: &'store Store,
+    build: &mut Build,
+    elsewhere: Elsewhere,
+    cancel: &Cancel,
+) -> Result<Prepared<'store>, BuildError> {
+    let mut stdin = io::stdin();
+    let origin = match elsewhere.files {
+        Files::Stdin(start) => Origin::Archive(remote::Stdin {
+            start,
+            rest: &mut stdin,
+        }),
+        Files::Remote(remote) => Origin::Remote(remote),
+        Files::Directory(path) => Origin::Directory(path),
+    };
+    remote::prepare(
+        store,
+        &mut build.request,
+        origin,
+        elsewhere.dockerfile,
+        cancel,
+    )
 }
 
 /// The first signal cancels the build, the second ends this process, and with it everything that
@@ -99,7 +164,7 @@ fn watch_signals(cancel: &Cancel) -> Result<Arc<AtomicI32>, CommandError> {
 
 /// Keeps the store within the bounds that are configured. What goes wrong here is no failure of the
 /// build, and comes again with `strata cache prune`.
-fn prune(store: &strata_cache::Store, config: &Config, progress: &Progress) {
+fn prune(store: &Store, config: &Config, progress: &Progress) {
     let rules = config.rules(store.room());
     let reports = strata_cache::gc::collect_garbage(store, &rules).unwrap_or_default();
     let freed: u64 = reports.iter().map(|report| report.bytes).sum();
@@ -217,12 +282,12 @@ fn fail(progress: &Progress, error: BuildError, signal: i32) -> CommandError {
         {
             Kind::Store
         }
-        // An image that can't be had is no mistake in the Dockerfile.
+        // What can't be had is no mistake in the Dockerfile.
         BuildError::Dockerfile(report)
             if report
                 .diagnostics
                 .errors()
-                .all(|error| error.code == "base-image") =>
+                .all(|error| ["base-image", "remote"].contains(&error.code)) =>
         {
             Kind::Failed
         }

@@ -2,7 +2,9 @@
 
 mod build;
 mod cache;
+mod call;
 mod changes;
+mod check;
 mod completion;
 mod history;
 mod images;
@@ -70,6 +72,7 @@ pub(crate) fn namespace(command: &Command) -> Namespace {
         | Command::Inspect(_)
         | Command::Tag(_)
         | Command::History(_)
+        | Command::Check(_)
         | Command::Completion(_) => Namespace::Useless,
     }
 }
@@ -83,6 +86,7 @@ pub(crate) fn run(
 ) -> Result<(), CommandError> {
     match command {
         Command::Build(flags) => build::run(&flags, root, notice),
+        Command::Check(flags) => check::run(&flags, root),
         Command::Run(flags) => run::run(&flags, root),
         Command::Images(flags) => images::run(&flags, root),
         Command::Rmi(flags) => rmi::run(&flags, root),

@@ -5,6 +5,9 @@ use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
 
+use strata_executor::archive;
+use strata_solver::remote::DockerfileAt;
+use strata_solver::remote::Remote;
 use strata_solver::request::Context;
 
 /// No Dockerfile that people wrote is larger; a device or a wrong file is.
@@ -23,42 +26,36 @@ pub(crate) struct Source {
     pub(crate) context: Context,
 }
 
+/// A context that has to be fetched or unpacked before anything can be said of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Elsewhere {
+    /// The files.
+    pub(crate) files: Files,
+    /// The Dockerfile.
+    pub(crate) dockerfile: DockerfileAt,
+}
+
+/// Where files are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Files {
+    /// In an archive on standard input, of which this much has been read.
+    Stdin(Vec<u8>),
+    /// Somewhere on the net.
+    Remote(Remote),
+    /// In a directory; only the Dockerfile is elsewhere.
+    Directory(PathBuf),
+}
+
 /// What a `CONTEXT` argument means.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
-    Directory,
-    Stdin,
+pub(crate) enum Found {
+    /// The Dockerfile is at hand.
+    Here(Source),
+    /// It takes the store to get at it.
+    Elsewhere(Elsewhere),
 }
 
-fn place(context: &str) -> Result<Place, String> {
-    if context == "-" {
-        return Ok(Place::Stdin);
-    }
-    let prefixed = |prefixes: &[&str]| prefixes.iter().any(|prefix| context.starts_with(prefix));
-    let web = prefixed(&["http://", "https://"]);
-    let git = prefixed(&["git://", "ssh://", "git@", "github.com/"])
-        || (web
-            && context
-                .split(['#', '?'])
-                .next()
-                .and_then(|address| address.strip_suffix(".git"))
-                .is_some());
-    if git {
-        return Err(format!(
-            "the context `{context}` is a git repository, which is not supported yet: clone it and \
-             give the directory"
-        ));
-    }
-    if web {
-        return Err(format!(
-            "the context `{context}` is a web address, which is not supported yet: download and \
-             unpack it and give the directory"
-        ));
-    }
-    Ok(Place::Directory)
-}
-
-impl Source {
+impl Found {
     /// Finds the Dockerfile of `context`. Relative paths are looked up in `directory`.
     pub(crate) fn find(
         context: &str,
@@ -66,61 +63,133 @@ impl Source {
         directory: &Path,
         stdin: &mut dyn Read,
     ) -> Result<Self, String> {
-        match (place(context)?, file) {
-            (Place::Stdin, Some("-")) => {
-                Err("`--file -` and the context `-` can't both be read from standard input".into())
+        let web = file.filter(|file| is_web(file));
+        let at = |file: Option<&str>| match file {
+            None => DockerfileAt::Default,
+            Some(file) if is_web(file) => DockerfileAt::Web(file.to_owned()),
+            Some(file) => DockerfileAt::Path(file.to_owned()),
+        };
+        if context == "-" {
+            if file == Some("-") {
+                return Err(
+                    "`--file -` and the context `-` can't both be read from standard input".into(),
+                );
             }
-            (Place::Stdin, Some(_)) => Err(ARCHIVE.into()),
-            (Place::Stdin, None) => {
-                let dockerfile = read_all(stdin, "standard input")?;
-                if is_archive(&dockerfile) {
-                    return Err(ARCHIVE.into());
+            let start = read_start(stdin)?;
+            if archive::begins_like_one(&start) {
+                return Ok(Self::Elsewhere(Elsewhere {
+                    files: Files::Stdin(start),
+                    dockerfile: at(file),
+                }));
+            }
+            if file.is_some() {
+                return Err(
+                    "`--file` names a file in the context `-`, but what is on standard \
+                            input is no archive"
+                        .into(),
+                );
+            }
+            return Ok(Self::Here(Source {
+                dockerfile: read_all(&mut start.chain(stdin), "standard input")?,
+                name: "-".into(),
+                path: None,
+                context: Context::Empty,
+            }));
+        }
+        if let Some(remote) = Remote::of_context(context).map_err(|error| error.to_string())? {
+            let dockerfile = match file {
+                Some("-") => {
+                    DockerfileAt::Given("-".to_owned(), read_all(stdin, "standard input")?)
                 }
+                file => at(file),
+            };
+            return Ok(Self::Elsewhere(Elsewhere {
+                files: Files::Remote(remote),
+                dockerfile,
+            }));
+        }
+        if let Some(url) = web {
+            let root = directory.join(context);
+            check_directory(&root, context)?;
+            return Ok(Self::Elsewhere(Elsewhere {
+                files: Files::Directory(root),
+                dockerfile: DockerfileAt::Web(url.to_owned()),
+            }));
+        }
+        Source::of_directory(context, file, directory, stdin).map(Self::Here)
+    }
+}
+
+fn is_web(file: &str) -> bool {
+    file.starts_with("http://") || file.starts_with("https://")
+}
+
+/// As much as is needed to tell an archive.
+fn read_start(stdin: &mut dyn Read) -> Result<Vec<u8>, String> {
+    let mut start = Vec::new();
+    stdin
+        .take(512)
+        .read_to_end(&mut start)
+        .map_err(|error| format!("can't read standard input: {error}"))?;
+    Ok(start)
+}
+
+impl Source {
+    /// Finds the Dockerfile of a context that needs neither fetching nor unpacking.
+    pub(crate) fn find(
+        context: &str,
+        file: Option<&str>,
+        directory: &Path,
+        stdin: &mut dyn Read,
+    ) -> Result<Self, String> {
+        match Found::find(context, file, directory, stdin)? {
+            Found::Here(source) => Ok(source),
+            Found::Elsewhere(_) => Err(format!(
+                "the Dockerfile of `{context}` has to be fetched or unpacked first: \
+                 `strata build --check` does that"
+            )),
+        }
+    }
+
+    /// Finds the Dockerfile of a directory.
+    fn of_directory(
+        context: &str,
+        file: Option<&str>,
+        directory: &Path,
+        stdin: &mut dyn Read,
+    ) -> Result<Self, String> {
+        let root = directory.join(context);
+        check_directory(&root, context)?;
+        let context = Context::Directory(root.clone());
+        match file {
+            Some("-") => Ok(Self {
+                dockerfile: read_all(stdin, "standard input")?,
+                name: "-".into(),
+                path: None,
+                context,
+            }),
+            Some(file) => {
+                // Relative to the working directory, as for docker build.
+                let path = directory.join(file);
                 Ok(Self {
-                    dockerfile,
-                    name: "-".into(),
-                    path: None,
-                    context: Context::Empty,
+                    dockerfile: read_file(&path, file)?,
+                    name: file.to_owned(),
+                    path: Some(path),
+                    context,
                 })
             }
-            (Place::Directory, file) => {
-                let root = directory.join(context);
-                check_directory(&root, context)?;
-                let context = Context::Directory(root.clone());
-                match file {
-                    Some("-") => Ok(Self {
-                        dockerfile: read_all(stdin, "standard input")?,
-                        name: "-".into(),
-                        path: None,
-                        context,
-                    }),
-                    Some(file) => {
-                        // Relative to the working directory, as for docker build.
-                        let path = directory.join(file);
-                        Ok(Self {
-                            dockerfile: read_file(&path, file)?,
-                            name: file.to_owned(),
-                            path: Some(path),
-                            context,
-                        })
-                    }
-                    None => {
-                        let (path, name) = default_file(&root)?;
-                        Ok(Self {
-                            dockerfile: read_file(&path, &name)?,
-                            name,
-                            path: Some(path),
-                            context,
-                        })
-                    }
-                }
+            None => {
+                let (path, name) = default_file(&root)?;
+                Ok(Self {
+                    dockerfile: read_file(&path, &name)?,
+                    name,
+                    path: Some(path),
+                    context,
+                })
             }
         }
     }
 }
-
-const ARCHIVE: &str = "an archive as context on standard input is not supported yet: unpack it and \
-                       give the directory";
 
 /// `Dockerfile`, or else `dockerfile`.
 fn default_file(root: &Path) -> Result<(PathBuf, String), String> {
@@ -163,19 +232,10 @@ fn read_all(reader: &mut dyn Read, what: &str) -> Result<Vec<u8>, String> {
         .take(LIMIT + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| format!("can't read {what}: {error}"))?;
-    // An archive is recognised by its beginning, however long it is.
-    if bytes.len() as u64 > LIMIT && !is_archive(&bytes) {
+    if bytes.len() as u64 > LIMIT {
         return Err(format!("{what} is larger than {} MiB", LIMIT >> 20));
     }
     Ok(bytes)
-}
-
-/// True for tar (`ustar` at 257) and what tars are compressed with: gzip, bzip2, xz, zstd.
-fn is_archive(bytes: &[u8]) -> bool {
-    [&b"\x1f\x8b"[..], b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"]
-        .iter()
-        .any(|magic| bytes.starts_with(magic))
-        || bytes.get(257..262) == Some(b"ustar")
 }
 
 #[cfg(test)]
@@ -190,9 +250,32 @@ mod tests {
         directory
     }
 
-    fn find(context: &str, file: Option<&str>, input: &[u8]) -> Result<Source, String> {
+    fn found(context: &str, file: Option<&str>, input: &[u8]) -> Result<Found, String> {
         let directory = directory();
-        Source::find(context, file, directory.path(), &mut { input })
+        Found::find(context, file, directory.path(), &mut { input })
+    }
+
+    fn find(context: &str, file: Option<&str>, input: &[u8]) -> Result<Source, String> {
+        found(context, file, input).map(|found| match found {
+            Found::Here(source) => source,
+            Found::Elsewhere(elsewhere) => panic!("{elsewhere:?}"),
+        })
+    }
+
+    #[test]
+    fn what_is_no_directory_is_left_for_later() {
+        let gzip = b"\x1f\x8b\x08rest";
+        for (context, file, input) in [
+            ("-", None, &gzip[..]),
+            ("-", Some("sub/Dockerfile"), gzip),
+            ("https://x/y.git#main", None, b""),
+            ("git@github.com:x/y", Some("other"), b""),
+            ("https://x/y.tar.gz", Some("-"), b"FROM scratch"),
+            (".", Some("https://x/Dockerfile"), b""),
+        ] {
+            let found = found(context, file, input).unwrap();
+            assert!(matches!(found, Found::Elsewhere(_)), "{context}: {found:?}");
+        }
     }
 
     #[test]
@@ -214,20 +297,19 @@ mod tests {
     fn the_name_with_a_capital_wins() {
         let directory = directory();
         std::fs::write(directory.path().join("sub/Dockerfile"), "upper").unwrap();
-        let source = Source::find("sub", None, directory.path(), &mut { &b""[..] }).unwrap();
+        let found = Found::find("sub", None, directory.path(), &mut { &b""[..] }).unwrap();
+        let Found::Here(source) = found else {
+            panic!("{found:?}");
+        };
         assert_eq!(source.dockerfile, b"upper");
     }
 
     #[test]
     fn contexts_that_can_not_be_used_say_why() {
-        let gzip = b"\x1f\x8b\x08rest";
         for (context, file, input, part) in [
             ("-", Some("-"), &b""[..], "both"),
-            ("-", Some("other"), b"", "not supported yet"),
-            ("-", None, gzip, "not supported yet"),
-            ("https://x/y.git#main", None, b"", "git repository"),
-            ("git@github.com:x/y", None, b"", "git repository"),
-            ("https://x/y.tar.gz", None, b"", "web address"),
+            ("-", Some("other"), b"FROM scratch", "no archive"),
+            ("https://x/y.git?a=b", None, b"", "`a`"),
             ("missing", None, b"", "can't be read"),
             ("other", None, b"", "not a directory"),
             (".", None, b"", "no Dockerfile"),

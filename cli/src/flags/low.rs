@@ -77,6 +77,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<Build>),
+    /// Look for mistakes in a Dockerfile, and build nothing
+    Check(Check),
     /// Run a command in a new container from an image
     Run(Box<Run>),
     /// List images
@@ -109,16 +111,20 @@ pub(crate) enum Command {
 /// `strata build`
 #[derive(Debug, Args)]
 pub(crate) struct Build {
-    /// Directory with the files for COPY and ADD, or `-` for a Dockerfile on standard input and no
-    /// files
+    /// Where the files for COPY and ADD are: a directory, a git repository, the URL of a tar or a
+    /// Dockerfile, or `-` for one of these on standard input
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: String,
-    /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile: a path, a URL, or `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
     /// Name for the image, such as `app:1.2` (repeatable)
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
+    /// Give files or an image a name for FROM, COPY --from and mounts (repeatable): a directory, a
+    /// URL, a git repository, docker-image://NAME, or oci-layout://DIRECTORY[:TAG|@DIGEST]
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    pub(crate) build_context: Vec<String>,
     /// Stage to build [default: the last]
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
@@ -164,6 +170,10 @@ pub(crate) struct Build {
     /// Content for RUN --mount=type=secret (repeatable): id=ID, with src=FILE or env=VARIABLE
     #[arg(long, value_name = "id=ID[,src=FILE|,env=VARIABLE]")]
     pub(crate) secret: Vec<String>,
+    /// SSH agent for RUN --mount=type=ssh and git (repeatable): ID alone for the environment's
+    /// SSH_AUTH_SOCK
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
     /// Platform to build for, such as linux/arm64 [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
@@ -204,6 +214,13 @@ pub(crate) struct Build {
     /// Show nothing but errors, and write the image ID to standard output
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Only look at the Dockerfile: check (same as --check), outline (what it takes), targets (what
+    /// it makes); with `,format=json` as JSON [default: build]
+    #[arg(long, value_name = "METHOD[,format=FORMAT]")]
+    pub(crate) call: Option<String>,
+    /// Look for mistakes and build nothing: same as --call check
+    #[arg(long, conflicts_with = "call")]
+    pub(crate) check: bool,
     /// Accepted for docker's sake: nothing is left behind
     #[arg(
         long,
@@ -223,6 +240,43 @@ pub(crate) struct Build {
     /// Not supported yet; false is accepted
     #[arg(long, hide = true, value_name = "BOOL")]
     pub(crate) sbom: Option<String>,
+}
+
+/// `strata check`
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Directory with the Dockerfile and its ignore file, or `-` for a Dockerfile on standard input
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub(crate) context: String,
+    /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<String>,
+    /// Set a build argument; without a value, the environment's is taken (repeatable)
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// Platform to check for, such as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// How to write what is found
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) format: CheckFormat,
+    /// Mend what can be mended without doubt, and show the rest
+    #[arg(long)]
+    pub(crate) fix: bool,
+}
+
+/// Forms of findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// Pictures for people.
+    #[default]
+    Text,
+    /// The JSON of `docker build --check`, and more.
+    Json,
+    /// SARIF 2.1.0, for code scanners.
+    Sarif,
+    /// Annotations of GitHub Actions.
+    Github,
 }
 
 /// Limits by control group, for steps and containers.

@@ -1,6 +1,7 @@
 //! What COPY reads from: a build context on disk, or a stack of layers. One trait, so that
 //! selection, hashing and copying are written once.
 
+mod file;
 mod layers;
 mod memory;
 
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use strata_cache::Digest;
 use strata_cache::view::{Entry, FileKind, ViewError};
 
+pub use file::FileTree;
 pub use layers::LayerTree;
 pub use memory::MemoryTree;
 

@@ -13,9 +13,9 @@ mod pull;
 mod push;
 mod retry;
 mod token;
-mod transport;
+pub(crate) mod transport;
 mod upload;
-mod url;
+pub(crate) mod url;
 
 pub use client::Client;
 pub use error::RegistryError;

@@ -180,26 +180,29 @@ pub(crate) fn parse(context: &mut Context<'_>) -> Outcome<Parsed> {
 
 fn instruction(context: &mut Context<'_>, statement: &Statement<'_>) -> Outcome<Instruction> {
     let flags = flags::Flags::unchecked(context, &statement.flags);
-    let upper = statement.name.to_ascii_uppercase();
-    let (kind, flags) = match upper.as_str() {
+    let known = NAMES
+        .into_iter()
+        .find(|known| statement.is(known))
+        .unwrap_or_default();
+    let (kind, flags) = match known {
         "RUN" => {
             let flags = flags.check("RUN", flags::RUN)?;
             (
-                InstructionKind::Run(run::parse(context, statement, &flags)?),
+                InstructionKind::Run(Box::new(run::parse(context, statement, &flags)?)),
                 flags,
             )
         }
         "COPY" => {
             let flags = flags.check("COPY", flags::COPY)?;
             (
-                InstructionKind::Copy(copy::parse(context, "COPY", statement, &flags)?),
+                InstructionKind::Copy(Box::new(copy::parse(context, "COPY", statement, &flags)?)),
                 flags,
             )
         }
         "ADD" => {
             let flags = flags.check("ADD", flags::ADD)?;
             (
-                InstructionKind::Add(copy::parse(context, "ADD", statement, &flags)?),
+                InstructionKind::Add(Box::new(copy::parse(context, "ADD", statement, &flags)?)),
                 flags,
             )
         }

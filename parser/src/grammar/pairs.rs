@@ -79,14 +79,25 @@ fn legacy(
     } else {
         value.to_owned()
     };
-    context.warnings.push(
-        Diagnostic::warning(
-            "LegacyKeyValueFormat",
-            pair.key.span.to(pair.value.span),
-            format!("`{name} key value` is the old form of `{name} key=value`"),
-        )
-        .with_help(format!("write `{name} {key}={quoted}`")),
-    );
+    let span = pair.key.span.to(pair.value.span);
+    let finding = Diagnostic::warning(
+        "LegacyKeyValueFormat",
+        span,
+        format!("`{name} key value` is the old form of `{name} key=value`"),
+    )
+    .with_help(format!("write `{name} {key}={quoted}`"));
+    // Quotes and escapes inside would mean something else, and lines could be joined elsewhere.
+    let inner = ['"', '\'']
+        .into_iter()
+        .find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote))
+        .unwrap_or(value);
+    let plain = !inner.contains(['"', '\'', context.escape, '`', '\\'])
+        && !span.text(context.source).contains('\n');
+    context.warnings.push(if plain {
+        finding.with_fix(span, format!("{key}={quoted}"))
+    } else {
+        finding
+    });
     Ok(PairsInstruction {
         pairs: vec![pair],
         legacy: true,

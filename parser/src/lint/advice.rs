@@ -1,4 +1,6 @@
-//! This project's own rules about a file: base images, users, ADD; RUN is [`run`](super::run)'s.
+//! This project's own rules about a file: base images, users, ADD; RUN is [`super::run`]'s.
+
+use std::collections::HashMap;
 
 use super::run;
 use crate::Dockerfile;
@@ -12,10 +14,11 @@ use crate::reference::ImageReference;
 use crate::span::Spanned;
 
 pub(super) fn check(file: &Dockerfile, findings: &mut Vec<Diagnostic>) {
-    let shipped = shipped(file);
+    let bases = bases(file);
+    let shipped = shipped(&bases);
     let mut states: Vec<run::State> = Vec::with_capacity(file.stages.len());
     for (index, stage) in file.stages.iter().enumerate() {
-        let base = base_stage(file, index);
+        let base = bases[index];
         if base.is_none() {
             base_image(stage, findings);
         }
@@ -31,21 +34,24 @@ pub(super) fn check(file: &Dockerfile, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-/// The stage that the stage at `index` is built on.
-fn base_stage(file: &Dockerfile, index: usize) -> Option<usize> {
-    let base = file.stages[index].from.image.as_str();
-    file.stages[..index]
-        .iter()
-        .rposition(|earlier| earlier.name() == Some(base))
+/// For each stage the earlier one that it is built on.
+fn bases(file: &Dockerfile) -> Vec<Option<usize>> {
+    let mut named: HashMap<&str, usize> = HashMap::new();
+    let mut bases = Vec::with_capacity(file.stages.len());
+    for (index, stage) in file.stages.iter().enumerate() {
+        bases.push(named.get(stage.from.image.as_str()).copied());
+        named.extend(stage.name().map(|name| (name, index)));
+    }
+    bases
 }
 
 /// Stages whose files are in the image that a build without `--target` makes.
-fn shipped(file: &Dockerfile) -> Vec<bool> {
-    let mut shipped = vec![false; file.stages.len()];
-    let mut next = file.stages.len().checked_sub(1);
+fn shipped(bases: &[Option<usize>]) -> Vec<bool> {
+    let mut shipped = vec![false; bases.len()];
+    let mut next = bases.len().checked_sub(1);
     while let Some(index) = next {
         shipped[index] = true;
-        next = base_stage(file, index);
+        next = bases[index];
     }
     shipped
 }

@@ -1,5 +1,9 @@
 //! Rules about FROM and what stands before it.
 
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+
 use crate::Dockerfile;
 use crate::Stage;
 use crate::diagnostic::Diagnostic;
@@ -27,8 +31,10 @@ pub(crate) const PREDEFINED: [&str; 11] = [
 
 pub(super) fn check(file: &Dockerfile, findings: &mut Vec<Diagnostic>) {
     let lexer = Lexer::new(file.directives.escape);
+    let names = Names::new(file, lexer);
+    let mut first: HashMap<&str, &Stage> = HashMap::new();
     for global in &file.global_args {
-        let names: Vec<&str> = global
+        let declared: Vec<&str> = global
             .arg
             .items
             .iter()
@@ -36,26 +42,67 @@ pub(super) fn check(file: &Dockerfile, findings: &mut Vec<Diagnostic>) {
             .collect();
         findings.extend(description(
             "ARG",
-            &names,
+            &declared,
             &global.comments,
             global.name_span,
         ));
     }
-    for (index, stage) in file.stages.iter().enumerate() {
+    for stage in &file.stages {
         findings.extend(stage_name_casing(stage));
         findings.extend(as_casing(file, stage));
-        findings.extend(duplicate(&file.stages[..index], stage));
+        findings.extend(duplicate(&mut first, stage));
         findings.extend(reserved(stage));
-        findings.extend(platform(stage));
-        let names: Vec<&str> = stage.name().into_iter().collect();
-        findings.extend(description(
-            "FROM",
-            &names,
-            &stage.comments,
-            stage.name_span,
-        ));
-        undefined_arguments(file, lexer, stage, findings);
-        findings.extend(default_image(file, lexer, stage));
+        findings.extend(platform(file, stage));
+        let name: Vec<&str> = stage.name().into_iter().collect();
+        findings.extend(description("FROM", &name, &stage.comments, stage.name_span));
+        undefined_arguments(&names, lexer, stage, findings);
+        findings.extend(default_image(&names, lexer, stage));
+    }
+}
+
+/// Values longer than this are no image name's, and could double with each ARG.
+const MAX_VALUE: usize = 4096;
+
+/// How many names are looked at for one that may have been meant.
+const MAX_CANDIDATES: usize = 1000;
+
+/// What FROM lines may name.
+struct Names<'a> {
+    stages: HashSet<&'a str>,
+    /// Arguments before the first FROM.
+    arguments: Vec<&'a str>,
+    declared: HashSet<&'a str>,
+    /// Arguments with the values that their defaults give, unless some can't be told.
+    defaults: Option<HashMap<&'a str, String>>,
+}
+
+impl<'a> Names<'a> {
+    fn new(file: &'a Dockerfile, lexer: Lexer) -> Self {
+        let items = || file.global_args.iter().flat_map(|global| &global.arg.items);
+        let arguments: Vec<&str> = items().map(|item| item.name.as_str()).collect();
+        let mut defaults: HashMap<&str, String> = PREDEFINED
+            .iter()
+            .map(|name| (*name, "linux".to_owned()))
+            .collect();
+        let known = items().all(|item| {
+            let Some(default) = &item.default else {
+                return true;
+            };
+            let lookup = |name: &str| defaults.get(name).cloned();
+            match lexer.expand(default.as_str(), &lookup) {
+                Ok(value) if value.text.len() <= MAX_VALUE => {
+                    defaults.insert(item.name.as_str(), value.text);
+                    true
+                }
+                _ => false,
+            }
+        });
+        Self {
+            stages: file.stages.iter().filter_map(Stage::name).collect(),
+            declared: arguments.iter().copied().chain(PREDEFINED).collect(),
+            arguments,
+            defaults: known.then_some(defaults),
+        }
     }
 }
 
@@ -90,11 +137,15 @@ fn as_casing(file: &Dockerfile, stage: &Stage) -> Option<Diagnostic> {
     })
 }
 
-fn duplicate(earlier: &[Stage], stage: &Stage) -> Option<Diagnostic> {
+fn duplicate<'a>(first: &mut HashMap<&'a str, &'a Stage>, stage: &'a Stage) -> Option<Diagnostic> {
     let alias = stage.from.alias.as_ref()?;
-    let first = earlier
-        .iter()
-        .find(|other| other.name() == Some(alias.name.as_str()))?;
+    let first = match first.entry(alias.name.as_str()) {
+        Entry::Occupied(first) => *first.get(),
+        Entry::Vacant(place) => {
+            place.insert(stage);
+            return None;
+        }
+    };
     let place = first
         .from
         .alias
@@ -117,7 +168,7 @@ fn reserved(stage: &Stage) -> Option<Diagnostic> {
 }
 
 /// `--platform` that says nothing, or too much.
-fn platform(stage: &Stage) -> Option<Diagnostic> {
+fn platform(file: &Dockerfile, stage: &Stage) -> Option<Diagnostic> {
     let platform = stage.from.platform.as_ref()?;
     let text = platform.as_str();
     let flag = stage
@@ -127,8 +178,12 @@ fn platform(stage: &Stage) -> Option<Diagnostic> {
         .span;
     if text == "$TARGETPLATFORM" || text == "${TARGETPLATFORM}" {
         let message = format!("`--platform={text}` is the default");
+        let after = file.source.get(flag.end..).unwrap_or_default();
+        let blanks = after.len() - after.trim_start_matches([' ', '\t']).len();
         return Some(
-            Diagnostic::warning("RedundantTargetPlatform", flag, message).with_help("leave it out"),
+            Diagnostic::warning("RedundantTargetPlatform", flag, message)
+                .with_help("leave it out")
+                .with_fix(Span::new(flag.start, flag.end + blanks), ""),
         );
     }
     if text.contains('$') {
@@ -171,31 +226,20 @@ pub(super) fn description(
 }
 
 fn undefined_arguments(
-    file: &Dockerfile,
+    names: &Names<'_>,
     lexer: Lexer,
     stage: &Stage,
     findings: &mut Vec<Diagnostic>,
 ) {
-    let declared = |name: &str| {
-        PREDEFINED.contains(&name)
-            || file.global_args.iter().any(|global| {
-                global.span.start < stage.span.start
-                    && global.arg.items.iter().any(|item| item.name.value == name)
-            })
-    };
     let words = [Some(&stage.from.image), stage.from.platform.as_ref()];
     for word in words.into_iter().flatten() {
         // A name with a fallback is meant to be optional.
-        let lookup = |name: &str| declared(name).then(|| "x".to_owned());
+        let lookup = |name: &str| names.declared.contains(name).then(|| "x".to_owned());
         let Ok(expanded) = lexer.expand(word.as_str(), &lookup) else {
             continue;
         };
         for name in expanded.unset {
-            let known = file
-                .global_args
-                .iter()
-                .flat_map(|global| &global.arg.items)
-                .map(|item| item.name.as_str());
+            let known = names.arguments.iter().copied().take(MAX_CANDIDATES);
             let near = suggest::nearest(&name, known.chain(PREDEFINED));
             let message = format!("FROM uses the argument `{name}`, which isn't declared");
             findings.push(
@@ -206,30 +250,16 @@ fn undefined_arguments(
 }
 
 /// With the defaults alone, FROM should name an image.
-fn default_image(file: &Dockerfile, lexer: Lexer, stage: &Stage) -> Option<Diagnostic> {
+fn default_image(names: &Names<'_>, lexer: Lexer, stage: &Stage) -> Option<Diagnostic> {
     let image = &stage.from.image;
     if !image.value.contains('$') {
         return None;
     }
-    let mut values: Vec<(&str, String)> = PREDEFINED
-        .iter()
-        .map(|name| (*name, "linux".to_owned()))
-        .collect();
-    for item in file.global_args.iter().flat_map(|global| &global.arg.items) {
-        let lookup = |name: &str| find(&values, name);
-        let Some(default) = &item.default else {
-            continue;
-        };
-        let value = lexer.expand(default.as_str(), &lookup).ok()?.text;
-        values.push((item.name.as_str(), value));
-    }
+    let values = names.defaults.as_ref()?;
     let expanded = lexer
-        .expand(image.as_str(), &|name| find(&values, name))
+        .expand(image.as_str(), &|name| values.get(name).cloned())
         .ok()?;
-    let is_stage = file
-        .stages
-        .iter()
-        .any(|other| other.name() == Some(expanded.text.as_str()));
+    let is_stage = names.stages.contains(expanded.text.as_str());
     if is_stage || ImageReference::parse(&expanded.text).is_ok() {
         return None;
     }
@@ -249,12 +279,4 @@ fn default_image(file: &Dockerfile, lexer: Lexer, stage: &Stage) -> Option<Diagn
         Diagnostic::warning("InvalidDefaultArgInFrom", image.span, message)
             .with_help("give the argument a default"),
     )
-}
-
-fn find(values: &[(&str, String)], name: &str) -> Option<String> {
-    values
-        .iter()
-        .rev()
-        .find(|(known, _)| *known == name)
-        .map(|(_, value)| value.clone())
 }

@@ -1,5 +1,7 @@
 //! Rules about the instructions of a stage.
 
+use std::collections::HashMap;
+
 use super::from::description;
 use crate::Dockerfile;
 use crate::diagnostic::Diagnostic;
@@ -19,22 +21,25 @@ struct Inherited {
 
 pub(super) fn check(file: &Dockerfile, findings: &mut Vec<Diagnostic>) {
     casing(file, findings);
-    let mut states: Vec<Inherited> = Vec::with_capacity(file.stages.len());
-    for (index, stage) in file.stages.iter().enumerate() {
-        let base = stage.from.image.as_str();
-        let base = file.stages[..index]
-            .iter()
-            .rposition(|earlier| earlier.name() == Some(base));
-        let mut state = base.map(|base| states[base]).unwrap_or_default();
+    // The last stage of each name so far.
+    let mut states: HashMap<&str, Inherited> = HashMap::new();
+    for stage in &file.stages {
+        let base = states.get(stage.from.image.as_str());
+        let mut state = base.copied().unwrap_or_default();
         for instruction in &stage.instructions {
-            one(instruction, &mut state, findings);
+            one(file, instruction, &mut state, findings);
         }
-        states.push(state);
+        states.extend(stage.name().map(|name| (name, state)));
         only_last(&stage.instructions, findings);
     }
 }
 
-fn one(instruction: &Instruction, state: &mut Inherited, findings: &mut Vec<Diagnostic>) {
+fn one(
+    file: &Dockerfile,
+    instruction: &Instruction,
+    state: &mut Inherited,
+    findings: &mut Vec<Diagnostic>,
+) {
     match &instruction.kind {
         InstructionKind::Shell(_) => state.shell = true,
         InstructionKind::Cmd(command) | InstructionKind::Entrypoint(command) if !state.shell => {
@@ -42,14 +47,16 @@ fn one(instruction: &Instruction, state: &mut Inherited, findings: &mut Vec<Diag
         }
         InstructionKind::Maintainer(author) => {
             let label = "org.opencontainers.image.authors";
-            findings.push(
-                Diagnostic::warning(
-                    "MaintainerDeprecated",
-                    instruction.name_span,
-                    "MAINTAINER is deprecated",
-                )
-                .with_help(format!("write `LABEL {label}=\"{}\"`", author.as_str())),
-            );
+            let finding = Diagnostic::warning(
+                "MaintainerDeprecated",
+                instruction.name_span,
+                "MAINTAINER is deprecated",
+            )
+            .with_help(format!("write `LABEL {label}=\"{}\"`", author.as_str()));
+            findings.push(match author_label(file, instruction, author, label) {
+                Some((span, text)) => finding.with_fix(span, text),
+                None => finding,
+            });
         }
         InstructionKind::Workdir(path) => workdir(path, state, findings),
         InstructionKind::Arg(arg) => {
@@ -66,6 +73,40 @@ fn one(instruction: &Instruction, state: &mut Inherited, findings: &mut Vec<Diag
         InstructionKind::Expose(words) => words.iter().for_each(|word| ports(word, findings)),
         _ => {}
     }
+}
+
+/// MAINTAINER as a label that says the same.
+fn author_label(
+    file: &Dockerfile,
+    instruction: &Instruction,
+    author: &Spanned<String>,
+    label: &str,
+) -> Option<(Span, String)> {
+    let escape = file.directives.escape;
+    let text = author.as_str();
+    if author.span.text(&file.source) != text || text.ends_with(escape) {
+        return None;
+    }
+    let inner = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .filter(|inner| !inner.contains('"'))
+        .unwrap_or(text);
+    let mut value = String::with_capacity(inner.len());
+    for character in inner.chars() {
+        if ['"', '$', escape].contains(&character) {
+            value.push(escape);
+        }
+        value.push(character);
+    }
+    let written = instruction.name_span.text(&file.source);
+    let name = if written == written.to_ascii_lowercase() {
+        "label"
+    } else {
+        "LABEL"
+    };
+    let span = instruction.name_span.to(author.span);
+    Some((span, format!("{name} {label}=\"{value}\"")))
 }
 
 fn json_recommended(instruction: &Instruction, command: &Command) -> Option<Diagnostic> {

@@ -260,5 +260,5 @@ pub(super) fn npm_pinned(operand: &str) -> bool {
 
 /// A version behind a colon, or a file: gem.
 pub(super) fn gem_pinned(operand: &str) -> bool {
-    operand.contains([':', '/']) || operand.ends_with(".gem")
+    operand.contains([':', '/']) || [".gem"].iter().any(|ending| operand.ends_with(ending))
 }

@@ -24,13 +24,21 @@ use crate::span::Span;
 /// Shells whose language this is.
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "zsh", "ksh"];
 
+/// What runs shell forms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shell {
+    /// Something whose language isn't known here.
+    Foreign,
+    /// One of [`SHELLS`].
+    Posix,
+    /// One that fails when a part of a pipe does.
+    Pipefail,
+}
+
 /// What instructions before tell about the ones that follow.
 #[derive(Debug, Clone)]
 pub(super) struct State {
-    /// SHELL is one that is understood.
-    posix: bool,
-    /// SHELL fails when a part of a pipe does.
-    pipefail: bool,
+    shell: Shell,
     /// apt-get was told once for all.
     no_recommends: bool,
     /// ENV switches off pip's cache.
@@ -42,8 +50,7 @@ pub(super) struct State {
 impl Default for State {
     fn default() -> Self {
         Self {
-            posix: true,
-            pipefail: false,
+            shell: Shell::Posix,
             no_recommends: false,
             no_pip_cache: false,
             shipped: true,
@@ -55,8 +62,13 @@ impl State {
     /// SHELL sets another shell.
     pub(super) fn set_shell(&mut self, words: &[&str]) {
         let program = words.first().copied().unwrap_or_default();
-        self.posix = SHELLS.contains(&base_name(program));
-        self.pipefail = words.contains(&"pipefail");
+        self.shell = if !SHELLS.contains(&base_name(program)) {
+            Shell::Foreign
+        } else if words.contains(&"pipefail") {
+            Shell::Pipefail
+        } else {
+            Shell::Posix
+        };
     }
 }
 
@@ -175,19 +187,19 @@ fn scripts(
                 _ => Vec::new(),
             }
         }
-        RunForm::Shell(_) if !state.posix => Vec::new(),
+        RunForm::Shell(_) if state.shell == Shell::Foreign => Vec::new(),
         RunForm::Shell(text) => {
             if let [heredoc] = run.heredocs.as_slice()
                 && heredoc.body == *text
             {
                 let mut script = Script::body(file, heredoc.body_span);
-                script.pipefail = state.pipefail;
+                script.pipefail = state.shell == Shell::Pipefail;
                 return vec![script];
             }
             let Some(mut line) = joined(file, escape, instruction, text) else {
                 return Vec::new();
             };
-            line.pipefail = state.pipefail;
+            line.pipefail = state.shell == Shell::Pipefail;
             let program = shell::commands(&line.text)
                 .first()
                 .and_then(|command| Some(base_name(&command.words.first()?.text).to_owned()));
@@ -216,12 +228,10 @@ fn joined(file: &str, escape: char, instruction: &Instruction, text: &str) -> Op
             continue;
         }
         let start = physical.start + instruction.span.start;
-        match source::without_continuation(physical.text, escape) {
-            Some(part) => line.push(part, start),
-            None => {
-                line.push(physical.text, start);
-                break;
-            }
+        let continued = source::without_continuation(physical.text, escape);
+        line.push(continued.unwrap_or(physical.text), start);
+        if continued.is_none() {
+            break;
         }
     }
     // Of a line with heredocs, what comes before their bodies.
@@ -402,7 +412,7 @@ impl Here<'_> {
                 "download",
                 "satisfy",
             ]) {
-                let local = |word: &&Word| word.text.contains('/') && word.text.ends_with(".deb");
+                let local = |word: &&Word| word.text.contains('/') && package_file(&word.text);
                 let files_only = !call.operands.is_empty() && call.operands.iter().all(local);
                 if updated.is_none() && !used && call.does(&["install"]) && !files_only {
                     findings.push(
@@ -531,7 +541,8 @@ impl Here<'_> {
             flag.mount.as_ref().is_none_or(|mount| {
                 mount.kind == MountKind::Cache
                     && mount.target.as_deref().is_some_and(|target| {
-                        target.contains("pip") || target.trim_end_matches('/').ends_with(".cache")
+                        target.contains("pip")
+                            || base_name(target.trim_end_matches('/')) == ".cache"
                     })
             })
         });
@@ -606,6 +617,11 @@ impl Here<'_> {
             .with_help(format!("write `{form}`")),
         );
     }
+}
+
+/// A package in a file, for apt-get.
+fn package_file(operand: &str) -> bool {
+    [".deb"].iter().any(|ending| operand.ends_with(ending))
 }
 
 /// Commands on the left of a pipe that can't fail in a way that matters.

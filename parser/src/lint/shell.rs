@@ -498,12 +498,11 @@ fn closing(bytes: &[u8], inner: usize) -> usize {
             }
             b'"' => expected.push(b'"'),
             b'`' => expected.push(b'`'),
-            b'(' | b'{' if last != Some(b'"') || bytes.get(position - 1) == Some(&b'$') => {
-                // A lone brace is text.
-                if byte == b'(' || bytes.get(position - 1) == Some(&b'$') {
-                    expected.push(if byte == b'(' { b')' } else { b'}' });
-                }
+            // In quotes only behind a `$`. A lone brace is text.
+            b'(' if last != Some(b'"') || bytes.get(position - 1) == Some(&b'$') => {
+                expected.push(b')');
             }
+            b'{' if bytes.get(position - 1) == Some(&b'$') => expected.push(b'}'),
             _ => {}
         }
         position += 1;

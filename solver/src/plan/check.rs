@@ -44,7 +44,9 @@ pub fn check(dockerfile: &Dockerfile, request: &BuildRequest, bases: &dyn Bases)
             }
         }
     }
-    let unknown = planner.unknown_images();
+    let mut unknown = std::mem::take(&mut planner.unknown_bases);
+    unknown.sort_unstable();
+    unknown.dedup();
     findings.append(&mut planner.warnings);
     Checked { findings, unknown }
 }
@@ -75,19 +77,6 @@ pub fn reached(
         .collect();
     stages.sort_by_key(|stage| stage.index);
     Ok((target, stages))
-}
-
-impl Planner<'_> {
-    fn unknown_images(&self) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .unknown
-            .iter()
-            .map(|id| self.graph.images[id.0].reference.clone())
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        names
-    }
 }
 
 /// Whether `reference` could name an image at all.

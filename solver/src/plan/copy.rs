@@ -1,14 +1,19 @@
 //! COPY and ADD, and what `--from` names.
 
+use std::str::FromStr;
+
+use strata_cache::Digest;
 use strata_parser::chmod::Chmod;
 use strata_parser::instruction::{CopyInstruction, Source};
 use strata_parser::{Diagnostics, Span, Spanned};
 
+use super::named::remote_name;
 use super::run::one_line;
 use super::scope::{expand_error, find};
 use super::stage::{Applied, PlannedHistory, StageState};
 use super::{NewVertex, Planner, join_path, text};
-use crate::graph::{CopyFrom, CopyOp, Op, Root};
+use crate::graph::{CopyFrom, CopyOp, Op, Root, Source as RemoteSource, SourceId};
+use crate::remote::Remote;
 
 impl Planner<'_> {
     pub(super) fn copy(
@@ -20,25 +25,36 @@ impl Planner<'_> {
     ) -> Result<(), Diagnostics> {
         let from = match &copy.from {
             None => CopyFrom::Context,
-            Some(from) => CopyFrom::Root(self.root_named(applied, &from.value, from.span, true)?),
+            Some(from) => self.copy_source(applied, &from.value, from.span, true)?,
         };
         let mut sources = Vec::new();
+        let mut shown_sources = Vec::new();
+        let mut remotes = Vec::new();
+        let checksum = self.checksum(state, applied, copy)?;
         let mut files: Vec<(String, String)> = Vec::new();
         for source in &copy.sources {
             match source {
                 Source::Path(word) => {
                     let path = applied.expand(state, word, &mut self.warnings)?;
-                    if add && is_remote(&path) {
+                    shown_sources.push(path.clone());
+                    let lower = path.to_ascii_lowercase();
+                    if !add && (lower.starts_with("http://") || lower.starts_with("https://")) {
                         return Err(applied
-                            .error(
-                                "no-remote",
-                                word.span,
-                                "ADD of a remote source is not supported yet",
-                            )
-                            .with_help("fetch it in a RUN step, or put it into the build context")
+                            .error("bad-source", word.span, "COPY can't fetch a URL")
+                            .with_help("ADD can")
                             .into());
                     }
-                    sources.push(path);
+                    let remote = if add {
+                        Remote::of_source(&path).map_err(|error| {
+                            applied.error("bad-source", word.span, error.to_string())
+                        })?
+                    } else {
+                        None
+                    };
+                    match remote {
+                        None => sources.push(path),
+                        Some(remote) => remotes.push((remote, word.span)),
+                    }
                 }
                 Source::Heredoc(heredoc) => {
                     let content = if heredoc.expand {
@@ -61,6 +77,7 @@ impl Planner<'_> {
                 }
             }
         }
+        let remotes = self.remotes(applied, copy, remotes, checksum.as_ref())?;
         let written = applied.expand(state, &copy.dest, &mut self.warnings)?;
         let dest = destination(state.workdir(), &written);
         let chown = match &copy.chown {
@@ -93,9 +110,11 @@ impl Planner<'_> {
                 .map(|word| word.value.clone())
                 .collect(),
             unpack: add && copy.unpack.unwrap_or(true),
+            remotes,
+            unpack_remotes: copy.unpack.unwrap_or(false),
         };
         let reuse = self.reuse(applied);
-        let history = text::copy(&op, &written);
+        let history = text::copy(&op, &shown_sources, &written);
         let shown = one_line(&applied.instruction.text);
         let vertex = self.add_vertex(
             applied.place,
@@ -118,15 +137,101 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// What `--from=` or `from=` names: a stage above (by number too, if `numbers`), else an image.
-    pub(super) fn root_named(
+    /// `--checksum`, expanded.
+    fn checksum(
+        &mut self,
+        state: &StageState,
+        applied: &Applied<'_>,
+        copy: &CopyInstruction,
+    ) -> Result<Option<Spanned<String>>, Diagnostics> {
+        let Some(word) = &copy.checksum else {
+            return Ok(None);
+        };
+        let value = applied.expand(state, word, &mut self.warnings)?;
+        Ok(Some(Spanned::new(value, word.span)).filter(|word| !word.value.is_empty()))
+    }
+
+    /// The remote sources of an ADD.
+    fn remotes(
+        &mut self,
+        applied: &Applied<'_>,
+        copy: &CopyInstruction,
+        remotes: Vec<(Remote, Span)>,
+        checksum: Option<&Spanned<String>>,
+    ) -> Result<Vec<SourceId>, Diagnostics> {
+        if let Some(checksum) = checksum
+            && (remotes.len() != 1 || copy.sources.len() != 1)
+        {
+            return Err(applied
+                .error(
+                    "bad-checksum",
+                    checksum.span,
+                    "`--checksum` needs exactly one remote source",
+                )
+                .into());
+        }
+        let mut ids = Vec::with_capacity(remotes.len());
+        for (remote, span) in remotes {
+            let refused = |reason: String| {
+                let span = checksum.map_or(span, |checksum| checksum.span);
+                applied.error("bad-checksum", span, reason)
+            };
+            let source = match remote {
+                Remote::Web(url) => RemoteSource::Web {
+                    url,
+                    checksum: match checksum {
+                        None => None,
+                        Some(text) => Some(
+                            Digest::from_str(&text.value)
+                                .map_err(|error| refused(error.to_string()))?,
+                        ),
+                    },
+                    context: false,
+                },
+                Remote::Git(mut address) => {
+                    if let Some(text) = checksum {
+                        let id = text.value.to_ascii_lowercase();
+                        let hex = id.bytes().all(|byte| byte.is_ascii_hexdigit());
+                        if !hex || !(7..=64).contains(&id.len()) {
+                            return Err(refused(format!(
+                                "`{id}` is no commit id of at least 7 digits"
+                            ))
+                            .into());
+                        }
+                        if address.commit.as_ref().is_some_and(|known| *known != id) {
+                            let reason = "the address and `--checksum` name two commits";
+                            return Err(refused(reason.to_owned()).into());
+                        }
+                        address.commit = Some(id);
+                    }
+                    if let Some(keep) = copy.keep_git_dir {
+                        address.keep_git_dir = keep;
+                    }
+                    RemoteSource::Git {
+                        address,
+                        context: false,
+                    }
+                }
+            };
+            let name = remote_name(&source);
+            let step = format!("[internal] load {name}");
+            ids.push(self.source(applied.place, name, step, source, applied.at(span)));
+        }
+        Ok(ids)
+    }
+
+    /// What `--from=` or `from=` names: a stage above (by number too, if `numbers`), else a named
+    /// context, else an image.
+    pub(super) fn copy_source(
         &mut self,
         applied: &Applied<'_>,
         from: &str,
         span: Span,
         numbers: bool,
-    ) -> Result<Root, Diagnostics> {
+    ) -> Result<CopyFrom, Diagnostics> {
+        let place = (applied.stage, applied.place.1);
         let stages = &self.dockerfile.stages;
+        let platform = self.platform.clone();
         let wanted = from.to_lowercase();
         let index = if numbers && let Ok(number) = from.parse::<usize>() {
             if number >= stages.len() {
@@ -160,7 +265,16 @@ impl Planner<'_> {
                     .with_help("a stage can only copy from stages above it")
                     .into());
             }
-            return Ok(self.stage(index)?.root);
+            return match stages[index]
+                .name()
+                .and_then(|name| self.named(name, &platform))
+            {
+                Some(named) => self.named_source(place, from, &named, &platform, applied.at(span)),
+                None => Ok(CopyFrom::Root(self.stage(index)?.root)),
+            };
+        }
+        if let Some(named) = self.named(from, &platform) {
+            return self.named_source(place, from, &named, &platform, applied.at(span));
         }
         if wanted == "scratch" {
             return Err(applied
@@ -178,17 +292,13 @@ impl Planner<'_> {
                 .filter_map(strata_parser::Stage::name),
         )
         .map(str::to_owned);
-        let platform = self.platform.clone();
         let name = format!("FROM {from}");
-        let image = self.image(
-            (applied.stage, applied.place.1),
-            name,
-            from,
-            &platform,
-            applied.at(span),
-        );
-        image.map(Root::Image).map_err(|mut diagnostics| {
+        let image = self.image(place, name, from, &platform, applied.at(span));
+        let image = image.map(|image| CopyFrom::Root(Root::Image(image)));
+        image.map_err(|mut diagnostics| {
             if let (Some(near), Some(first)) = (near, diagnostics.list.first_mut()) {
+                // Most likely a slip of the pen, which is the Dockerfile's fault and no registry's.
+                first.code = "no-stage";
                 first.message = format!("`{from}` names no stage, and {}", first.message);
                 first
                     .help
@@ -209,13 +319,6 @@ fn destination(workdir: &str, written: &str) -> String {
     } else {
         path
     }
-}
-
-/// Whether ADD would fetch this source.
-fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@"]
-        .iter()
-        .any(|scheme| source.starts_with(scheme))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod check;
 mod copy;
 mod instruction;
 mod mounts;
+mod named;
 mod reuse;
 mod run;
 mod scope;
@@ -18,13 +19,14 @@ mod text;
 
 use std::collections::HashMap;
 
-use strata_image::Platform as ImagePlatform;
+use strata_cache::StoreError;
+use strata_image::{ImageError, Platform as ImagePlatform};
 use strata_parser::platform::Platform;
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
 
 use crate::bases::{BaseImage, Bases};
 use crate::event::{StepId, StepInfo};
-use crate::graph::{Graph, ImageId, ImageVertex, Op, Reuse, Root, Vertex, VertexId};
+use crate::graph::{Graph, ImageId, ImageVertex, Op, Reuse, Root, SourceId, Vertex, VertexId};
 use crate::request::BuildRequest;
 pub use check::{Checked, Reached, check, reached};
 pub use scope::GlobalScope;
@@ -103,9 +105,7 @@ fn find_target(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, D
 fn no_space(error: &(dyn std::error::Error + 'static)) -> bool {
     matches!(
         error.downcast_ref(),
-        Some(strata_image::ImageError::Store(
-            strata_cache::StoreError::NoSpace { .. }
-        ))
+        Some(ImageError::Store(StoreError::NoSpace { .. }))
     )
 }
 
@@ -113,8 +113,10 @@ fn no_space(error: &(dyn std::error::Error + 'static)) -> bool {
 type Place = (usize, usize);
 
 /// What a step number belongs to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Numbered {
+    /// With the name that people see.
+    Source(SourceId, String),
     Image(ImageId),
     Vertex(VertexId),
 }
@@ -137,6 +139,8 @@ struct Planner<'a> {
     tolerant: bool,
     /// Images of which nothing is known.
     unknown: Vec<ImageId>,
+    /// The names of those that a stage stands on.
+    unknown_bases: Vec<String>,
 }
 
 impl<'a> Planner<'a> {
@@ -179,6 +183,7 @@ impl<'a> Planner<'a> {
             warnings,
             tolerant: false,
             unknown: Vec::new(),
+            unknown_bases: Vec::new(),
         })
     }
 }
@@ -234,6 +239,11 @@ impl Planner<'_> {
             found => found,
         };
         let base: BaseImage = found.map_err(|error| {
+            // The name is wrong wherever one looks for it.
+            if let Some(ImageError::Reference(error)) = error.downcast_ref() {
+                return Diagnostic::error("bad-reference", span, error.to_string())
+                    .with_label("needed here");
+            }
             let mut diagnostic = Diagnostic::error(
                 "base-image",
                 span,
@@ -273,6 +283,10 @@ impl Planner<'_> {
         for (number, (_, numbered)) in self.order.iter().enumerate() {
             let id = StepId(number);
             let name = match numbered {
+                Numbered::Source(source, name) => {
+                    graph.sources[source.0].step = Some(id);
+                    name.clone()
+                }
                 Numbered::Image(image) => {
                     graph.images[image.0].step = id;
                     graph.images[image.0].name.clone()

@@ -10,12 +10,17 @@ use crate::graph::{CopyFrom, CopyOp, MountOp, MountSource, Op, Reuse, Root};
 /// Where secrets without a target appear.
 const SECRETS: &str = "/run/secrets";
 
+/// Where sockets of SSH agents without a target appear, with a number behind.
+const AGENT: &str = "/run/buildkit/ssh_agent";
+
 impl Planner<'_> {
+    /// The mount that `flag` asks for; `agents` of an SSH agent come before it.
     pub(super) fn mount(
         &mut self,
         state: &StageState,
         applied: &Applied<'_>,
         flag: &MountFlag,
+        agents: usize,
     ) -> Result<MountOp, Diagnostics> {
         let mut unset = Vec::new();
         let mount = flag
@@ -40,6 +45,7 @@ impl Planner<'_> {
                 let name = id.rsplit('/').next().unwrap_or_default();
                 format!("{SECRETS}/{name}")
             }
+            (MountKind::Ssh, None) => format!("{AGENT}.{agents}"),
             (_, target) => join_path(state.workdir(), target.as_deref().unwrap_or("")),
         };
         if target == "/" {
@@ -54,20 +60,18 @@ impl Planner<'_> {
         }
         let source = match mount.kind {
             MountKind::Bind => self.bind(state, applied, flag, &mount)?,
-            MountKind::Cache => self.cache(applied, flag, &mount, &target)?,
+            MountKind::Cache => self.cache(state, applied, flag, &mount, &target)?,
             MountKind::Tmpfs => MountSource::Tmpfs {
                 size: mount.size.filter(|size| *size > 0),
             },
             MountKind::Secret => secret(&mount, &target),
-            MountKind::Ssh => {
-                return Err(applied
-                    .error(
-                        "no-ssh",
-                        flag.span,
-                        "`type=ssh` mounts are not supported yet",
-                    )
-                    .into());
-            }
+            MountKind::Ssh => MountSource::Ssh {
+                id: mount.id.clone().unwrap_or_else(|| "default".to_owned()),
+                required: mount.required,
+                mode: mount.mode.unwrap_or(0o600),
+                uid: mount.uid.unwrap_or(0),
+                gid: mount.gid.unwrap_or(0),
+            },
         };
         Ok(MountOp {
             target,
@@ -84,16 +88,32 @@ impl Planner<'_> {
         mount: &Mount,
     ) -> Result<MountSource, Diagnostics> {
         let path = mount.source.clone().unwrap_or_else(|| "/".to_owned());
-        if let Some(from) = &mount.from {
-            let root = self.root_named(applied, from, flag.span, false)?;
+        let from = match &mount.from {
+            None => CopyFrom::Context,
+            Some(from) => self.copy_source(applied, from, flag.span, false)?,
+        };
+        if let CopyFrom::Root(root) = from {
             return Ok(MountSource::Bind {
                 root,
                 path: join_path("/", &path),
             });
         }
+        let (root, path) = self.mounted_files(state, applied, flag, from, &path);
+        Ok(MountSource::Bind { root, path })
+    }
+
+    /// A step that puts files of a context where they can be mounted: its root, and the path in it.
+    fn mounted_files(
+        &mut self,
+        state: &StageState,
+        applied: &Applied<'_>,
+        flag: &MountFlag,
+        from: CopyFrom,
+        path: &str,
+    ) -> (Root, String) {
         // What is mounted is a layer of just the files selected: its key covers them, ignored
         // files are not in it, and a command can't see the context change under it.
-        let clean = join_path("/", &path);
+        let clean = join_path("/", path);
         let vertex = self.add_vertex(
             applied.place,
             NewVertex {
@@ -102,7 +122,7 @@ impl Planner<'_> {
                 parent: Root::Empty,
                 op: Op::Copy(CopyOp {
                     add: false,
-                    from: CopyFrom::Context,
+                    from,
                     sources: vec![clean],
                     files: Vec::new(),
                     dest: "/source".to_owned(),
@@ -112,28 +132,32 @@ impl Planner<'_> {
                     parents: false,
                     excludes: Vec::new(),
                     unpack: false,
+                    remotes: Vec::new(),
+                    unpack_remotes: false,
                 }),
                 span: applied.at(flag.span),
                 platform: state.platform.clone(),
                 reuse: Reuse::default(),
             },
         );
-        Ok(MountSource::Bind {
-            root: Root::Step(vertex),
-            path: "/source".to_owned(),
-        })
+        (Root::Step(vertex), "/source".to_owned())
     }
 
     fn cache(
         &mut self,
+        state: &StageState,
         applied: &Applied<'_>,
         flag: &MountFlag,
         mount: &Mount,
         target: &str,
     ) -> Result<MountSource, Diagnostics> {
-        let from = match &mount.from {
-            None => Root::Empty,
-            Some(from) => self.root_named(applied, from, flag.span, false)?,
+        let path = join_path("/", mount.source.as_deref().unwrap_or("/"));
+        let (from, path) = match &mount.from {
+            None => (Root::Empty, path),
+            Some(from) => match self.copy_source(applied, from, flag.span, false)? {
+                CopyFrom::Root(root) => (root, path),
+                from => self.mounted_files(state, applied, flag, from, &path),
+            },
         };
         let id = mount.id.clone().unwrap_or_else(|| target.to_owned());
         let namespace = self
@@ -150,7 +174,6 @@ impl Planner<'_> {
             // Another owner or mode is another cache.
             id = format!("{id}?{mode:o},{uid},{gid}");
         }
-        let path = join_path("/", mount.source.as_deref().unwrap_or("/"));
         Ok(MountSource::Cache {
             id,
             sharing: mount.sharing,

@@ -7,7 +7,7 @@ use strata_parser::{Diagnostic, Diagnostics};
 use super::scope::set;
 use super::stage::{Applied, DEFAULT_PATH, PlannedHistory, StageState};
 use super::{NewVertex, Planner, text};
-use crate::graph::{Op, Root, RunOp};
+use crate::graph::{MountOp, MountSource, Op, Root, RunOp};
 
 /// Host name of RUN steps, in their keys: always the same, so that machines agree.
 const HOST_NAME: &str = "buildkitsandbox";
@@ -20,22 +20,16 @@ impl Planner<'_> {
         run: &RunInstruction,
     ) -> Result<(), Diagnostics> {
         let mut script = None;
-        let (argv, shown) = match &run.form {
-            RunForm::Shell(text) => (shell_line(state, text), text.clone()),
-            RunForm::Exec(words) => {
-                let argv: Vec<String> = words.iter().map(|word| word.value.clone()).collect();
-                let shown = argv.join(" ");
-                (argv, shown)
-            }
+        let argv = match &run.form {
+            RunForm::Shell(text) => shell_line(state, text),
+            RunForm::Exec(words) => words.iter().map(|word| word.value.clone()).collect(),
             RunForm::Script { name, body } => {
                 let path = format!("/dev/pipes/{name}");
                 script = Some((name.clone(), body.clone()));
-                (
-                    shell_line(state, &path),
-                    format!("<<{name} ({})", first_line(body)),
-                )
+                shell_line(state, &path)
             }
         };
+        let shown = shown(&applied.instruction.text, &run.form);
         if argv.first().is_none_or(String::is_empty) {
             return Err(applied
                 .error(
@@ -58,7 +52,11 @@ impl Planner<'_> {
         }
         let mut mounts = Vec::with_capacity(run.mounts.len());
         for flag in &run.mounts {
-            mounts.push(self.mount(state, applied, flag)?);
+            let agents = mounts
+                .iter()
+                .filter(|mount: &&MountOp| matches!(mount.source, MountSource::Ssh { .. }))
+                .count();
+            mounts.push(self.mount(state, applied, flag, agents)?);
         }
         let mut env = state.scope.clone();
         if !env.iter().any(|(name, _)| name == "PATH") {
@@ -85,8 +83,8 @@ impl Planner<'_> {
         let vertex = self.add_vertex(
             applied.place,
             NewVertex {
-                name: format!("{}RUN {}", applied.prefix, one_line(&shown)),
-                text: format!("RUN {}", one_line(&shown)),
+                name: format!("{}{shown}", applied.prefix),
+                text: shown,
                 parent: state.root,
                 op: Op::Run(RunOp {
                     argv,
@@ -168,8 +166,24 @@ fn shell_line(state: &StageState, text: &str) -> Vec<String> {
     argv
 }
 
-fn first_line(body: &str) -> String {
-    body.lines().next().unwrap_or_default().to_owned()
+/// The instruction as people know it: flags included, and the first line of a heredoc that is the
+/// whole command.
+fn shown(instruction: &str, form: &RunForm) -> String {
+    let line = one_line(instruction);
+    let first = match form {
+        RunForm::Shell(text) => first_line(text),
+        RunForm::Exec(_) => "",
+        RunForm::Script { body, .. } => first_line(body),
+    };
+    if line.contains(&one_line(first)) {
+        line
+    } else {
+        format!("{line} ({first} …)")
+    }
+}
+
+fn first_line(body: &str) -> &str {
+    body.lines().next().unwrap_or_default()
 }
 
 /// The text on one line, for names.
@@ -179,4 +193,39 @@ pub(super) fn one_line(text: &str) -> String {
         .filter(|line| !line.is_empty())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_shown_with_its_flags_and_the_first_line_of_its_script() {
+        let script = |body: &str| RunForm::Script {
+            name: "EOT".to_owned(),
+            body: body.to_owned(),
+        };
+        let shell = |text: &str| RunForm::Shell(text.to_owned());
+        for (instruction, form, expected) in [
+            (
+                "RUN --network=none make",
+                shell("make"),
+                "RUN --network=none make",
+            ),
+            ("RUN <<EOT", shell("set -e\nx\n"), "RUN <<EOT (set -e …)"),
+            (
+                "RUN <<EOT",
+                script("#!/bin/sh\nx\n"),
+                "RUN <<EOT (#!/bin/sh …)",
+            ),
+            (
+                "RUN <<EOT cat",
+                shell("<<EOT cat\nx\nEOT\n"),
+                "RUN <<EOT cat",
+            ),
+            ("RUN [\"a\"]", RunForm::Exec(Vec::new()), "RUN [\"a\"]"),
+        ] {
+            assert_eq!(shown(instruction, &form), expected);
+        }
+    }
 }

@@ -166,7 +166,7 @@ pub(super) fn warn_unset<'a>(
             Diagnostic::warning(
                 "UndefinedVar",
                 word.span,
-                format!("variable `{name}` is not defined: it expands to nothing"),
+                format!("variable `{name}` is not defined"),
             )
             .with_label("used here")
             .with_suggestion(nearest(name, known.clone())),

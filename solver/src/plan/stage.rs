@@ -61,7 +61,7 @@ pub struct StageState {
 }
 
 impl StageState {
-    fn empty(name: String, platform: Platform) -> Self {
+    pub(super) fn empty(name: String, platform: Platform) -> Self {
         let config = ImageConfig::empty(&image_platform(&platform));
         Self {
             name,
@@ -80,6 +80,14 @@ impl StageState {
     /// The runtime part of the config.
     pub(super) fn runtime(&mut self) -> &mut RuntimeConfig {
         &mut self.config.config
+    }
+
+    /// Sets PATH if nothing has.
+    pub(super) fn default_path(&mut self) {
+        if self.platform.os != "windows" && self.config.config.env("PATH").is_none() {
+            self.runtime().set_env("PATH", DEFAULT_PATH);
+            set(&mut self.scope, "PATH", DEFAULT_PATH.to_owned());
+        }
     }
 
     /// The shell for shell forms.
@@ -204,6 +212,10 @@ impl Planner<'_> {
         }
         let dockerfile = self.dockerfile;
         let stage = &dockerfile.stages[index];
+        if let Some(state) = self.replaced(index, stage)? {
+            self.stages.insert(index, state.clone());
+            return Ok(state);
+        }
         let mut state = self.start(index, stage)?;
 
         let triggers = std::mem::take(&mut state.runtime().on_build);
@@ -319,6 +331,10 @@ impl Planner<'_> {
             let mut state = StageState::empty(name, platform);
             "/".clone_into(&mut state.runtime().working_dir);
             state
+        } else if let Some(named) = self.named(&image, &platform) {
+            let prefix = step_prefix(&name, 1, total);
+            let span = stage.from.image.span;
+            self.stage_on_context(((index, 0), prefix), name, &image, &named, platform, span)?
         } else {
             let text = format!("{}FROM {image}", step_prefix(&name, 1, total));
             let span = stage.from.image.span;
@@ -327,6 +343,7 @@ impl Planner<'_> {
                 let mut state = StageState::empty(name, platform);
                 state.root = Root::Image(id);
                 state.base_unknown = true;
+                self.unknown_bases.push(image);
                 state
             } else {
                 let found = &self.graph.images[id.0].base.config;
@@ -335,14 +352,16 @@ impl Planner<'_> {
                 self.on_image(name, platform, id)
             }
         };
-        if state.platform.os != "windows" && state.config.config.env("PATH").is_none() {
-            state.runtime().set_env("PATH", DEFAULT_PATH);
-            set(&mut state.scope, "PATH", DEFAULT_PATH.to_owned());
-        }
+        state.default_path();
         Ok(state)
     }
 
-    fn on_image(&self, name: String, platform: Platform, id: crate::graph::ImageId) -> StageState {
+    pub(super) fn on_image(
+        &self,
+        name: String,
+        platform: Platform,
+        id: crate::graph::ImageId,
+    ) -> StageState {
         let base = &self.graph.images[id.0].base;
         let mut state = StageState::empty(name, platform);
         state.root = Root::Image(id);
@@ -400,7 +419,7 @@ fn makes_step(kind: &InstructionKind) -> bool {
 }
 
 /// `[build 2/5] `.
-fn step_prefix(stage: &str, number: usize, total: usize) -> String {
+pub(super) fn step_prefix(stage: &str, number: usize, total: usize) -> String {
     if stage.is_empty() {
         format!("[{number}/{total}] ")
     } else {

@@ -42,6 +42,7 @@ pub(crate) fn request() -> BuildRequest {
         dockerfile_name: "Dockerfile".to_owned(),
         dockerfile_path: None,
         context: Context::Empty,
+        build_contexts: Vec::new(),
         target: None,
         build_args: Vec::new(),
         labels: Vec::new(),
@@ -55,6 +56,7 @@ pub(crate) fn request() -> BuildRequest {
         network: Network::Host,
         allow: Vec::new(),
         secrets: Vec::new(),
+        ssh: Vec::new(),
         limits: Limits::default(),
         ulimits: BTreeMap::new(),
         shm_size: 64 << 20,
@@ -461,5 +463,129 @@ fn paths_are_cleaned_as_text_and_stay_below_the_root() {
         ("/a", "", "/a"),
     ] {
         assert_eq!(join_path(base, path), expected, "{base} + {path}");
+    }
+}
+
+/// Codes and underlined texts of findings.
+fn found(plan: &Plan, text: &str) -> Vec<(&'static str, String)> {
+    plan.warnings
+        .iter()
+        .map(|finding| (finding.code, finding.span.text(text).to_owned()))
+        .collect()
+}
+
+#[test]
+fn undefined_variables_are_found_where_they_are_used() {
+    let text = "ARG g=$h\nARG declared\nARG i=$declared\nFROM base\nARG bare\nENV a=$LANG b=$bare \
+                c=$LUNG\nWORKDIR /$w\nRUN --mount=type=cache,target=/c$t x $shell\nEXPOSE $p\n\
+                COPY <<E <<'F' /\n$body\nE\n$quoted\nF\nLABEL d=$a e='$f' g=\\$h\n";
+    let plan = good(text);
+    let expected = [
+        ("UndefinedVar", "$h"),
+        ("UndefinedVar", "$LUNG"),
+        ("UndefinedVar", "/$w"),
+        ("UndefinedVar", "type=cache,target=/c$t"),
+        ("UndefinedVar", "$p"),
+        ("UndefinedVar", "$body\n"),
+    ]
+    .map(|(code, text)| (code, text.to_owned()));
+    assert_eq!(found(&plan, text), expected);
+    let help = &plan.warnings[1].help;
+    assert_eq!(help, &["did you mean `LANG`?"]);
+}
+
+#[test]
+fn a_base_image_for_another_platform_is_a_finding() {
+    let text = "FROM --platform=linux/arm64 base\n";
+    let expected = [("InvalidBaseImagePlatform", "base".to_owned())];
+    assert_eq!(found(&good(text), text), expected);
+    assert_eq!(found(&good("FROM base\n"), ""), []);
+}
+
+#[test]
+fn a_check_plans_every_stage_and_goes_on_after_errors() {
+    let text = "FROM base AS a\nENV v=$w\nFROM gone AS b\nENV v=$x\nFROM a\nSTOPSIGNAL $PATH\n\
+                FROM a\nCOPY --from=later x /\nFROM Not/A/Name\nFROM b AS later\nENV v=$y\n";
+    let file = Dockerfile::parse(text.as_bytes()).unwrap();
+    let bases = Fake(vec![("base", BASE)]);
+    let checked = super::check(&file, &request(), &bases);
+    assert_eq!(checked.unknown, ["gone"]);
+    let found: Vec<(&str, &str)> = checked
+        .findings
+        .iter()
+        .map(|finding| (finding.code, finding.span.text(text)))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("bad-signal", "$PATH"),
+            ("stage-order", "later"),
+            ("base-image", "Not/A/Name"),
+            ("UndefinedVar", "$w"),
+        ]
+    );
+}
+
+#[test]
+fn what_a_target_reaches_is_known_without_its_base_images() {
+    let text = "FROM gone AS a\nFROM gone AS b\nFROM scratch AS c\nCOPY --from=a x /\n\
+                RUN --mount=from=other,target=/x y\nFROM b\n";
+    let file = Dockerfile::parse(text.as_bytes()).unwrap();
+    let mut request = request();
+    request.target = Some("C".to_owned());
+    let (target, reached) = super::reached(&file, &request, &Fake(Vec::new())).unwrap();
+    let stages: Vec<usize> = reached.iter().map(|stage| stage.index).collect();
+    assert_eq!((target, stages), (2, vec![0, 2]));
+}
+
+#[test]
+fn a_named_context_stands_for_an_image_or_stage_of_one_platform() {
+    use crate::request::NamedContext;
+
+    let text = "FROM base AS one\nRUN a\nFROM missing:latest\nRUN b\nCOPY --from=one /x /\n";
+    let plan = |contexts: &[(&str, &str)]| {
+        planned(text, |request| {
+            request.build_contexts = contexts
+                .iter()
+                .map(|(name, image)| ((*name).to_owned(), NamedContext::Image((*image).to_owned())))
+                .collect();
+        })
+    };
+    let images = |plan: &Plan| -> Vec<String> {
+        let images = plan.graph.images.iter();
+        images.map(|image| image.reference.clone()).collect()
+    };
+    assert!(plan(&[]).is_err());
+    assert!(plan(&[("missing::linux/arm64", "base")]).is_err());
+    // Replaced as a whole: the stage's own step is gone.
+    let replaced = plan(&[("docker.io/library/missing", "base"), ("ONE", "base")]).unwrap();
+    assert_eq!(images(&replaced), ["base"]);
+    assert_eq!(replaced.graph.vertices.len(), 2);
+    let special = plan(&[("missing", "gone"), ("missing::linux/amd64", "base")]).unwrap();
+    assert_eq!(special.graph.vertices.len(), 3);
+}
+
+#[test]
+fn remote_sources_are_told_from_paths() {
+    let plan = good("FROM base\nADD http://h/a git@h:x/y#v1 local /\nCOPY github.com/x /\n");
+    assert_eq!(plan.graph.sources.len(), 2);
+    let Op::Copy(add) = &plan.graph.vertices[0].op else {
+        panic!("not a copy");
+    };
+    assert_eq!(add.sources, ["local"]);
+    assert_eq!(add.remotes.len(), 2);
+    assert!(add.unpack && !add.unpack_remotes);
+    let (text, _) = history(&plan)[0].clone();
+    assert_eq!(text, "ADD http://h/a git@h:x/y#v1 local / # buildkit");
+    for wrong in [
+        "ADD --checksum=sha256:0 http://h/a /",
+        "ADD --checksum=sha256:0 a /",
+        "COPY https://h/x /",
+        "ADD https://h/x.git?ref=a#b /",
+    ] {
+        assert!(
+            planned(&format!("FROM base\n{wrong}\n"), |_| {}).is_err(),
+            "{wrong}"
+        );
     }
 }

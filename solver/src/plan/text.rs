@@ -25,8 +25,9 @@ pub(super) fn run(argv: &[String], args: &[(String, String)]) -> String {
     format!("{text} {MARK}")
 }
 
-/// `COPY --chown=1:1 a b /dest/ # buildkit`. `dest` is as written after expansion.
-pub(super) fn copy(op: &CopyOp, dest: &str) -> String {
+/// `COPY --chown=1:1 a b /dest/ # buildkit`. `sources` and `dest` are as
+/// written after expansion.
+pub(super) fn copy(op: &CopyOp, sources: &[String], dest: &str) -> String {
     let mut words = vec![if op.add { "ADD" } else { "COPY" }.to_owned()];
     if op.parents {
         words.push("--parents".to_owned());
@@ -37,7 +38,7 @@ pub(super) fn copy(op: &CopyOp, dest: &str) -> String {
     if let Some((mode, _)) = &op.chmod {
         words.push(format!("--chmod={mode}"));
     }
-    words.extend(op.sources.iter().cloned());
+    words.extend(sources.iter().cloned());
     words.extend(op.files.iter().map(|(name, _)| format!("<<{name}")));
     words.push(dest.to_owned());
     format!("{} {MARK}", words.join(" "))

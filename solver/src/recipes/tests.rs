@@ -16,10 +16,11 @@ use strata_parser::Dockerfile;
 
 use super::Recipes;
 use crate::bases::{BaseImage, Bases};
-use crate::context::BuildContext;
 use crate::error::Report;
+use crate::event::Silent;
 use crate::plan::tests::request;
 use crate::request::{Cancel, Context, Secret};
+use crate::sources::Sources;
 
 /// A build of two stages, in the words that the changes below change.
 #[derive(Debug, Clone)]
@@ -111,21 +112,17 @@ impl World {
         let base = Base(self.base.clone());
         let plan = crate::plan::plan(&dockerfile, &request, &base)
             .unwrap_or_else(|errors| panic!("{errors}\n{}", self.dockerfile()));
-        let context = BuildContext::open(&request, &store).unwrap();
         let report = |diagnostic: strata_parser::Diagnostic| Report {
             file: String::new(),
             source: String::new(),
             diagnostics: diagnostic.into(),
         };
-        Recipes::new(
-            &plan.graph,
-            &request,
-            Some(&context),
-            &Cancel::default(),
-            &report,
-        )
-        .unwrap()
-        .keys
+        let cancel = Cancel::default();
+        let sources =
+            Sources::open(&plan.graph, &request, &store, &Silent, &cancel, &report).unwrap();
+        Recipes::new(&plan.graph, &request, &sources, &cancel, &report)
+            .unwrap()
+            .keys
     }
 }
 

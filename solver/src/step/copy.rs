@@ -10,6 +10,8 @@ use strata_executor::users;
 use super::{Failure, Shared, Stacks, user_error};
 use crate::graph::{CopyFrom, CopyOp, Root, Vertex, VertexId};
 use crate::recipes::{copy_diagnostic, with_spec};
+use crate::remote::RemoteError;
+use crate::sources::remote_diagnostic;
 
 impl Shared<'_> {
     /// Writes what `op` copies into the upper directory of `scratch`.
@@ -36,12 +38,10 @@ impl Shared<'_> {
         let mut result = copy::Written::default();
         if !op.sources.is_empty() {
             let written = with_spec(op, &op.sources, owner, self.stop, |spec| match op.from {
-                CopyFrom::Context => {
+                CopyFrom::Context | CopyFrom::Source(_) => {
                     let selection = &self.recipes.selections[&id];
-                    let context = self
-                        .context
-                        .expect("a context is open if a step copies from it");
-                    selection.write(context.tree(), spec, &below, scratch.upper())
+                    let tree = self.sources.tree(op.from);
+                    selection.write(tree, spec, &below, scratch.upper())
                 }
                 CopyFrom::Root(root) => {
                     let stack = stacks(root);
@@ -52,6 +52,26 @@ impl Shared<'_> {
                     let tree = LayerTree::new(self.view(&stack), &hard_links);
                     write_all(&tree, spec, &below, scratch)
                 }
+            });
+            result.merge(written.map_err(failed)?);
+        }
+        for remote in &op.remotes {
+            let source = &self.graph.sources[remote.0];
+            let name = source.name.as_str();
+            let (tree, whole) = self.sources.remote(*remote).map_err(|error| match error {
+                RemoteError::Cancelled => Failure::Stopped,
+                error => Failure::from(remote_diagnostic(&error, vertex.span)),
+            })?;
+            let failed = |error: CopyError| match error {
+                CopyError::Cancelled => Failure::Stopped,
+                error => Failure::from(copy_diagnostic(&error, vertex.span, name)),
+            };
+            let op = CopyOp {
+                unpack: op.unpack_remotes,
+                ..op.clone()
+            };
+            let written = with_spec(&op, &[whole], owner, self.stop, |spec| {
+                write_all(tree, spec, &below, scratch)
             });
             result.merge(written.map_err(failed)?);
         }
@@ -77,6 +97,7 @@ impl Shared<'_> {
     fn place(&self, from: CopyFrom) -> String {
         match from {
             CopyFrom::Context => "the build context".to_owned(),
+            CopyFrom::Source(source) => self.graph.sources[source.0].name.clone(),
             CopyFrom::Root(Root::Empty) => "an empty stage".to_owned(),
             CopyFrom::Root(Root::Image(image)) => {
                 format!("image `{}`", self.graph.images[image.0].reference)

@@ -13,6 +13,7 @@ use strata_executor::tree::LayerTree;
 use strata_parser::Diagnostic;
 use strata_parser::mount::Sharing;
 
+use super::agent::{Access, Agent};
 use super::{Failure, Shared, Stacks, credentials};
 use crate::error::chain;
 use crate::event::{Event, Stream};
@@ -31,6 +32,8 @@ struct Held<'store> {
     mounts: Vec<Mount>,
     env: Vec<(String, String)>,
     locks: Vec<KeyGuard>,
+    /// Before the directories that their sockets lie in.
+    agents: Vec<Agent>,
     scratches: Vec<Scratch<'store>>,
 }
 
@@ -217,6 +220,47 @@ impl Shared<'_> {
                 size: *size,
                 mode: 0o1777,
             },
+            MountSource::Ssh {
+                id,
+                required,
+                mode,
+                uid,
+                gid,
+            } => {
+                let agents = &self.request.ssh;
+                let Some(agent) = agents.iter().find(|agent| agent.id == *id) else {
+                    if *required {
+                        return Err(Diagnostic::error(
+                            "no-ssh",
+                            vertex.span,
+                            format!("SSH agent `{id}` is required, but was not given"),
+                        )
+                        .with_help(format!("build with `--ssh {id}`"))
+                        .into());
+                    }
+                    return Ok(());
+                };
+                let access = Access {
+                    mode: *mode,
+                    uid: *uid,
+                    gid: *gid,
+                };
+                let scratch = self.store.scratch(&[])?;
+                let socket = Agent::start(scratch.upper(), &agent.socket, access);
+                let socket = socket.map_err(|error| {
+                    let path = agent.socket.display();
+                    let message = format!("SSH agent `{id}` at `{path}` can't be used: {error}");
+                    Diagnostic::error("no-ssh", vertex.span, message)
+                })?;
+                let source = socket.path().to_owned();
+                if held.agents.is_empty() {
+                    held.env
+                        .push(("SSH_AUTH_SOCK".to_owned(), mount.target.clone()));
+                }
+                held.agents.push(socket);
+                held.scratches.push(scratch);
+                MountKind::Bind { source }
+            }
             MountSource::Secret {
                 id,
                 file,

@@ -5,20 +5,31 @@ use std::path::PathBuf;
 
 use strata_cache::codec::Codec;
 use strata_solver::request::BuildRequest;
+use strata_solver::request::Context;
 use strata_solver::request::Output;
 use strata_solver::request::Pull;
+use strata_solver::request::SshAgent;
 
 use super::Surroundings;
+use super::build_args;
+use super::check::Call;
+use super::check::ENTITLEMENTS;
+use super::check::Method;
+use super::check::call;
 use super::each;
 use super::flag;
 use super::limits;
 use super::shm_size;
 use super::ulimits;
 use crate::error::CommandError;
+use crate::flags::context::Elsewhere;
+use crate::flags::context::Found;
 use crate::flags::context::Source;
 use crate::flags::low;
+use crate::flags::named;
 use crate::flags::output;
 use crate::flags::secret;
+use crate::flags::ssh;
 use crate::flags::value;
 use crate::progress::Mode;
 
@@ -30,6 +41,8 @@ const FEWEST_JOBS: usize = 8;
 pub(crate) struct Build {
     /// For the solver.
     pub(crate) request: BuildRequest,
+    /// Where context and Dockerfile are, if the request doesn't have them yet.
+    pub(crate) elsewhere: Option<Elsewhere>,
     /// How to show progress.
     pub(crate) progress: Mode,
     /// Write the image ID to standard output.
@@ -38,6 +51,8 @@ pub(crate) struct Build {
     pub(crate) iidfile: Option<PathBuf>,
     /// Where to write the metadata.
     pub(crate) metadata_file: Option<PathBuf>,
+    /// What to do with the Dockerfile in place of building it.
+    pub(crate) call: Option<Call>,
 }
 
 impl Build {
@@ -77,23 +92,21 @@ impl Build {
             ));
         }
 
-        let mut build_args = Vec::new();
-        for (name, given) in each("--build-arg", &low.build_arg, value::assignment)? {
-            // A name that the environment lacks stays unset, as for docker build.
-            let found = match given {
-                Some(text) => Some(text),
-                None => flag("--build-arg", surroundings.text(&name))?,
-            };
-            if let Some(text) = found {
-                build_args.push((name, text));
-            }
-        }
+        let call = match low.call.as_deref() {
+            _ if low.check => Some(Call {
+                method: Method::Check,
+                json: false,
+            }),
+            None => None,
+            Some(text) => flag("--call", call(text))?,
+        };
+        let build_args = build_args(&low.build_arg, surroundings)?;
         let labels = each("--label", &low.label, value::assignment)?
             .into_iter()
             .map(|(name, value)| (name, value.unwrap_or_default()))
             .collect();
         for entitlement in &low.allow {
-            if !["network.host", "security.insecure"].contains(&entitlement.as_str()) {
+            if !ENTITLEMENTS.contains(&entitlement.as_str()) {
                 return Err(CommandError::usage(format!(
                     "`--allow`: `{entitlement}` is not an entitlement: expected network.host or \
                      security.insecure"
@@ -142,20 +155,50 @@ impl Build {
         let extra_hosts = each("--add-host", &low.add_host, value::extra_host)?;
         let network = flag("--network", value::network(&low.network))?;
 
+        let mut ssh: Vec<SshAgent> = Vec::with_capacity(low.ssh.len());
+        for text in &low.ssh {
+            let new = flag("--ssh", ssh::agent(text, surroundings))?;
+            if ssh.iter().any(|agent| agent.id == new.id) {
+                let id = new.id;
+                return Err(CommandError::usage(format!(
+                    "`--ssh`: the ID `{id}` is given twice"
+                )));
+            }
+            ssh.push(new);
+        }
+
+        let mut build_contexts = Vec::with_capacity(low.build_context.len());
+        for text in &low.build_context {
+            build_contexts.push(flag("--build-context", named::context(text, surroundings))?);
+        }
+
         // Last, because it may wait for standard input.
-        let source = Source::find(
+        let found = Found::find(
             &low.context,
             low.file.as_deref(),
             &surroundings.directory,
             stdin,
         )
         .map_err(CommandError::usage)?;
+        let (source, elsewhere) = match found {
+            Found::Here(source) => (source, None),
+            Found::Elsewhere(elsewhere) => {
+                let source = Source {
+                    dockerfile: Vec::new(),
+                    name: String::new(),
+                    path: None,
+                    context: Context::Empty,
+                };
+                (source, Some(elsewhere))
+            }
+        };
         Ok(Self {
             request: BuildRequest {
                 dockerfile: source.dockerfile,
                 dockerfile_name: source.name,
                 dockerfile_path: source.path,
                 context: source.context,
+                build_contexts,
                 target: low.target.clone(),
                 build_args,
                 labels,
@@ -174,6 +217,7 @@ impl Build {
                 network,
                 allow: low.allow.clone(),
                 secrets,
+                ssh,
                 limits,
                 ulimits,
                 shm_size,
@@ -181,6 +225,7 @@ impl Build {
                 jobs,
                 epoch,
             },
+            elsewhere,
             progress,
             print_id,
             iidfile: low.iidfile.as_deref().map(|path| surroundings.path(path)),
@@ -188,6 +233,7 @@ impl Build {
                 .metadata_file
                 .as_deref()
                 .map(|path| surroundings.path(path)),
+            call,
         })
     }
 }
@@ -310,6 +356,13 @@ mod tests {
             (&["-o", "-", "-o", "type=oci"], "only one"),
             (&["-o", "-", "-q"], "`--quiet`"),
             (&["-q", "--progress", "plain"], "contradict"),
+            (&["--build-context", "x"], "`--build-context`"),
+            (&["--build-context", "x=missing"], "`missing`"),
+            (&["--build-context", "=."], "name"),
+            (&["--build-context", "x=docker-image://A B"], "A B"),
+            (&["--ssh", "default"], "SSH_AUTH_SOCK"),
+            (&["--ssh", "x=/dev/null"], "not the socket"),
+            (&["--ssh", "=x"], "no ID"),
             (&["--memory", "lots"], "`--memory`"),
             (&["--memory-swap", "1g"], "needs `--memory`"),
             (&["-m", "2g", "--memory-swap", "1g"], "less than"),
@@ -328,11 +381,33 @@ mod tests {
             ),
             (&["--platform", "linux/amd64,linux/arm64"], "`--platform`"),
             (&["--push"], "`--push`"),
+            (&["--call", "dance"], "`--call`"),
+            (&["--call", "outline,format=xml"], "`xml`"),
+            (&["--call", "outline,json"], "`json`"),
+            (&["--call", "check", "--check"], "--check"),
             (&["--provenance", "mode=max"], "`--provenance`"),
             (&["--sbom=true"], "`--sbom`"),
         ] {
             let error = build(arguments).unwrap_err();
             assert!(error.contains(part), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_call_takes_the_place_of_building() {
+        for (arguments, method, json) in [
+            (&["--check"][..], Some(Method::Check), false),
+            (&["--call", "build"], None, false),
+            (&["--call", "lint"], Some(Method::Check), false),
+            (&["--call=outline,format=json"], Some(Method::Outline), true),
+            (
+                &["--call", "targets,format=text"],
+                Some(Method::Targets),
+                false,
+            ),
+        ] {
+            let call = build(arguments).unwrap().call;
+            assert_eq!(call, method.map(|method| Call { method, json }));
         }
     }
 

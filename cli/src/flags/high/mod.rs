@@ -2,6 +2,7 @@
 //! its flag.
 
 mod build;
+mod check;
 mod prune;
 mod run;
 
@@ -15,6 +16,10 @@ use strata_cache::codec::Codec;
 use strata_executor::sandbox::Limits;
 
 pub(crate) use build::Build;
+pub(crate) use check::Call;
+pub(crate) use check::Check;
+pub(crate) use check::Method;
+pub(crate) use check::entitlements;
 pub(crate) use prune::prune_options;
 pub(crate) use run::Entrypoint;
 pub(crate) use run::Run;
@@ -170,6 +175,24 @@ pub(crate) fn compression(text: &str) -> Result<Codec, CommandError> {
             "`--compression`: `{other}` is not supported: expected gzip, zstd or uncompressed"
         ))),
     }
+}
+
+fn build_args(
+    given: &[String],
+    surroundings: &Surroundings<'_>,
+) -> Result<Vec<(String, String)>, CommandError> {
+    let mut build_args = Vec::new();
+    for (name, given) in each("--build-arg", given, value::assignment)? {
+        // A name that the environment lacks stays unset, as for docker build.
+        let found = match given {
+            Some(text) => Some(text),
+            None => flag("--build-arg", surroundings.text(&name))?,
+        };
+        if let Some(text) = found {
+            build_args.push((name, text));
+        }
+    }
+    Ok(build_args)
 }
 
 #[cfg(test)]

@@ -1,0 +1,142 @@
+//! `strata check`, and what else is asked of a Dockerfile without building it.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use strata_executor::sandbox::Limits;
+use strata_executor::sandbox::Network;
+use strata_solver::request::BuildRequest;
+use strata_solver::request::Output;
+use strata_solver::request::Pull;
+
+use super::SHM_SIZE;
+use super::Surroundings;
+use super::build_args;
+use super::flag;
+use crate::error::CommandError;
+use crate::flags::context::Source;
+use crate::flags::low;
+use crate::flags::value;
+
+/// Questions that a Dockerfile answers without being built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// Which.
+    pub(crate) method: Method,
+    /// Answer in JSON.
+    pub(crate) json: bool,
+}
+
+/// See [`Call`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// What is wrong with it.
+    Check,
+    /// What the target takes.
+    Outline,
+    /// What can be built.
+    Targets,
+}
+
+/// `METHOD[,format=FORMAT]`, as docker buildx has it.
+pub(super) fn call(text: &str) -> Result<Option<Call>, String> {
+    let mut method = text;
+    let mut json = false;
+    if let Some((name, options)) = text.split_once(',') {
+        method = name;
+        for option in options.split(',') {
+            match option.split_once('=') {
+                Some(("format", "json")) => json = true,
+                Some(("format", "text" | "")) => json = false,
+                Some(("format", format)) => {
+                    return Err(format!("`{format}` is not a format: expected text or json"));
+                }
+                _ => return Err(format!("`{option}` is not an option: expected format=…")),
+            }
+        }
+    }
+    let method = match method {
+        "build" | "" => return Ok(None),
+        "check" | "lint" => Method::Check,
+        "outline" => Method::Outline,
+        "targets" => Method::Targets,
+        other => {
+            return Err(format!(
+                "`{other}` is not a method: expected build, check, outline or targets"
+            ));
+        }
+    };
+    Ok(Some(Call { method, json }))
+}
+
+/// A Dockerfile to look at.
+#[derive(Debug)]
+pub(crate) struct Check {
+    /// For the solver: what a build would be.
+    pub(crate) request: BuildRequest,
+}
+
+impl Check {
+    /// Checks the flags of `strata check`.
+    pub(crate) fn new(
+        low: &low::Check,
+        surroundings: &Surroundings<'_>,
+        stdin: &mut dyn Read,
+    ) -> Result<Self, CommandError> {
+        let build_args = build_args(&low.build_arg, surroundings)?;
+        let platform = low
+            .platform
+            .as_deref()
+            .map(|text| flag("--platform", value::platform(text)))
+            .transpose()?;
+        let source = Source::find(
+            &low.context,
+            low.file.as_deref(),
+            &surroundings.directory,
+            stdin,
+        )
+        .map_err(CommandError::usage)?;
+        if low.fix && source.path.is_none() {
+            return Err(CommandError::usage(
+                "`--fix` needs a file to write to, and standard input is none",
+            ));
+        }
+        Ok(Self {
+            request: BuildRequest {
+                dockerfile: source.dockerfile,
+                dockerfile_name: source.name,
+                dockerfile_path: source.path,
+                context: source.context,
+                target: None,
+                build_args,
+                labels: Vec::new(),
+                tags: Vec::new(),
+                build_contexts: Vec::new(),
+                ssh: Vec::new(),
+                outputs: vec![Output::CacheOnly],
+                no_cache: false,
+                no_cache_filter: Vec::new(),
+                cache_ttl: None,
+                explain: false,
+                pull: Pull::Never,
+                platform,
+                network: Network::Host,
+                allow: entitlements(),
+                secrets: Vec::new(),
+                limits: Limits::default(),
+                ulimits: BTreeMap::new(),
+                shm_size: SHM_SIZE,
+                extra_hosts: Vec::new(),
+                jobs: 1,
+                epoch: None,
+            },
+        })
+    }
+}
+
+/// Everything that `--allow` can give. Who only looks needs no leave.
+pub(crate) fn entitlements() -> Vec<String> {
+    ENTITLEMENTS.map(str::to_owned).to_vec()
+}
+
+pub(super) const ENTITLEMENTS: [&str; 2] = ["network.host", "security.insecure"];

@@ -1,0 +1,419 @@
+//! Sources and contexts that have to be fetched: files of the web and git repositories.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use strata_cache::Digest;
+
+use crate::support::{Image, Sandbox, Web, cases, run, wait_until};
+
+cases! { Root, User =>
+    add_fetches_a_file_with_its_time,
+    a_file_is_fetched_again_only_if_it_changed,
+    a_checksum_is_checked_and_spares_the_question,
+    an_archive_of_the_web_is_unpacked_if_asked,
+}
+
+cases! { Root =>
+    a_redirect_is_followed_and_a_token_stays_at_home,
+    what_can_not_be_fetched_names_its_line,
+    a_context_can_be_an_archive_or_a_dockerfile_of_the_web,
+    a_checkout_is_the_same_whatever_the_umask,
+    a_commit_is_asked_for_once_and_a_branch_each_time,
+    submodules_come_along_and_git_dirs_only_if_asked,
+    a_commit_can_be_demanded,
+    a_context_can_be_a_repository,
+    a_token_is_sent_and_never_shown,
+    what_git_can_not_have_is_told,
+}
+
+const TIME: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
+
+fn add_fetches_a_file_with_its_time(sandbox: &Sandbox) {
+    let web = Web::start();
+    web.page("/dir/a%20b?x=1", "text", &[("Last-Modified", TIME)]);
+    let image = sandbox.build(&format!(
+        "FROM scratch\nADD [\"{}\", \"/dir/\"]\nADD --chmod=644 --chown=5:6 {} /name\n",
+        web.url("/dir/a%20b?x=1"),
+        web.url("/dir/a%20b?x=1"),
+    ));
+    assert_eq!(
+        image.tree().lines(),
+        ["d 0755 0:0 dir", "f 0600 0:0 dir/a b", "f 0644 5:6 name"]
+    );
+    assert_eq!(image.tree().at("dir/a b").mtime, 1_445_412_480);
+    // Named twice, asked for once.
+    assert_eq!(web.log(), ["/dir/a%20b?x=1 200"]);
+}
+
+fn a_file_is_fetched_again_only_if_it_changed(sandbox: &Sandbox) {
+    let web = Web::start();
+    for header in [("ETag", "\"1\""), ("Last-Modified", TIME)] {
+        let path = format!("/{}", header.0);
+        web.page(&path, "one", &[header]);
+        sandbox.dockerfile(&format!("FROM scratch\nADD {} /f\n", web.url(&path)));
+        sandbox.build_with(&[]);
+        let (_, steps) = sandbox.build_with(&[]);
+        assert!(steps.ran().is_empty(), "{:?}", steps.ran());
+        assert_eq!(web.log(), [format!("{path} 200"), format!("{path} 304")]);
+    }
+    web.page("/ETag", "two", &[("ETag", "\"2\"")]);
+    let image = sandbox.build(&format!("FROM scratch\nADD {} /f\n", web.url("/ETag")));
+    assert_eq!(image.tree().text("f"), "two");
+}
+
+fn a_checksum_is_checked_and_spares_the_question(sandbox: &Sandbox) {
+    let web = Web::start();
+    web.page("/f", "text", &[]);
+    let dockerfile = |digest: Digest| {
+        format!(
+            "FROM scratch\nADD --checksum={digest} {} /\n",
+            web.url("/f")
+        )
+    };
+    let right = Digest::of(b"text");
+    sandbox.build(&dockerfile(right));
+    assert_eq!(web.log(), ["/f 200"]);
+    sandbox.build(&dockerfile(right));
+    assert!(web.log().is_empty());
+    let error = sandbox.build_fails(&dockerfile(Digest::of(b"other")), 1);
+    assert!(error.contains("was expected"), "{error}");
+    let error = sandbox.build_fails("FROM scratch\nADD --checksum=md5:0 http://h/ /\n", 2);
+    assert!(error.contains("md5"), "{error}");
+    let error = sandbox.build_fails(&format!("FROM scratch\nADD --checksum={right} x /\n"), 2);
+    assert!(error.contains("remote source"), "{error}");
+}
+
+fn an_archive_of_the_web_is_unpacked_if_asked(sandbox: &Sandbox) {
+    let web = Web::start();
+    sandbox.write("tree/file", "text");
+    run(Command::new("tar")
+        .args(["--create", "--gzip", "--file"])
+        .arg(sandbox.path("x.tgz"))
+        .arg("--directory")
+        .arg(sandbox.context().join("tree"))
+        .arg("."));
+    web.page("/x.tgz", std::fs::read(sandbox.path("x.tgz")).unwrap(), &[]);
+    let image = sandbox.build(&format!(
+        "FROM scratch\nADD {0} /as-it-is/\nADD --unpack=true {0} /unpacked/\n",
+        web.url("/x.tgz")
+    ));
+    let tree = image.tree();
+    assert!(tree.has("as-it-is/x.tgz"));
+    assert_eq!(tree.text("unpacked/file"), "text");
+}
+
+fn a_redirect_is_followed_and_a_token_stays_at_home(sandbox: &Sandbox) {
+    let (web, other) = (Web::start(), Web::start());
+    other.page("/real", "text", &[]);
+    web.redirect("/f", &other.url("/real"));
+    web.require("Bearer geheim");
+    sandbox.dockerfile(&format!("FROM scratch\nADD {} /\n", web.url("/f")));
+    sandbox.try_build(&[]).failure(1).says("401");
+    let id = format!("id=HTTP_AUTH_TOKEN_{},env=TOKEN", web.host());
+    let archive = sandbox.fresh_output("tar");
+    let to = format!("type=oci,dest={}", archive.display());
+    let output = sandbox
+        .strata()
+        .env("TOKEN", "geheim\n")
+        .args(["build", "--secret", &id, "-o", &to])
+        .arg(sandbox.context())
+        .output()
+        .success();
+    assert!(!output.stderr.contains("geheim"));
+    assert_eq!(Image::read(&archive).tree().text("f"), "text");
+    // It would have refused a token that is not for it.
+    other.require("nothing at all");
+    assert!(other.log().iter().all(|line| line.ends_with("200")));
+}
+
+fn what_can_not_be_fetched_names_its_line(sandbox: &Sandbox) {
+    let web = Web::start();
+    web.redirect("/circle", "/circle");
+    let user = format!("http://user:geheim@{}/x", web.host());
+    for (url, part) in [
+        (web.url("/missing"), "404"),
+        (web.url("/circle"), "circles"),
+        (user, "without a user"),
+    ] {
+        let error = sandbox.build_fails(&format!("FROM scratch\n\nADD {url} /\n"), 1);
+        assert!(error.contains(part), "{error}");
+        assert!(error.contains(":3:"), "{error}");
+    }
+}
+
+fn a_context_can_be_an_archive_or_a_dockerfile_of_the_web(sandbox: &Sandbox) {
+    let web = Web::start();
+    sandbox.write("file", "text");
+    sandbox.write("Dockerfile", "FROM scratch\nCOPY file /\n");
+    run(Command::new("tar")
+        .args(["--create", "--gzip", "--file"])
+        .arg(sandbox.path("x.tgz"))
+        .arg("--directory")
+        .arg(sandbox.context())
+        .arg("."));
+    web.page("/x.tgz", std::fs::read(sandbox.path("x.tgz")).unwrap(), &[]);
+    web.page("/plain", "FROM scratch\nCOPY <<x /file\ntext\nx\n", &[]);
+    let context = sandbox.context();
+    let context = context.to_str().unwrap();
+    std::fs::remove_file(sandbox.context().join("Dockerfile")).unwrap();
+    web.page("/other", "FROM scratch\nCOPY file /\n", &[]);
+    let other = web.url("/other");
+    for args in [
+        &[web.url("/x.tgz").as_str()][..],
+        &[web.url("/plain").as_str()],
+        &["-f", other.as_str(), context],
+        &["-f", other.as_str(), web.url("/x.tgz").as_str()],
+    ] {
+        let archive = sandbox.fresh_output("tar");
+        let to = format!("type=oci,dest={}", archive.display());
+        sandbox
+            .strata()
+            .args(["build", "-o", &to])
+            .args(args)
+            .output()
+            .success();
+        assert_eq!(
+            Image::read(&archive).tree().text("file").trim(),
+            "text",
+            "{args:?}"
+        );
+    }
+    sandbox.dockerfile("FROM scratch\nCOPY --from=named /file /\n");
+    let named = format!("named={}", web.url("/x.tgz"));
+    let (image, _) = sandbox.build_with(&["--build-context", &named]);
+    assert_eq!(image.tree().text("file"), "text");
+}
+
+/// A repository with a submodule, and `git daemon` that serves both.
+struct Repository {
+    root: PathBuf,
+    daemon: Child,
+    port: u16,
+}
+
+impl Drop for Repository {
+    fn drop(&mut self) {
+        // The daemon's child is what listens.
+        let group = nix::unistd::Pid::from_raw(i32::try_from(self.daemon.id()).unwrap());
+        let killed = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        killed.unwrap_or_default();
+        drop(self.daemon.wait());
+    }
+}
+
+impl Repository {
+    fn start(sandbox: &Sandbox) -> Self {
+        let root = sandbox.path("git");
+        std::fs::create_dir_all(&root).unwrap();
+        let port = TcpListener::bind(("127.0.0.1", 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let daemon = std::os::unix::process::CommandExt::process_group(
+            Command::new("git")
+                .args(["daemon", "--export-all", "--reuseaddr"])
+                .arg("--listen=127.0.0.1")
+                .arg(format!("--port={port}"))
+                .arg(format!("--base-path={}", root.display()))
+                .arg(&root)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+            0,
+        )
+        .spawn()
+        .expect("git is installed");
+        let repository = Self { root, daemon, port };
+        repository.git(
+            "git init -q sub && cd sub && echo inner > inner && git add . && git commit -qm sub",
+        );
+        repository.git(&format!(
+            "git init -q main && cd main
+             mkdir -p dir/deep && echo one > dir/file && echo x > dir/deep/x
+             echo run > tool && chmod 0700 tool && chmod 0600 dir/file
+             ln -s dir/file link && ln -s / dir/out
+             printf 'FROM scratch\\nCOPY dir/file /copied\\n' > Dockerfile
+             git submodule --quiet add git://127.0.0.1:{port}/sub module
+             git add . && git commit -qm one && git tag -am v1 v1
+             git checkout -q -b other && echo other > dir/file && git commit -qam two
+             git checkout -q main"
+        ));
+        wait_until("git daemon answers", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        repository
+    }
+
+    /// Runs a script of git commands in the directory of repositories.
+    fn git(&self, script: &str) -> String {
+        wait_until("git daemon answers", || {
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        });
+        let output = Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(&self.root)
+            .env("HOME", &self.root)
+            .env("GIT_CONFIG_COUNT", "4")
+            .env("GIT_CONFIG_KEY_0", "user.name")
+            .env("GIT_CONFIG_VALUE_0", "x")
+            .env("GIT_CONFIG_KEY_1", "user.email")
+            .env("GIT_CONFIG_VALUE_1", "x@x")
+            .env("GIT_CONFIG_KEY_2", "init.defaultBranch")
+            .env("GIT_CONFIG_VALUE_2", "main")
+            .env("GIT_CONFIG_KEY_3", "safe.directory")
+            .env("GIT_CONFIG_VALUE_3", "*")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn url(&self) -> String {
+        format!("git://127.0.0.1:{}/main", self.port)
+    }
+
+    fn commit(&self, name: &str) -> String {
+        self.git(&format!("git -C main rev-parse {name}^{{commit}}"))
+    }
+}
+
+fn a_checkout_is_the_same_whatever_the_umask(sandbox: &Sandbox) {
+    let repository = Repository::start(sandbox);
+    let image = sandbox.build(&format!("FROM scratch\nADD {}#main /\n", repository.url()));
+    let lines = image.changes();
+    for line in [
+        "d 0755 0:0 dir",
+        "f 0644 0:0 dir/file",
+        "f 0755 0:0 tool",
+        "l 0777 0:0 link -> dir/file",
+        "f 0644 0:0 module/inner",
+    ] {
+        assert!(lines.iter().any(|found| found == line), "{line}: {lines:?}");
+    }
+    assert!(
+        lines.iter().all(|line| !line.contains(".git/")),
+        "{lines:?}"
+    );
+}
+
+fn a_commit_is_asked_for_once_and_a_branch_each_time(sandbox: &Sandbox) {
+    let repository = Repository::start(sandbox);
+    let first = repository.commit("main");
+    let by_branch = format!("FROM scratch\nADD {}#main:dir /\n", repository.url());
+    let image = sandbox.build(&by_branch);
+    assert_eq!(image.tree().text("file"), "one\n");
+    let (_, steps) = sandbox.build_with(&[]);
+    assert!(steps.ran().is_empty(), "{:?}", steps.ran());
+    repository.git("cd main && echo new > dir/file && git commit -qam new");
+    assert_eq!(sandbox.build(&by_branch).tree().text("file"), "new\n");
+    // A subdirectory of another commit, out of the mirror.
+    let url = repository.url();
+    drop(repository);
+    let image = sandbox.build(&format!(
+        "FROM scratch\nADD {url}?submodules=false#{first}:dir /again/\n"
+    ));
+    assert_eq!(image.tree().text("again/file"), "one\n");
+}
+
+fn submodules_come_along_and_git_dirs_only_if_asked(sandbox: &Sandbox) {
+    let repository = Repository::start(sandbox);
+    let url = repository.url();
+    let image = sandbox.build(&format!("FROM scratch\nADD {url}?submodules=false /\n"));
+    assert!(!image.tree().has("module/inner") && !image.tree().has(".git"));
+    let image = sandbox.build(&format!(
+        "FROM scratch\nADD --keep-git-dir=true {url}#v1 /\n"
+    ));
+    assert!(image.tree().has("module/inner") && image.tree().has(".git/HEAD"));
+    let head = image.tree().text(".git/HEAD");
+    assert_eq!(head.trim(), repository.commit("v1"));
+    let config = image.tree().text(".git/config");
+    assert!(
+        config.contains(&url) && !config.contains("mounts/"),
+        "{config}"
+    );
+}
+
+fn a_commit_can_be_demanded(sandbox: &Sandbox) {
+    let repository = Repository::start(sandbox);
+    let url = repository.url();
+    let id = repository.commit("other");
+    let dockerfile = |id: &str| format!("FROM scratch\nADD --checksum={id} {url}#other /\n");
+    let image = sandbox.build(&dockerfile(&id[..12]));
+    assert_eq!(image.tree().text("dir/file"), "other\n");
+    let error = sandbox.build_fails(&dockerfile(&"0".repeat(40)), 1);
+    assert!(error.contains("was expected"), "{error}");
+    sandbox.build_fails(&dockerfile("main"), 2);
+}
+
+fn a_context_can_be_a_repository(sandbox: &Sandbox) {
+    let repository = Repository::start(sandbox);
+    let file = format!("file://{}/main", repository.root.display());
+    for (context, expected) in [
+        (repository.url(), "one\n"),
+        (format!("{}#other", repository.url()), "other\n"),
+        (format!("{file}#refs/heads/other"), "other\n"),
+    ] {
+        let archive = sandbox.fresh_output("tar");
+        let to = format!("type=oci,dest={}", archive.display());
+        sandbox
+            .strata()
+            .args(["build", "-o", &to, &context])
+            .output()
+            .success();
+        let image = Image::read(&archive);
+        assert_eq!(image.tree().text("copied"), expected, "{context}");
+        assert_eq!(image.changes(), ["f 0644 0:0 copied"]);
+    }
+    sandbox.dockerfile("FROM scratch\nCOPY --from=repo deep/x /\n");
+    let named = format!("repo={}#v1:dir", repository.url());
+    let (image, _) = sandbox.build_with(&["--build-context", &named]);
+    assert_eq!(image.tree().text("x"), "x\n");
+    // A link that leads out of the repository leads nowhere.
+    let outside = format!("{}#main:dir/out/etc", repository.url());
+    let output = sandbox.strata().args(["build", &outside]).output();
+    output.failure(2).says("no directory");
+}
+
+fn a_token_is_sent_and_never_shown(sandbox: &Sandbox) {
+    let repository = Repository::start(sandbox);
+    repository.git("git clone -q --bare main x.git && git -C x.git update-server-info");
+    let web = Web::start();
+    web.directory(repository.root.clone());
+    // x-access-token:geheim
+    web.require("basic eC1hY2Nlc3MtdG9rZW46Z2VoZWlt");
+    let url = web.url("/x.git?submodules=false");
+    sandbox.dockerfile(&format!("FROM scratch\nADD {url} /\n"));
+    sandbox.try_build(&[]).failure(1).says("git ls-remote");
+    let archive = sandbox.fresh_output("tar");
+    let to = format!("type=oci,dest={}", archive.display());
+    let output = sandbox
+        .strata()
+        .env("GIT_AUTH_TOKEN", "geheim")
+        .args(["build", "--secret", "id=GIT_AUTH_TOKEN", "-o", &to])
+        .arg(sandbox.context())
+        .output()
+        .success();
+    assert!(!output.stderr.contains("geheim"), "{}", output.stderr);
+    assert_eq!(Image::read(&archive).tree().text("dir/file"), "one\n");
+}
+
+fn what_git_can_not_have_is_told(sandbox: &Sandbox) {
+    let repository = Repository::start(sandbox);
+    let url = repository.url();
+    for (source, code, part) in [
+        (format!("{url}#missing"), 1, "no branch or tag `missing`"),
+        (format!("{url}-none"), 1, "git ls-remote"),
+        (format!("{url}#main:none"), 1, "no directory `none`"),
+        (format!("{url}?a=b"), 2, "`a`"),
+        (
+            format!("file://{}/main", repository.root.display()),
+            2,
+            "not in",
+        ),
+    ] {
+        let error = sandbox.build_fails(&format!("FROM scratch\nADD {source} /\n"), code);
+        assert!(error.contains(part), "{source}: {error}");
+    }
+}
