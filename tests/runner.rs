@@ -18,6 +18,7 @@
 mod support;
 
 mod add;
+mod cache_commands;
 mod cache_hits;
 mod check;
 mod concurrent;

@@ -10,8 +10,9 @@
 //! | cache mounts | stay | go unless they are in use |
 //!
 //! This is what `docker builder prune` and `docker image prune` do together, except that cache
-//! mounts are kept unless they are asked for. `older_than` and `keep_bytes` bound it: a record goes
-//! only if no surviving record has its layer as parent, the longest unused first.
+//! mounts are kept unless they are asked for. A record goes only if no surviving record has its layer as
+//! parent, the least useful first: unused for long, large, and quickly made again. It ends when all
+//! bounds are kept. What is pinned stays, and so does what it stands on.
 //!
 //! A prune takes a lock of its own, so two don't collide. It decides on a snapshot of the index,
 //! without a lock, and takes the rows away in short transactions that check each one again: what was
@@ -25,8 +26,8 @@ use crate::failpoint::failpoint;
 use crate::index::usage::{Image, Snapshot, Victims};
 use crate::lock::FileLock;
 use crate::store::now_ms;
-use crate::usage::{MountUsage, mounts};
-use crate::{ChainId, Digest, LayerId, Store, StoreError, tree};
+use crate::usage::{ItemFilter, MountUsage, items, mounts};
+use crate::{CacheRecord, ChainId, Digest, LayerId, Room, Store, StoreError, tree};
 
 /// Blobs that no one refers to stay this long: whoever wrote them may be about to refer to them.
 const GRACE: Duration = Duration::from_mins(10);
@@ -53,6 +54,20 @@ pub struct PruneOptions {
     pub older_than: Option<Duration>,
     /// Stop removing records and mounts when layers, blobs and mounts take no more bytes than this.
     pub keep_bytes: Option<u64>,
+    /// Stop when this much is free on the file system.
+    pub min_free: Option<u64>,
+    /// Stop when this many inodes are free on the file system.
+    pub min_free_inodes: Option<u64>,
+    /// Never take records and mounts when all takes no more bytes than this.
+    pub reserved_bytes: u64,
+    /// Only what this chooses. Cache mounts are among it without `all`, too.
+    pub filter: Option<ItemFilter>,
+    /// At most so many records.
+    pub most_records: Option<usize>,
+    /// Nothing at all, if another prune is at work.
+    pub unless_busy: bool,
+    /// What asks for it, for the log: `strata cache prune`.
+    pub why: String,
     /// Only these kinds; empty means all, mounts under `all` only.
     pub kinds: Vec<PruneKind>,
     /// Only say what would go.
@@ -62,7 +77,11 @@ pub struct PruneOptions {
 impl PruneOptions {
     fn wants(&self, kind: PruneKind) -> bool {
         if self.kinds.is_empty() {
-            kind != PruneKind::Mounts || self.all
+            match kind {
+                PruneKind::Mounts => self.all || self.filter.is_some(),
+                PruneKind::Images => self.filter.is_none(),
+                PruneKind::Records | PruneKind::Blobs => true,
+            }
         } else {
             self.kinds.contains(&kind)
         }
@@ -95,6 +114,8 @@ pub struct PruneReport {
     pub mounts: Vec<(String, u64)>,
     /// Bytes of all of these together.
     pub bytes: u64,
+    /// Names of images that would not be built from the cache any more.
+    pub missed: Vec<String>,
 }
 
 /// Removes what nobody needs, and leftovers of dead processes.
@@ -102,15 +123,23 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<PruneReport, Store
     if options.dry_run {
         let snapshot = store.index().snapshot()?;
         let mounts = mounts(store, &snapshot);
-        let plan = decide(&snapshot, &mounts, options, now_ms());
+        let plan = decide(&snapshot, &mounts, options, store.room(), now_ms());
         return Ok(report(&snapshot, &plan.victims, &plan.mounts));
     }
     store.give_up_reserve()?;
-    let lock = FileLock::acquire(store.locks_dir().join("prune"), false, &mut || {})?;
+    let lock = store.locks_dir().join("prune");
+    let lock = if options.unless_busy {
+        match FileLock::try_acquire(lock, false)? {
+            Some(lock) => lock,
+            None => return Ok(PruneReport::default()),
+        }
+    } else {
+        FileLock::acquire(lock, false, &mut || {})?
+    };
     store.collect_leftovers()?;
     let snapshot = store.index().snapshot()?;
     let all_mounts = mounts(store, &snapshot);
-    let plan = decide(&snapshot, &all_mounts, options, now_ms());
+    let plan = decide(&snapshot, &all_mounts, options, store.room(), now_ms());
     failpoint!("prune.decided");
     let gone = store.index().take_away(&plan.victims)?;
     failpoint!("prune.rows");
@@ -126,13 +155,14 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<PruneReport, Store
             removed.push(mount);
         }
     }
+    store.index().trim_log()?;
     store.keep_reserve();
     drop(lock);
     Ok(report(&snapshot, &gone, &removed))
 }
 
 /// Removes a cache mount that nobody uses.
-fn remove_mount(store: &Store, mount: &MountUsage) -> Result<bool, StoreError> {
+pub(crate) fn remove_mount(store: &Store, mount: &MountUsage) -> Result<bool, StoreError> {
     let Some(_lock) = store.try_lock_named(&mount_lock(&mount.id), false)? else {
         return Ok(false);
     };
@@ -168,13 +198,82 @@ struct Plan {
     mounts: Vec<MountUsage>,
 }
 
-fn decide(snapshot: &Snapshot, mounts: &[MountUsage], options: &PruneOptions, now: u64) -> Plan {
+/// When enough is gone.
+struct Bounds<'a> {
+    options: &'a PruneOptions,
+    /// Bytes to begin with.
+    start: u64,
+    free: Option<Room>,
+}
+
+impl Bounds<'_> {
+    /// Whether more has to go, with `total` bytes left and so many inodes given back.
+    fn want_more(&self, total: u64, inodes: u64) -> bool {
+        let options = self.options;
+        if total <= options.reserved_bytes && options.reserved_bytes > 0 {
+            return false;
+        }
+        let bounds = [
+            options.keep_bytes.map(|keep| total > keep),
+            options.min_free.map(|wanted| {
+                self.free
+                    .is_some_and(|room| room.free + (self.start - total.min(self.start)) < wanted)
+            }),
+            options.min_free_inodes.map(|wanted| {
+                self.free
+                    .is_some_and(|room| room.inodes > 0 && room.free_inodes + inodes < wanted)
+            }),
+        ];
+        bounds.iter().all(Option::is_none) || bounds.contains(&Some(true))
+    }
+}
+
+/// How little a record is worth keeping: how long it was not used and how much it takes, by the time
+/// that making it again would cost. Larger goes first.
+fn burden(record: &CacheRecord, size: u64, now: u64) -> u64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "an order is wanted, not a number"
+    )]
+    let [age, size, cost, uses] = [
+        now.saturating_sub(record.last_used_ms) + 1_000,
+        size + (64 << 10),
+        record.cost_ms + 50,
+        record.uses,
+    ]
+    .map(|number| number as f64);
+    // The bits of numbers that are not negative have the numbers' order.
+    (age * size / (cost * (1.0 + (1.0 + uses).ln()))).to_bits()
+}
+
+fn decide(
+    snapshot: &Snapshot,
+    mounts: &[MountUsage],
+    options: &PruneOptions,
+    free_room: Option<Room>,
+    now: u64,
+) -> Plan {
+    let chosen: Option<HashSet<String>> = options.filter.as_ref().map(|filter| {
+        items(snapshot, mounts)
+            .into_iter()
+            .filter(|item| filter.0(item))
+            .map(|item| match item.key {
+                Some(key) => key.0.to_string(),
+                None => item.id,
+            })
+            .collect()
+    });
+    let chosen = |id: &dyn Fn() -> String| {
+        let id = id();
+        !snapshot.pins.contains(&id) && chosen.as_ref().is_none_or(|chosen| chosen.contains(&id))
+    };
     let old = |last_used: u64| {
         options.older_than.is_none_or(|age| {
             last_used.saturating_add(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)) <= now
         })
     };
     let mut plan = Plan::default();
+    plan.victims.why.clone_from(&options.why);
 
     // Images: without a name, and not the work of a build that is still running.
     let mut kept_images = Vec::new();
@@ -212,6 +311,17 @@ fn decide(snapshot: &Snapshot, mounts: &[MountUsage], options: &PruneOptions, no
     let mut total = sizes.values().sum::<u64>()
         + snapshot.blobs.iter().map(|blob| blob.size).sum::<u64>()
         + mounts.iter().map(|mount| mount.size).sum::<u64>();
+    let bounds = Bounds {
+        options,
+        start: total,
+        free: free_room,
+    };
+    let mut inodes = 0;
+    let entries: HashMap<LayerId, u64> = snapshot
+        .layers
+        .iter()
+        .map(|layer| (layer.id, layer.entries + 1))
+        .collect();
     // Bytes that go whatever happens to the records count as gone already.
     let mut survivors = Survivors::new(snapshot);
     let blob_sizes: HashMap<Digest, u64> = snapshot
@@ -226,16 +336,17 @@ fn decide(snapshot: &Snapshot, mounts: &[MountUsage], options: &PruneOptions, no
             &image_layers,
             &image_blobs,
             options,
+            &chosen,
             now,
         )
     };
     let (layers, blobs) = free(&survivors);
     total -= layers.iter().filter_map(|id| sizes.get(id)).sum::<u64>();
+    inodes += layers.iter().filter_map(|id| entries.get(id)).sum::<u64>();
     total -= blobs
         .iter()
         .filter_map(|id| blob_sizes.get(id))
         .sum::<u64>();
-    let full = |total: u64| options.keep_bytes.is_none_or(|keep| total > keep);
 
     if options.wants(PruneKind::Records) {
         let candidate = |index: usize| {
@@ -243,15 +354,23 @@ fn decide(snapshot: &Snapshot, mounts: &[MountUsage], options: &PruneOptions, no
             (options.all || !named_layers.contains(&record.layer))
                 && old(record.last_used_ms)
                 && !snapshot.leased_layers.contains(&record.layer)
+                && !snapshot.pins.contains(&record.layer.to_string())
+                && chosen(&|| record.key.0.to_string())
+        };
+        let weight = |index: usize| {
+            let record = &snapshot.records[index];
+            let size = sizes.get(&record.layer).copied().unwrap_or(0);
+            (burden(record, size, now), Reverse(index))
         };
         let mut leaves = BinaryHeap::new();
         for index in 0..snapshot.records.len() {
             if survivors.is_leaf(index) && candidate(index) {
-                leaves.push(Reverse((snapshot.records[index].last_used_ms, index)));
+                leaves.push(weight(index));
             }
         }
-        while let Some(Reverse((_, index))) = leaves.pop() {
-            if !full(total) {
+        let most = options.most_records.unwrap_or(usize::MAX);
+        while let Some((_, Reverse(index))) = leaves.pop() {
+            if !bounds.want_more(total, inodes) || plan.victims.records.len() >= most {
                 break;
             }
             let record = &snapshot.records[index];
@@ -264,11 +383,12 @@ fn decide(snapshot: &Snapshot, mounts: &[MountUsage], options: &PruneOptions, no
                     && !snapshot.leased_layers.contains(&layer)
                 {
                     total = total.saturating_sub(sizes.get(&layer).copied().unwrap_or(0));
+                    inodes += entries.get(&layer).copied().unwrap_or(0);
                 }
             }
             for parent in survivors.records_of_parent(record) {
                 if survivors.is_leaf(parent) && candidate(parent) {
-                    leaves.push(Reverse((snapshot.records[parent].last_used_ms, parent)));
+                    leaves.push(weight(parent));
                 }
             }
         }
@@ -277,11 +397,13 @@ fn decide(snapshot: &Snapshot, mounts: &[MountUsage], options: &PruneOptions, no
     if options.wants(PruneKind::Mounts) {
         let mut oldest: Vec<&MountUsage> = mounts
             .iter()
-            .filter(|mount| !mount.in_use && old(mount.last_used_ms))
+            .filter(|mount| {
+                !mount.in_use && old(mount.last_used_ms) && chosen(&|| mount.id.clone())
+            })
             .collect();
         oldest.sort_by_key(|mount| mount.last_used_ms);
         for mount in oldest {
-            if !full(total) {
+            if !bounds.want_more(total, inodes) {
                 break;
             }
             total = total.saturating_sub(mount.size);
@@ -338,6 +460,7 @@ fn leftover(
     image_layers: &HashSet<LayerId>,
     image_blobs: &HashSet<Digest>,
     options: &PruneOptions,
+    chosen: &dyn Fn(&dyn Fn() -> String) -> bool,
     now: u64,
 ) -> (Vec<LayerId>, Vec<Digest>) {
     let grace = u64::try_from(GRACE.as_millis()).unwrap_or(u64::MAX);
@@ -352,6 +475,8 @@ fn leftover(
             && !survivors.needs(layer.id)
             && !image_layers.contains(&layer.id)
             && !snapshot.leased_layers.contains(&layer.id)
+            && !snapshot.pins.contains(&layer.id.to_string())
+            && (survivors.had(layer.id) || chosen(&|| layer.id.to_string()))
             && unused(layer.last_used_ms, age);
         if goes {
             layers.push(layer.id);
@@ -381,7 +506,11 @@ fn leftover(
             } else {
                 grace.max(age)
             };
-            !needed.contains(&blob.digest) && unused(blob.last_used_ms, least)
+            // What a layer was packed into goes with it.
+            !needed.contains(&blob.digest)
+                && unused(blob.last_used_ms, least)
+                && (packed.contains(&blob.digest) || chosen(&|| blob.digest.to_string()))
+                && !snapshot.pins.contains(&blob.digest.to_string())
         })
         .map(|blob| blob.digest)
         .collect();
@@ -438,12 +567,17 @@ impl Survivors {
     }
 
     /// Records whose layer is the parent of `record`.
-    fn records_of_parent(&self, record: &crate::CacheRecord) -> Vec<usize> {
+    fn records_of_parent(&self, record: &CacheRecord) -> Vec<usize> {
         record
             .parent
             .and_then(|parent| self.by_layer.get(&parent))
             .cloned()
             .unwrap_or_default()
+    }
+
+    /// True if there were records of this layer: it goes with the last of them.
+    fn had(&self, layer: LayerId) -> bool {
+        self.own.contains_key(&layer)
     }
 
     /// True if a surviving record is of this layer or stands on it.
@@ -490,7 +624,16 @@ fn report(snapshot: &Snapshot, gone: &Victims, mounts: &[MountUsage]) -> PruneRe
             .map(|mount| (mount.id.clone(), mount.size))
             .collect(),
         bytes: 0,
+        missed: Vec::new(),
     };
+    let names = names_by_layer(snapshot);
+    report.missed = gone
+        .records
+        .iter()
+        .filter_map(|record| names.get(&record.layer).cloned())
+        .collect();
+    report.missed.sort_unstable();
+    report.missed.dedup();
     report.bytes = report.layers.iter().map(|(_, size)| size).sum::<u64>()
         + report.blobs.iter().map(|(_, size)| size).sum::<u64>()
         + report.mounts.iter().map(|(_, size)| size).sum::<u64>();

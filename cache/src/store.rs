@@ -399,7 +399,13 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
                 || name.starts_with("stub-")
                 || matches!(
                     name,
-                    "version" | ".version" | ".creating" | "snapshotter" | "reserve" | "lost+found"
+                    "version"
+                        | ".version"
+                        | ".creating"
+                        | "snapshotter"
+                        | "reserve"
+                        | "pruned"
+                        | "lost+found"
                 )
         });
         if !ours {

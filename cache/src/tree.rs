@@ -3,6 +3,7 @@
 //! Nothing here follows a symlink, recurses on the call stack, or holds more than a few file
 //! descriptors, however deep the tree is.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -202,10 +203,14 @@ pub(crate) fn allocated(stat: &rustix::fs::Stat) -> u64 {
 /// Bytes on disk and entries below `path`, itself not counted; a file with several names counts
 /// once. A tree that others change meanwhile gives an approximate answer, never an error.
 pub(crate) fn usage(path: &Path) -> (u64, u64) {
+    usage_but(path, &mut HashSet::new())
+}
+
+/// [`usage`] without the files of several names that are in `seen`, to which the others are added.
+pub(crate) fn usage_but(path: &Path, seen: &mut HashSet<(u64, u64)>) -> (u64, u64) {
     let Ok(root) = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) else {
         return (0, 0);
     };
-    let mut seen = std::collections::HashSet::new();
     let (mut bytes, mut entries) = (0, 0);
     let mut pending = vec![Vec::new()];
     while let Some(relative) = pending.pop() {

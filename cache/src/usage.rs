@@ -1,25 +1,26 @@
 //! What the store holds and how much room it takes: `cache du` and `cache ls`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::index::usage::Snapshot;
 use crate::prune::{PruneOptions, mount_lock, prune};
-use crate::{LayerId, StepKind, Store, StoreError, tree};
+use crate::{CacheKey, LayerId, StepKind, Store, StoreError, tree};
 
 /// A number of things and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amount {
     /// How many.
     pub count: u64,
-    /// Bytes allocated on disk for files, or their length for blobs.
+    /// Bytes allocated on disk.
     pub bytes: u64,
 }
 
 /// What takes how much room.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Committed layers. A file that two layers share by a hard link counts for both.
+    /// Committed layers. A file that several share by hard links counts once.
     pub layers: Amount,
     /// Blobs.
     pub blobs: Amount,
@@ -27,7 +28,8 @@ pub struct Usage {
     pub mounts: Amount,
     /// Work in progress, and what dead processes left.
     pub scratch: Amount,
-    /// The index with its log, the stat caches, and the reserve for pruning a full store.
+    /// The index with its log, the stat caches, the reserve for pruning a full store, and whatever else
+    /// there is.
     pub index: Amount,
     /// Bytes of all together.
     pub total: u64,
@@ -65,6 +67,10 @@ impl ItemKind {
 
 /// One thing in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a row of a listing: each is a column of its own"
+)]
 pub struct Item {
     /// What it is.
     pub kind: ItemKind,
@@ -84,6 +90,26 @@ pub struct Item {
     pub in_use: bool,
     /// True if a named image needs it.
     pub named: bool,
+    /// True if it is kept whatever is pruned.
+    pub pinned: bool,
+    /// True if more than one step or image has it.
+    pub shared: bool,
+    /// ID of the layer that a step was made on.
+    pub parent: Option<String>,
+    /// The recipe key of a step.
+    pub key: Option<CacheKey>,
+    /// Wall-clock milliseconds that a step took.
+    pub cost_ms: Option<u64>,
+}
+
+/// Chooses among [`Item`]s.
+#[derive(Clone)]
+pub struct ItemFilter(pub Arc<dyn Fn(&Item) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for ItemFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ItemFilter")
+    }
 }
 
 /// A cache mount and its room.
@@ -119,35 +145,42 @@ pub(crate) fn mounts(store: &Store, snapshot: &Snapshot) -> Vec<MountUsage> {
 /// Measures the store.
 pub fn usage(store: &Store) -> Result<Usage, StoreError> {
     let snapshot = store.index().snapshot()?;
-    let mut usage = Usage::default();
-    for layer in &snapshot.layers {
-        usage.layers.count += 1;
-        usage.layers.bytes += layer.size;
-    }
-    for blob in &snapshot.blobs {
-        usage.blobs.count += 1;
-        usage.blobs.bytes += blob.size;
-    }
-    for mount in mounts(store, &snapshot) {
-        usage.mounts.count += 1;
-        usage.mounts.bytes += mount.size;
-    }
-    let (bytes, entries) = tree::usage(&store.root().join("scratch"));
-    usage.scratch = Amount {
-        count: entries,
-        bytes,
+    let root = store.root();
+    // The layers' own sizes would count twice what they share.
+    let mut seen = HashSet::new();
+    let mut measure = |name: &str| tree::usage_but(&root.join(name), &mut seen).0;
+    let mut usage = Usage {
+        layers: Amount {
+            count: snapshot.layers.len() as u64,
+            bytes: measure("layers"),
+        },
+        blobs: Amount {
+            count: snapshot.blobs.len() as u64,
+            bytes: measure("blobs"),
+        },
+        mounts: Amount {
+            count: snapshot.mounts.len() as u64,
+            bytes: measure("mounts"),
+        },
+        ..Usage::default()
     };
-    for name in ["index.db", "index.db-wal", "index.db-shm"] {
-        if let Some(bytes) = file_bytes(&store.root().join(name)) {
-            usage.index.count += 1;
-            usage.index.bytes += bytes;
+    let (bytes, count) = tree::usage_but(&root.join("scratch"), &mut seen);
+    usage.scratch = Amount { count, bytes };
+    // Whatever else is there: the index, stat caches, locks, the reserve.
+    for name in crate::collect::names(root)? {
+        let path = root.join(&name);
+        if ["layers", "blobs", "mounts", "scratch"]
+            .iter()
+            .any(|known| name == *known)
+        {
+            usage.index.bytes += file_bytes(&path).unwrap_or(0);
+            continue;
         }
+        let (bytes, count) = tree::usage_but(&path, &mut seen);
+        usage.index.count += count + 1;
+        usage.index.bytes += bytes + file_bytes(&path).unwrap_or(0);
     }
-    for name in ["statcache", "reserve"] {
-        let (bytes, entries) = tree::usage(&store.root().join(name));
-        usage.index.count += entries;
-        usage.index.bytes += bytes;
-    }
+    usage.index.bytes += file_bytes(root).unwrap_or(0);
     usage.total = usage.layers.bytes
         + usage.blobs.bytes
         + usage.mounts.bytes
@@ -174,14 +207,32 @@ fn file_bytes(path: &Path) -> Option<u64> {
 /// Everything in the store: steps newest first, then layers of images, blobs, and cache mounts.
 pub fn list(store: &Store) -> Result<Vec<Item>, StoreError> {
     let snapshot = store.index().snapshot()?;
+    let mounts = mounts(store, &snapshot);
+    Ok(items(&snapshot, &mounts))
+}
+
+/// [`list`] of a snapshot that is there.
+pub(crate) fn items(snapshot: &Snapshot, mounts: &[MountUsage]) -> Vec<Item> {
     let mut items = Vec::new();
     let mut listed: HashSet<LayerId> = HashSet::new();
-    let sizes: std::collections::HashMap<LayerId, u64> = snapshot
+    let mut owners: HashMap<LayerId, u32> = HashMap::new();
+    let layers_of_images = snapshot.images.iter().flat_map(|image| &image.layers);
+    for layer in snapshot
+        .records
+        .iter()
+        .map(|record| &record.layer)
+        .chain(layers_of_images)
+    {
+        *owners.entry(*layer).or_default() += 1;
+    }
+    let shared = |layer: LayerId| owners.get(&layer).is_some_and(|count| *count > 1);
+    let pinned = |id: &str| snapshot.pins.contains(id);
+    let sizes: HashMap<LayerId, u64> = snapshot
         .layers
         .iter()
         .map(|layer| (layer.id, layer.size))
         .collect();
-    let name_of = crate::prune::names_by_layer(&snapshot);
+    let name_of = crate::prune::names_by_layer(snapshot);
     for record in &snapshot.records {
         items.push(Item {
             kind: ItemKind::Step(record.kind),
@@ -198,6 +249,11 @@ pub fn list(store: &Store) -> Result<Vec<Item>, StoreError> {
             uses: Some(record.uses),
             in_use: snapshot.leased_layers.contains(&record.layer),
             named: name_of.contains_key(&record.layer),
+            pinned: pinned(&record.layer.to_string()),
+            shared: shared(record.layer),
+            parent: record.parent.map(|parent| parent.to_string()),
+            key: Some(record.key),
+            cost_ms: Some(record.cost_ms),
         });
     }
     for layer in &snapshot.layers {
@@ -219,18 +275,23 @@ pub fn list(store: &Store) -> Result<Vec<Item>, StoreError> {
             uses: None,
             in_use: snapshot.leased_layers.contains(&layer.id),
             named: name.is_some(),
+            pinned: pinned(&layer.id.to_string()),
+            shared: shared(layer.id),
+            parent: None,
+            key: None,
+            cost_ms: None,
         });
     }
+    let mut blob_owners: HashMap<crate::Digest, Vec<&crate::index::usage::Image>> = HashMap::new();
+    for image in &snapshot.images {
+        let blobs = image.blobs.iter().copied();
+        for blob in blobs.chain([image.config]).chain(image.manifest) {
+            blob_owners.entry(blob).or_default().push(image);
+        }
+    }
     for blob in &snapshot.blobs {
-        let name = snapshot
-            .images
-            .iter()
-            .find(|image| {
-                image.config == blob.digest
-                    || image.manifest == Some(blob.digest)
-                    || image.blobs.contains(&blob.digest)
-            })
-            .and_then(|image| image.names.first());
+        let owners = blob_owners.get(&blob.digest).map_or(&[][..], Vec::as_slice);
+        let name = owners.iter().find_map(|image| image.names.first());
         items.push(Item {
             kind: ItemKind::Blob,
             id: blob.digest.to_string(),
@@ -241,12 +302,17 @@ pub fn list(store: &Store) -> Result<Vec<Item>, StoreError> {
             uses: None,
             in_use: snapshot.leased_blobs.contains(&blob.digest),
             named: name.is_some(),
+            pinned: pinned(&blob.digest.to_string()),
+            shared: owners.len() > 1,
+            parent: None,
+            key: None,
+            cost_ms: None,
         });
     }
-    for mount in mounts(store, &snapshot) {
+    for mount in mounts {
         items.push(Item {
             kind: ItemKind::Mount,
-            id: mount.id,
+            id: mount.id.clone(),
             text: String::new(),
             size: mount.size,
             created_ms: mount.created_ms,
@@ -254,7 +320,12 @@ pub fn list(store: &Store) -> Result<Vec<Item>, StoreError> {
             uses: None,
             in_use: mount.in_use,
             named: false,
+            pinned: pinned(&mount.id),
+            shared: false,
+            parent: None,
+            key: None,
+            cost_ms: None,
         });
     }
-    Ok(items)
+    items
 }

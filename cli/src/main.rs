@@ -7,6 +7,7 @@
 //! thread pool, no TLS, no look at the terminal.
 
 mod commands;
+mod config;
 mod error;
 mod findings;
 mod flags;

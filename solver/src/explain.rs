@@ -53,7 +53,21 @@ pub fn miss(
             ..plain("a step below it was run again and left something else")
         });
     }
+    if let Some((at, why)) = index.pruned(record.key)? {
+        let age = crate::step::now_ms().saturating_sub(at) / 1_000;
+        return Ok(plain(&format!("pruned {} ago by {why}", span(age))));
+    }
     nearest(index, record.key, &record.text, record.kind, &record.parts)
+}
+
+/// A time span by its largest unit.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
 }
 
 /// Explains a record that is there: how it differs from the one before it.

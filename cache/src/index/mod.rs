@@ -14,6 +14,7 @@ mod images;
 mod layers;
 mod leases;
 mod migrate;
+mod pins;
 mod records;
 mod schema;
 mod sweep;

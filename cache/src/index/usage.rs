@@ -20,6 +20,8 @@ pub(crate) struct Snapshot {
     pub(crate) leased_layers: HashSet<LayerId>,
     pub(crate) leased_blobs: HashSet<Digest>,
     pub(crate) mounts: Vec<Mount>,
+    /// IDs that people want kept.
+    pub(crate) pins: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub(crate) struct Layer {
     pub(crate) id: LayerId,
     pub(crate) chain: Option<ChainId>,
     pub(crate) size: u64,
+    pub(crate) entries: u64,
     pub(crate) created_ms: u64,
     pub(crate) last_used_ms: u64,
 }
@@ -66,6 +69,8 @@ pub(crate) struct Victims {
     pub(crate) records: Vec<CacheRecord>,
     pub(crate) layers: Vec<LayerId>,
     pub(crate) blobs: Vec<Digest>,
+    /// What asks for it, for the log.
+    pub(crate) why: String,
 }
 
 /// How many rows one transaction takes away: others wait for it.
@@ -87,7 +92,7 @@ impl Index {
         let mut snapshot = Snapshot {
             layers: index
                 .prepare(
-                    "SELECT id, chain_id, size, created, last_used FROM layers \
+                    "SELECT id, chain_id, size, created, last_used, entries FROM layers \
                      WHERE boot IS NULL OR boot = ?1",
                 )?
                 .query_map(boot, |row| {
@@ -97,6 +102,7 @@ impl Index {
                         size: uint(row.get(2)?),
                         created_ms: uint(row.get(3)?),
                         last_used_ms: uint(row.get(4)?),
+                        entries: uint(row.get(5)?),
                     })
                 })?
                 .collect::<rusqlite::Result<_>>()?,
@@ -146,6 +152,7 @@ impl Index {
                 })?
                 .collect::<rusqlite::Result<_>>()?,
             images: Vec::new(),
+            pins: super::pins::pins(index)?,
         };
         let mut images: Vec<Image> = index
             .prepare(
@@ -209,14 +216,23 @@ impl Index {
         }
         for batch in victims.records.chunks(BATCH) {
             self.batch(batch, &mut gone.records, |index, record| {
-                Ok(index
+                let removed = index
                     .prepare_cached(
                         "DELETE FROM records WHERE key = ?1 AND layer = ?2 AND uses = ?3 \
+                         AND NOT EXISTS (SELECT 1 FROM pins WHERE id = ?4) \
                          AND NOT EXISTS (SELECT 1 FROM lease_layers WHERE layer = ?2) \
                          AND NOT EXISTS (SELECT 1 FROM records child WHERE child.parent = ?2)",
                     )?
-                    .execute(params![record.key.0, record.layer, super::int(record.uses)])?
-                    > 0)
+                    .execute(params![
+                        record.key.0,
+                        record.layer,
+                        super::int(record.uses),
+                        record.layer.to_string()
+                    ])?;
+                if removed > 0 {
+                    super::pins::log(index, record.key, &victims.why)?;
+                }
+                Ok(removed > 0)
             })?;
         }
         for batch in victims.layers.chunks(BATCH) {
@@ -380,12 +396,13 @@ fn remove_layer(index: &Connection, layer: LayerId) -> rusqlite::Result<bool> {
     let removed = index
         .prepare_cached(
             "DELETE FROM layers WHERE id = ?1 \
+             AND NOT EXISTS (SELECT 1 FROM pins WHERE id = ?2) \
              AND NOT EXISTS (SELECT 1 FROM lease_layers WHERE layer = ?1) \
              AND NOT EXISTS (SELECT 1 FROM records WHERE layer = ?1) \
              AND NOT EXISTS (SELECT 1 FROM records WHERE parent = ?1) \
              AND NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = ?1)",
         )?
-        .execute([layer])?;
+        .execute(params![layer, layer.to_string()])?;
     if removed > 0 {
         index
             .prepare_cached("DELETE FROM layer_blobs WHERE layer = ?1")?

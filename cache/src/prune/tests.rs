@@ -175,7 +175,7 @@ fn by_default_records_of_named_images_stay_and_others_go() {
 }
 
 #[test]
-fn least_recently_used_leaves_go_first_until_the_rest_fits() {
+fn the_least_useful_leaves_go_first_until_the_rest_fits() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let lease = store.lease("build").unwrap();
@@ -198,6 +198,87 @@ fn least_recently_used_leaves_go_first_until_the_rest_fits() {
     assert_eq!(texts(&prune(&store, &keep(2 * size)).unwrap()), ["b"]);
     assert_eq!(texts(&prune(&store, &keep(size)).unwrap()), ["a2"]);
     assert_eq!(texts(&prune(&store, &keep(0)).unwrap()), ["a"]);
+    assert_sound(&store);
+}
+
+#[test]
+fn what_took_long_to_make_outlives_what_did_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("build").unwrap();
+    let size = {
+        let layer = step(&store, &lease, None, "slow");
+        step(&store, &lease, None, "quick");
+        store.index().layer(layer).unwrap().unwrap().size
+    };
+    drop(lease);
+    used(&store, "slow", 40);
+    used(&store, "quick", 10);
+    let slow = "UPDATE records SET cost_ms = 60000 WHERE text = 'slow'";
+    store
+        .index()
+        .write(|index| index.execute(slow, []))
+        .unwrap();
+    let options = PruneOptions {
+        keep_bytes: Some(size),
+        why: "a test".to_owned(),
+        ..PruneOptions::default()
+    };
+    assert_eq!(texts(&prune(&store, &options).unwrap()), ["quick"]);
+    let (_, why) = store.index().pruned(key("quick")).unwrap().unwrap();
+    assert_eq!(why, "a test");
+    assert_eq!(store.index().pruned(key("slow")).unwrap(), None);
+}
+
+#[test]
+fn what_is_pinned_stays_with_what_it_stands_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("build").unwrap();
+    let a = step(&store, &lease, None, "a");
+    let b = step(&store, &lease, Some(a), "b");
+    step(&store, &lease, Some(b), "c");
+    drop(lease);
+    assert!(store.index().pin(&b.to_string()).unwrap());
+    assert_eq!(texts(&prune(&store, &all()).unwrap()), ["c"]);
+    assert!(store.index().unpin(&b.to_string()).unwrap());
+    assert_eq!(texts(&prune(&store, &all()).unwrap()), ["b", "a"]);
+    assert_sound(&store);
+}
+
+#[test]
+fn a_reserve_is_kept_whatever_else_is_asked_and_filters_choose() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("build").unwrap();
+    let size = ["a", "b", "c"].map(|text| {
+        let layer = step(&store, &lease, None, text);
+        store.index().layer(layer).unwrap().unwrap().size
+    })[0];
+    drop(lease);
+    for (text, hours) in [("a", 3), ("b", 2), ("c", 1)] {
+        used(&store, text, hours);
+    }
+    let report = prune(
+        &store,
+        &PruneOptions {
+            reserved_bytes: 2 * size,
+            min_free: Some(u64::MAX),
+            ..PruneOptions::default()
+        },
+    );
+    assert_eq!(texts(&report.unwrap()), ["a"]);
+    let report = prune(
+        &store,
+        &PruneOptions {
+            filter: Some(ItemFilter(std::sync::Arc::new(|item| item.text == "c"))),
+            min_free_inodes: Some(u64::MAX),
+            ..all()
+        },
+    );
+    let report = report.unwrap();
+    assert_eq!(texts(&report), ["c"]);
+    assert_eq!(report.layers.len(), 1);
     assert_sound(&store);
 }
 
@@ -366,8 +447,9 @@ fn usage_adds_up_and_the_listing_names_everything() {
     assert_eq!((items[0].in_use, items[0].named), (true, true));
     assert_eq!(items[1].text, "app:1");
     let used = usage(&store).unwrap();
-    assert_eq!((used.layers.count, used.layers.bytes), (1, items[0].size));
-    assert_eq!((used.blobs.count, used.blobs.bytes), (1, 5));
+    assert_eq!(used.layers.count, 1);
+    assert!(used.layers.bytes >= items[0].size);
+    assert_eq!(used.blobs.count, 1);
     assert_eq!(used.mounts.count, 1);
     assert!(used.index.bytes > 0);
     assert_eq!(

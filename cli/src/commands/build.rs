@@ -22,6 +22,7 @@ use strata_solver::remote::Origin;
 use strata_solver::remote::Prepared;
 
 use super::stored;
+use crate::config::Config;
 use crate::error::CommandError;
 use crate::error::Kind;
 use crate::error::is_of_store;
@@ -75,6 +76,7 @@ pub(crate) fn run(
             _ => {}
         }
     }
+    let config = Config::load()?;
     let cancel = Cancel::default();
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;
@@ -107,7 +109,14 @@ pub(crate) fn run(
     progress.close();
     show_warnings(&progress, &build);
     match result {
-        Ok(result) => finish(&build, &progress, &result),
+        Ok(result) => {
+            finish(&build, &progress, &result)?;
+            // A build that ran nothing has made nothing to prune.
+            if result.hits < result.steps {
+                prune(&store, &config, &progress);
+            }
+            Ok(())
+        }
         Err(error) => Err(fail(&progress, error, signal.load(Ordering::SeqCst))),
     }
 }
@@ -151,6 +160,20 @@ fn watch_signals(cancel: &Cancel) -> Result<Arc<AtomicI32>, CommandError> {
         cancel.cancel();
     })?;
     Ok(first)
+}
+
+/// Keeps the store within the bounds that are configured. What goes wrong here is no failure of the
+/// build, and comes again with `strata cache prune`.
+fn prune(store: &Store, config: &Config, progress: &Progress) {
+    let rules = config.rules(store.room());
+    let reports = strata_cache::gc::collect_garbage(store, &rules).unwrap_or_default();
+    let freed: u64 = reports.iter().map(|report| report.bytes).sum();
+    let records: usize = reports.iter().map(|report| report.records.len()).sum();
+    if records > 0 && matches!(progress.mode(), Mode::Plain | Mode::Tty) {
+        let steps = crate::human::plural(records as u64, "cached step");
+        let freed = crate::human::size(freed);
+        write_error_line(|out| writeln!(out, "pruned {steps} by policy: {freed} freed"));
+    }
 }
 
 /// Tells what was built, and writes the files that were asked for.

@@ -24,6 +24,7 @@ use std::path::Path;
 
 use crate::error::CommandError;
 use crate::flags::low::Cache;
+use crate::flags::low::CacheMount;
 use crate::flags::low::Command;
 
 /// Whether a command is run in a user namespace of its own if an ordinary user runs it.
@@ -48,8 +49,24 @@ pub(crate) fn namespace(command: &Command) -> Namespace {
         | Command::Save(_)
         | Command::Load(_)
         | Command::Import(_)
-        | Command::Cache(Cache::Prune(_) | Cache::Verify(_)) => Namespace::Needed,
-        Command::Cache(Cache::Ls(_) | Cache::Du(_)) => Namespace::Helpful,
+        | Command::Cache(
+            Cache::Prune(_)
+            | Cache::Verify(_)
+            | Cache::Mount(
+                CacheMount::Clear(_)
+                | CacheMount::Export(_)
+                | CacheMount::Import(_)
+                | CacheMount::Show(_),
+            ),
+        ) => Namespace::Needed,
+        Command::Cache(
+            Cache::Ls(_)
+            | Cache::Du(_)
+            | Cache::Inspect(_)
+            | Cache::Pin(_)
+            | Cache::Unpin(_)
+            | Cache::Mount(CacheMount::Ls(_)),
+        ) => Namespace::Helpful,
         Command::Cache(Cache::Why(_)) => Namespace::Useless,
         Command::Images(_)
         | Command::Inspect(_)
@@ -83,6 +100,10 @@ pub(crate) fn run(
         Command::Import(flags) => import::run(&flags, root),
         Command::Completion(flags) => completion::run(&flags),
         Command::Cache(Cache::Ls(flags)) => cache::ls::run(&flags, root),
+        Command::Cache(Cache::Inspect(flags)) => cache::inspect::run(&flags, root),
+        Command::Cache(Cache::Pin(flags)) => cache::pin::run(&flags, root, true),
+        Command::Cache(Cache::Unpin(flags)) => cache::pin::run(&flags, root, false),
+        Command::Cache(Cache::Mount(mount)) => cache::mount::run(&mount, root),
         Command::Cache(Cache::Why(flags)) => cache::why::run(&flags, root),
         Command::Cache(Cache::Du(flags)) => cache::du::run(&flags, root),
         Command::Cache(Cache::Prune(flags)) => cache::prune::run(&flags, root),

@@ -3,6 +3,7 @@
 
 pub(crate) mod context;
 pub(crate) mod fields;
+pub(crate) mod filter;
 pub(crate) mod high;
 pub(crate) mod low;
 mod named;

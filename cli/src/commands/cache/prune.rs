@@ -3,34 +3,29 @@
 use std::path::Path;
 
 use serde_json::json;
+use strata_cache::Room;
 use strata_cache::prune;
-use strata_cache::prune::PruneOptions;
 use strata_cache::prune::PruneReport;
 
 use crate::error::CommandError;
-use crate::flags::high::Prune;
+use crate::flags::high::prune_options;
 use crate::flags::low;
 use crate::human;
 use crate::output;
+use crate::progress::text::printable;
 use crate::root;
 use crate::table::Table;
 
 pub(crate) fn run(flags: &low::CachePrune, root: &Path) -> Result<(), CommandError> {
-    let what = Prune::new(flags)?;
-    let options = PruneOptions {
-        all: what.all,
-        older_than: what.keep_duration,
-        keep_bytes: what.max_used_space,
-        kinds: Vec::new(),
-        dry_run: what.dry_run,
-    };
-    let report = match root::open_existing(root)? {
-        Some(store) => prune::prune(&store, &options)?,
-        None => PruneReport::default(),
+    let report = if let Some(store) = root::open_existing(root)? {
+        prune::prune(&store, &prune_options(flags, store.room())?)?
+    } else {
+        prune_options(flags, Room::of(root))?;
+        PruneReport::default()
     };
     match flags.format {
         low::Format::Json => output::json(&json!({
-            "dry_run": what.dry_run,
+            "dry_run": flags.dry_run,
             "images": report.images.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "steps": report
                 .records
@@ -57,6 +52,7 @@ pub(crate) fn run(flags: &low::CachePrune, root: &Path) -> Result<(), CommandErr
                 .map(|(id, size)| json!({"id": id, "size": size}))
                 .collect::<Vec<_>>(),
             "bytes": report.bytes,
+            "missed": report.missed,
         })),
         low::Format::Table => {
             let sum = |sizes: &mut dyn Iterator<Item = u64>| human::size(sizes.sum());
@@ -83,9 +79,25 @@ pub(crate) fn run(flags: &low::CachePrune, root: &Path) -> Result<(), CommandErr
                 table.row([name.to_owned(), count.to_string(), size]);
             }
             let freed = human::size(report.bytes);
+            let now = human::now_ms();
             output::write(|out| {
+                if flags.dry_run {
+                    for record in &report.records {
+                        let age = human::age(record.last_used_ms, now);
+                        let text = printable(&record.text);
+                        writeln!(out, "{}  {text}  (last used {age})", record.layer)?;
+                    }
+                    for (id, size) in &report.mounts {
+                        let size = human::size(*size);
+                        writeln!(out, "cache mount {}  ({size})", printable(id))?;
+                    }
+                }
                 table.write(out)?;
-                if what.dry_run {
+                if flags.dry_run {
+                    for name in &report.missed {
+                        let name = crate::names::familiar(name);
+                        writeln!(out, "steps of `{}` would run again", printable(&name))?;
+                    }
                     writeln!(out, "{freed} would be freed")
                 } else {
                     writeln!(out, "{freed} freed")

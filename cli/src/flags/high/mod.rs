@@ -20,7 +20,7 @@ pub(crate) use check::Call;
 pub(crate) use check::Check;
 pub(crate) use check::Method;
 pub(crate) use check::entitlements;
-pub(crate) use prune::Prune;
+pub(crate) use prune::prune_options;
 pub(crate) use run::Entrypoint;
 pub(crate) use run::Run;
 

@@ -1,0 +1,242 @@
+//! The configuration file: `$XDG_CONFIG_HOME/strata/config.toml`, else `/etc/strata/config.toml`.
+//!
+//! ```toml
+//! [[prune]]                     # after builds, in this order
+//! filter = ["kind=mount"]
+//! keep-duration = "14d"
+//!
+//! [[prune]]
+//! max-used-space = "50%"        # of the file system
+//! min-free-space = "10g"
+//! reserved-space = "2g"
+//! ```
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use strata_cache::Room;
+use strata_cache::prune::PruneOptions;
+
+use crate::error::CommandError;
+use crate::flags::filter;
+use crate::human;
+
+/// A number, or a part of what there is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Share {
+    /// So many.
+    Number(u64),
+    /// So many hundredths.
+    Percent(u64),
+}
+
+impl Share {
+    /// Reads `20g`, `20%`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let Some(percent) = text.trim().strip_suffix('%') else {
+            return human::parse_size(text).map(Self::Number);
+        };
+        match percent.trim().parse() {
+            Ok(percent) if percent <= 100 => Ok(Self::Percent(percent)),
+            _ => Err(format!("`{text}` is not between 0% and 100%")),
+        }
+    }
+
+    /// The number, where `all` is 100 %.
+    pub(crate) fn of(self, all: u64) -> u64 {
+        match self {
+            Self::Number(number) => number,
+            Self::Percent(percent) => {
+                u64::try_from(u128::from(all) * u128::from(percent) / 100).unwrap_or(u64::MAX)
+            }
+        }
+    }
+}
+
+/// One rule, as flags of `strata cache prune` and entries of the file give it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(crate) struct Rule {
+    /// As `--all`.
+    pub(crate) all: bool,
+    /// As `--filter`.
+    pub(crate) filter: Vec<String>,
+    /// As `--keep-duration`.
+    pub(crate) keep_duration: Option<String>,
+    /// As `--reserved-space`.
+    pub(crate) reserved_space: Option<String>,
+    /// As `--max-used-space`.
+    pub(crate) max_used_space: Option<String>,
+    /// As `--min-free-space`.
+    pub(crate) min_free_space: Option<String>,
+    /// As `--keep-inodes`.
+    pub(crate) keep_inodes: Option<String>,
+}
+
+impl Rule {
+    /// Whether it bounds what the store may take.
+    fn is_ceiling(&self) -> bool {
+        self.filter.is_empty() && (self.max_used_space.is_some() || self.min_free_space.is_some())
+    }
+
+    /// What is to be pruned on a file system with this room. An error names its key and value.
+    pub(crate) fn options(&self, room: Option<Room>, why: &str) -> Result<PruneOptions, String> {
+        let share = |name: &str, text: &Option<String>, all: u64| match text {
+            None => Ok(None),
+            Some(text) => Share::parse(text)
+                .map(|share| Some(share.of(all)))
+                .map_err(|error| format!("`{name}`: {error}")),
+        };
+        let bytes = room.map_or(u64::MAX, |room| room.total);
+        let inodes = room.map_or(0, |room| room.inodes);
+        let filters =
+            filter::filters(&self.filter).map_err(|error| format!("`filter`: {error}"))?;
+        let span = self
+            .keep_duration
+            .as_deref()
+            .map(human::parse_duration)
+            .transpose()
+            .map_err(|error| format!("`keep-duration`: {error}"))?;
+        Ok(PruneOptions {
+            all: self.all,
+            older_than: span.max(filters.until),
+            keep_bytes: share("max-used-space", &self.max_used_space, bytes)?,
+            min_free: share("min-free-space", &self.min_free_space, bytes)?,
+            min_free_inodes: share("keep-inodes", &self.keep_inodes, inodes)?,
+            reserved_bytes: share("reserved-space", &self.reserved_space, bytes)?.unwrap_or(0),
+            filter: filters.chosen,
+            why: why.to_owned(),
+            ..PruneOptions::default()
+        })
+    }
+}
+
+/// The file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Rules that are looked at after builds; none means [`default_rules`].
+    #[serde(default)]
+    prune: Vec<Rule>,
+}
+
+/// What is pruned if nothing is said: what was not used for two months, and then what is least useful
+/// while the store takes more than three quarters of its file system or that is nearly full.
+fn default_rules() -> Vec<Rule> {
+    let text = |text: &str| Some(text.to_owned());
+    let ceiling = Rule {
+        max_used_space: text("75%"),
+        min_free_space: text("5%"),
+        reserved_space: text("5%"),
+        ..Rule::default()
+    };
+    vec![
+        Rule {
+            keep_duration: text("60d"),
+            ..Rule::default()
+        },
+        ceiling.clone(),
+        Rule {
+            all: true,
+            ..ceiling
+        },
+    ]
+}
+
+impl Config {
+    /// Reads the user's file, or the machine's; a file that is not there says nothing.
+    pub(crate) fn load() -> Result<Self, CommandError> {
+        let absolute = |name: &str| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        let own = absolute("XDG_CONFIG_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".config")))
+            .map(|config| config.join("strata/config.toml"));
+        for path in own
+            .into_iter()
+            .chain([PathBuf::from("/etc/strata/config.toml")])
+        {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => return Self::parse(&text, &path),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::NotFound
+                            | std::io::ErrorKind::NotADirectory
+                            | std::io::ErrorKind::PermissionDenied
+                    ) => {}
+                Err(error) => {
+                    return Err(CommandError::usage(format!(
+                        "`{}`: {error}",
+                        path.display()
+                    )));
+                }
+            }
+        }
+        Ok(Self::default())
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, CommandError> {
+        let wrong = |error: String| CommandError::usage(format!("`{}`: {error}", path.display()));
+        let config: Self = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        for (number, rule) in (1..).zip(&config.prune) {
+            rule.options(None, "")
+                .map_err(|error| wrong(format!("prune rule {number}: {error}")))?;
+        }
+        Ok(config)
+    }
+
+    /// What is pruned after builds. There is always a ceiling.
+    pub(crate) fn rules(&self, room: Option<Room>) -> Vec<PruneOptions> {
+        let mut rules = self.prune.clone();
+        if rules.is_empty() {
+            rules = default_rules();
+        } else if !rules.iter().any(Rule::is_ceiling) {
+            rules.extend(default_rules().split_off(1));
+        }
+        (1..)
+            .zip(rules)
+            // They were read once already.
+            .filter_map(|(number, rule)| rule.options(room, &format!("policy {number}")).ok())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_sizes_or_percents() {
+        assert_eq!(Share::parse("20%").unwrap().of(1_000), 200);
+        assert_eq!(Share::parse("2k").unwrap().of(1_000), 2_048);
+        for text in ["101%", "-1%", "x", "%", ""] {
+            assert!(Share::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rules_without_a_ceiling_get_the_usual_one() {
+        let path = Path::new("/c.toml");
+        let parse = |text: &str| Config::parse(text, path).map_err(|error| error.message());
+        assert_eq!(parse("").unwrap().rules(None).len(), 3);
+        let own = "[[prune]]\nfilter = [\"kind=mount\"]\nmax-used-space = \"1g\"\n";
+        let rules = parse(own).unwrap().rules(None);
+        assert_eq!(rules.len(), 3);
+        assert_eq!(rules[0].keep_bytes, Some(1 << 30));
+        let own = "[[prune]]\nkeep-duration = \"1d\"\n[[prune]]\nmax-used-space = \"1g\"\n";
+        assert_eq!(parse(own).unwrap().rules(None).len(), 2);
+        for (text, part) in [
+            ("[[prune]]\nkeep = 1\n", "keep"),
+            ("[[prune]]\nkeep-duration = \"x\"\n", "keep-duration"),
+            ("[[prune]]\nfilter = [\"x=y\"]\n", "filter"),
+            ("prune = 1", "prune"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(part) && error.contains("/c.toml"), "{error}");
+        }
+    }
+}
