@@ -233,7 +233,7 @@ fn user_with_ranges() -> Option<(String, u32)> {
 
 fn an_ordinary_user_with_ranges() {
     let Some((name, uid)) = user_with_ranges() else {
-        assert!(std::env::var_os("STRATA_TESTS_REQUIRED").is_none());
+        assert!(std::env::var_os("STRATA_TEST_REQUIRE").is_none());
         println!(
             "  skipped: no user has ranges in /etc/subuid and /etc/subgid (useradd makes one)"
         );
