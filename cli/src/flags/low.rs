@@ -122,7 +122,7 @@ pub(crate) struct Build {
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
     /// Give files or an image a name for FROM, COPY --from and mounts (repeatable): a directory, a
-    /// URL, a git repository, docker-image://NAME, or oci-layout://DIRECTORY[:TAG|@DIGEST]
+    /// URL, a git repository, docker-image://NAME, or oci-layout://DIRECTORY with :TAG or @DIGEST
     #[arg(long, value_name = "NAME=CONTEXT")]
     pub(crate) build_context: Vec<String>,
     /// Stage to build [default: the last]
