@@ -181,6 +181,44 @@ pub struct BuildRequest {
     pub epoch: Option<i64>,
 }
 
+/// Docker's size of /dev/shm, in bytes.
+pub const SHM_SIZE: u64 = 64 << 20;
+
+impl BuildRequest {
+    /// A request that asks for nothing but this Dockerfile: no output, no names, one step at a time,
+    /// base images as the store has them or their registry gives them.
+    pub fn new(dockerfile: Vec<u8>, dockerfile_name: impl Into<String>, context: Context) -> Self {
+        Self {
+            dockerfile,
+            dockerfile_name: dockerfile_name.into(),
+            dockerfile_path: None,
+            context,
+            build_contexts: Vec::new(),
+            target: None,
+            build_args: Vec::new(),
+            labels: Vec::new(),
+            tags: Vec::new(),
+            outputs: Vec::new(),
+            no_cache: false,
+            no_cache_filter: Vec::new(),
+            cache_ttl: None,
+            pull: Pull::default(),
+            platform: None,
+            network: Network::default(),
+            allow: Vec::new(),
+            secrets: Vec::new(),
+            ssh: Vec::new(),
+            limits: Limits::default(),
+            ulimits: BTreeMap::new(),
+            shm_size: SHM_SIZE,
+            extra_hosts: Vec::new(),
+            explain: false,
+            jobs: 1,
+            epoch: None,
+        }
+    }
+}
+
 /// What came of a build.
 #[derive(Debug, Clone)]
 pub struct BuildResult {

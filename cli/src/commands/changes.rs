@@ -2,10 +2,8 @@
 //!
 //! They are planned as a Dockerfile on an empty image, so they mean exactly what they mean in one.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 
-use strata_executor::sandbox::Limits;
 use strata_executor::sandbox::Network;
 use strata_image::ImageConfig;
 use strata_image::Platform;
@@ -66,32 +64,9 @@ pub(super) fn config(changes: &[String]) -> Result<ImageConfig, CommandError> {
 
 fn request(text: &str) -> BuildRequest {
     BuildRequest {
-        dockerfile: text.as_bytes().to_vec(),
-        dockerfile_name: "--change".into(),
-        dockerfile_path: None,
-        context: Context::Empty,
-        build_contexts: Vec::new(),
-        target: None,
-        build_args: Vec::new(),
-        labels: Vec::new(),
-        tags: Vec::new(),
-        outputs: Vec::new(),
-        explain: false,
-        no_cache: false,
-        no_cache_filter: Vec::new(),
-        cache_ttl: None,
         pull: Pull::Never,
-        platform: None,
         network: Network::None,
-        allow: Vec::new(),
-        secrets: Vec::new(),
-        ssh: Vec::new(),
-        limits: Limits::default(),
-        ulimits: BTreeMap::new(),
-        shm_size: 0,
-        extra_hosts: Vec::new(),
-        jobs: 1,
-        epoch: None,
+        ..BuildRequest::new(text.as_bytes().to_vec(), "--change", Context::Empty)
     }
 }
 

@@ -1,8 +1,6 @@
-use std::collections::BTreeMap;
 use std::error::Error;
 
 use strata_cache::Digest;
-use strata_executor::sandbox::{Limits, Network};
 use strata_image::{ImageConfig, Platform as ImagePlatform};
 use strata_parser::{Diagnostics, Dockerfile};
 
@@ -38,32 +36,9 @@ impl Bases for Fake {
 
 pub(crate) fn request() -> BuildRequest {
     BuildRequest {
-        dockerfile: Vec::new(),
-        dockerfile_name: "Dockerfile".to_owned(),
-        dockerfile_path: None,
-        context: Context::Empty,
-        build_contexts: Vec::new(),
-        target: None,
-        build_args: Vec::new(),
-        labels: Vec::new(),
-        tags: Vec::new(),
-        outputs: Vec::new(),
-        no_cache: false,
-        no_cache_filter: Vec::new(),
-        cache_ttl: None,
         pull: Pull::Never,
         platform: Some("linux/amd64".to_owned()),
-        network: Network::Host,
-        allow: Vec::new(),
-        secrets: Vec::new(),
-        ssh: Vec::new(),
-        limits: Limits::default(),
-        ulimits: BTreeMap::new(),
-        shm_size: 64 << 20,
-        extra_hosts: Vec::new(),
-        explain: false,
-        jobs: 1,
-        epoch: None,
+        ..BuildRequest::new(Vec::new(), "Dockerfile", Context::Empty)
     }
 }
 

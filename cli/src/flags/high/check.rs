@@ -1,15 +1,11 @@
 //! `strata check`, and what else is asked of a Dockerfile without building it.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 
-use strata_executor::sandbox::Limits;
-use strata_executor::sandbox::Network;
 use strata_solver::request::BuildRequest;
 use strata_solver::request::Output;
 use strata_solver::request::Pull;
 
-use super::SHM_SIZE;
 use super::Surroundings;
 use super::build_args;
 use super::flag;
@@ -103,32 +99,13 @@ impl Check {
         }
         Ok(Self {
             request: BuildRequest {
-                dockerfile: source.dockerfile,
-                dockerfile_name: source.name,
                 dockerfile_path: source.path,
-                context: source.context,
-                target: None,
                 build_args,
-                labels: Vec::new(),
-                tags: Vec::new(),
-                build_contexts: Vec::new(),
-                ssh: Vec::new(),
                 outputs: vec![Output::CacheOnly],
-                no_cache: false,
-                no_cache_filter: Vec::new(),
-                cache_ttl: None,
-                explain: false,
                 pull: Pull::Never,
                 platform,
-                network: Network::Host,
                 allow: entitlements(),
-                secrets: Vec::new(),
-                limits: Limits::default(),
-                ulimits: BTreeMap::new(),
-                shm_size: SHM_SIZE,
-                extra_hosts: Vec::new(),
-                jobs: 1,
-                epoch: None,
+                ..BuildRequest::new(source.dockerfile, source.name, source.context)
             },
         })
     }

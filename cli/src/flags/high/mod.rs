@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use strata_cache::codec::Codec;
 use strata_executor::sandbox::Limits;
+use strata_solver::request::SHM_SIZE;
 
 pub(crate) use build::Build;
 pub(crate) use check::Call;
@@ -152,9 +153,6 @@ fn ulimits(values: &[String]) -> Result<BTreeMap<String, (u64, u64)>, CommandErr
         .into_iter()
         .collect())
 }
-
-/// Docker's size of /dev/shm.
-const SHM_SIZE: u64 = 64 << 20;
 
 fn shm_size(text: Option<&str>) -> Result<u64, CommandError> {
     match text {
