@@ -199,7 +199,7 @@ pub(crate) struct Build {
     pub(crate) shm_size: Option<String>,
     #[command(flatten)]
     pub(crate) limits: Limits,
-    /// How many steps may run at once [default: number of CPUs, at least 8]
+    /// How many steps may run at once [default: number of CPUs]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<String>,
     /// How to show progress

@@ -33,9 +33,6 @@ use crate::flags::ssh;
 use crate::flags::value;
 use crate::progress::Mode;
 
-/// How many steps run at once where `--jobs` doesn't say and the machine has fewer cores.
-const FEWEST_JOBS: usize = 8;
-
 /// A build and what to do with its result.
 #[derive(Debug)]
 pub(crate) struct Build {
@@ -129,8 +126,7 @@ impl Build {
         }
         let epoch = flag("SOURCE_DATE_EPOCH", epoch(surroundings))?;
         let jobs = match low.jobs.as_deref() {
-            // Steps mostly wait, for networks and disks: fewer would leave cores idle.
-            None => surroundings.cores.max(FEWEST_JOBS),
+            None => surroundings.cores,
             Some(text) => flag(
                 "--jobs",
                 text.parse()
@@ -324,7 +320,7 @@ mod tests {
         assert_eq!(build.request.outputs, [Output::Store]);
         assert_eq!(build.request.dockerfile, b"FROM scratch\n");
         assert_eq!(build.request.dockerfile_name, "Dockerfile");
-        assert_eq!(build.request.jobs, FEWEST_JOBS);
+        assert_eq!(build.request.jobs, 3);
         assert_eq!(build.request.epoch, Some(1_700_000_000));
         assert_eq!(build.request.shm_size, 64 << 20);
         assert_eq!(build.progress, Mode::Auto);
