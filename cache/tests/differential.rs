@@ -230,7 +230,13 @@ fn compare_lookup(view: &LayerView, root: &Path, path: &Path, follow: bool) {
         flags |= OFlags::NOFOLLOW;
     }
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let found = rustix::fs::openat2(directory.as_fd(), path, flags, Mode::empty(), resolve);
+    let found = loop {
+        // EAGAIN: something on this machine was renamed during a step up, so the kernel isn't sure.
+        match rustix::fs::openat2(directory.as_fd(), path, flags, Mode::empty(), resolve) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            answer => break answer,
+        }
+    };
     let ours = view.lookup(path, follow);
     match found {
         Ok(file) => {
