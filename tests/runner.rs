@@ -31,6 +31,8 @@ mod full;
 mod ignore;
 mod images;
 mod kills;
+mod login;
+mod mirrors;
 mod native;
 mod output;
 mod progress;
