@@ -4,7 +4,7 @@ CARGO ?= cargo
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
 
-.PHONY: help deps build release bases test test-crash demo fmt clippy doc deny crates bench-compare
+.PHONY: help deps build release bases test test-crash fuzz demo fmt clippy doc deny crates bench-compare
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +26,9 @@ test: bases ## Run all tests, end-to-end cases both as root and as an ordinary u
 
 test-crash: bases ## Kill builds and prunes a thousand times (STRATA_CRASH_KILLS, STRATA_CRASH_SEED)
 	$(CARGO) test -p strata-cli --locked --test e2e -- --ignored --nocapture a_thousand_kills
+
+fuzz: ## Fuzz every target for FUZZ_SECONDS (600); what it finds is in .test-cache/fuzz
+	.ci/fuzz
 
 demo: bases release ## Build a real image, run it, edit a source, build again
 	fixtures/demo/run.sh
