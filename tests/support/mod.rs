@@ -23,7 +23,7 @@ pub(crate) use filter::redact;
 pub(crate) use gate::Gate;
 pub(crate) use image::Image;
 pub(crate) use random::Random;
-pub(crate) use registry::Registry;
+pub(crate) use registry::{PASSWORD, Registry};
 pub(crate) use sandbox::Sandbox;
 pub(crate) use steps::Steps;
 pub(crate) use strata::{Output, Running, Strata, wait_until};
