@@ -32,6 +32,7 @@ mod full;
 mod ignore;
 mod images;
 mod kills;
+mod link;
 mod login;
 mod mirrors;
 mod native;
