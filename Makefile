@@ -4,7 +4,7 @@ CARGO ?= cargo
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
 
-.PHONY: help deps build release bases test test-crash demo fmt clippy doc deny crates bench-compare
+.PHONY: help deps build release bases test test-crash test-power demo fmt clippy doc deny crates bench-compare
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +26,9 @@ test: bases ## Run all tests, end-to-end cases both as root and as an ordinary u
 
 test-crash: bases ## Kill builds and prunes a thousand times (STRATA_CRASH_KILLS, STRATA_CRASH_SEED)
 	$(CARGO) test -p strata-cli --locked --test e2e -- --ignored --nocapture a_thousand_kills
+
+test-power: bases ## Cut the power of a store's disk 240 times (STRATA_POWER_CUTS, STRATA_POWER_SEED)
+	$(CARGO) test -p strata-cli --locked --test e2e -- --ignored --nocapture two_hundred_power_cuts
 
 demo: bases release ## Build a real image, run it, edit a source, build again
 	fixtures/demo/run.sh

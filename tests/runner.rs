@@ -18,6 +18,7 @@
 mod support;
 
 mod add;
+mod broken;
 mod cache_commands;
 mod cache_hits;
 mod check;
@@ -33,6 +34,7 @@ mod images;
 mod kills;
 mod native;
 mod output;
+mod power;
 mod progress;
 mod registry;
 mod remote;
