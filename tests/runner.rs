@@ -18,6 +18,7 @@
 mod support;
 
 mod add;
+mod broken;
 mod cache_commands;
 mod cache_hits;
 mod check;
@@ -37,6 +38,7 @@ mod login;
 mod mirrors;
 mod native;
 mod output;
+mod power;
 mod progress;
 mod registry;
 mod remote;
