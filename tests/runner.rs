@@ -31,6 +31,7 @@ mod full;
 mod ignore;
 mod images;
 mod kills;
+mod limits;
 mod native;
 mod output;
 mod progress;
