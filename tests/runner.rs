@@ -33,6 +33,7 @@ mod full;
 mod ignore;
 mod images;
 mod kills;
+mod limits;
 mod link;
 mod login;
 mod mirrors;
