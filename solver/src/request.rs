@@ -182,6 +182,9 @@ pub struct BuildRequest {
     pub jobs: usize,
     /// `SOURCE_DATE_EPOCH` of the environment; a build argument of that name wins.
     pub epoch: Option<i64>,
+    /// When a context from elsewhere was last changed, in seconds since 1970, if its commit or its server
+    /// says so. [`crate::remote::prepare`] fills it in.
+    pub context_time: Option<i64>,
 }
 
 /// Docker's size of /dev/shm, in bytes.
@@ -218,6 +221,7 @@ impl BuildRequest {
             explain: false,
             jobs: 1,
             epoch: None,
+            context_time: None,
         }
     }
 }

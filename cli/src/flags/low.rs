@@ -260,6 +260,9 @@ pub(crate) struct Check {
     /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
+    /// Give files or an image a name for FROM, COPY --from and mounts (repeatable), as for builds
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    pub(crate) build_context: Vec<String>,
     /// Set a build argument; without a value, the environment's is taken (repeatable)
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<String>,

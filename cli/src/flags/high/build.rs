@@ -99,7 +99,7 @@ impl Build {
             None => None,
             Some(text) => flag("--call", call(text))?,
         };
-        let build_args = build_args(&low.build_arg, surroundings)?;
+        let mut build_args = build_args(&low.build_arg, surroundings)?;
         let labels = each("--label", &low.label, value::assignment)?
             .into_iter()
             .map(|(name, value)| (name, value.unwrap_or_default()))
@@ -126,7 +126,7 @@ impl Build {
             }
             secrets.push(new);
         }
-        let epoch = flag("SOURCE_DATE_EPOCH", epoch(surroundings))?;
+        let epoch = epoch(surroundings, &mut build_args)?;
         let jobs = match low.jobs.as_deref() {
             None => surroundings.cores,
             Some(text) => flag(
@@ -222,6 +222,7 @@ impl Build {
                 extra_hosts,
                 jobs,
                 epoch,
+                context_time: None,
             },
             elsewhere,
             progress,
@@ -309,14 +310,26 @@ fn outputs(
     Ok(outputs)
 }
 
-fn epoch(surroundings: &Surroundings<'_>) -> Result<Option<i64>, String> {
-    match surroundings.text("SOURCE_DATE_EPOCH")? {
-        Some(text) if !text.is_empty() => text
-            .parse()
-            .ok()
-            .filter(|seconds| *seconds >= 0)
-            .map(Some)
-            .ok_or_else(|| format!("`{text}` is not a number of seconds since 1970")),
+/// The environment's `SOURCE_DATE_EPOCH`. If it is no number it names something that the solver finds, as
+/// the build argument does.
+fn epoch(
+    surroundings: &Surroundings<'_>,
+    build_args: &mut Vec<(String, String)>,
+) -> Result<Option<i64>, CommandError> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    match flag(NAME, surroundings.text(NAME))? {
+        Some(text) if !text.is_empty() => match text.parse::<i64>() {
+            Ok(seconds) if seconds >= 0 => Ok(Some(seconds)),
+            Ok(_) => Err(CommandError::usage(format!(
+                "`{NAME}`: `{text}` is before 1970"
+            ))),
+            Err(_) => {
+                if !build_args.iter().any(|(name, _)| name == NAME) {
+                    build_args.push((NAME.to_owned(), text));
+                }
+                Ok(None)
+            }
+        },
         _ => Ok(None),
     }
 }
