@@ -202,7 +202,8 @@ pub(crate) fn with_spec<T>(
     let change =
         |mode: u32, directory: bool| chmod.map_or(mode, |chmod| chmod.apply(mode, directory));
     let parent_mode = match chmod {
-        Some(chmod) if chmod.is_octal() => chmod.apply(0o755, true),
+        // Its set-id and sticky bits are for what is copied.
+        Some(chmod) if chmod.is_octal() => chmod.apply(0o755, true) & 0o777,
         _ => 0o755,
     };
     use_it(&CopySpec {
