@@ -28,6 +28,7 @@ mod copy;
 mod crash;
 mod differential;
 mod errors;
+mod explain;
 mod full;
 mod ignore;
 mod images;
