@@ -346,9 +346,9 @@ fn attributes(
     let kind = entry.metadata.kind;
     let mode = match spec.chmod {
         Some(chmod) if kind != FileKind::Symlink => {
-            chmod(entry.metadata.mode, kind == FileKind::Directory) & 0o7777
+            chmod(tree.mode(entry), kind == FileKind::Directory) & 0o7777
         }
-        _ => entry.metadata.mode,
+        _ => tree.mode(entry),
     };
     (mode, spec.owner.unwrap_or_else(|| tree.owner(entry)))
 }
