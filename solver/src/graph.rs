@@ -99,6 +99,9 @@ pub enum Source {
     },
 }
 
+/// What the text of a step begins with that puts files of a context where a command can mount them.
+pub const MOUNTED_FILES: &str = "mount of ";
+
 /// A vertex: one operation on one root, with one layer as its result.
 #[derive(Debug)]
 pub struct Vertex {
