@@ -1,6 +1,8 @@
 //! The configuration file: `$XDG_CONFIG_HOME/strata/config.toml`, else `/etc/strata/config.toml`.
 //!
 //! ```toml
+//! prune-budget = "100ms"        # unless a bound is broken
+//!
 //! [[prune]]                     # after builds, in this order
 //! filter = ["kind=mount"]
 //! keep-duration = "14d"
@@ -13,6 +15,7 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use strata_cache::Room;
@@ -119,7 +122,13 @@ pub(crate) struct Config {
     /// Rules that are looked at after builds; none means [`default_rules`].
     #[serde(default)]
     prune: Vec<Rule>,
+    /// How long a build may take at its end to prune what has become old; a bound that is broken is
+    /// seen to whatever it takes.
+    prune_budget: Option<String>,
 }
+
+/// The time for what has become old, if nothing is said.
+const BUDGET: Duration = Duration::from_millis(100);
 
 /// What is pruned if nothing is said: what was not used for two months, and then what is least useful
 /// while the store takes more than three quarters of its file system or that is nearly full.
@@ -186,7 +195,21 @@ impl Config {
             rule.options(None, "")
                 .map_err(|error| wrong(format!("prune rule {number}: {error}")))?;
         }
+        config
+            .prune_budget
+            .as_deref()
+            .map(human::parse_duration)
+            .transpose()
+            .map_err(|error| wrong(format!("`prune-budget`: {error}")))?;
         Ok(config)
+    }
+
+    /// How long builds may take at their end to prune, unless a bound is broken.
+    pub(crate) fn prune_budget(&self) -> Duration {
+        let text = self.prune_budget.as_deref();
+        // It was read once already.
+        text.and_then(|text| human::parse_duration(text).ok())
+            .unwrap_or(BUDGET)
     }
 
     /// What is pruned after builds. There is always a ceiling.
@@ -229,11 +252,15 @@ mod tests {
         assert_eq!(rules[0].keep_bytes, Some(1 << 30));
         let own = "[[prune]]\nkeep-duration = \"1d\"\n[[prune]]\nmax-used-space = \"1g\"\n";
         assert_eq!(parse(own).unwrap().rules(None).len(), 2);
+        let budget = |text: &str| parse(text).unwrap().prune_budget();
+        assert_eq!(budget("prune-budget = \"2s\"\n"), Duration::from_secs(2));
+        assert_eq!(budget(""), BUDGET);
         for (text, part) in [
             ("[[prune]]\nkeep = 1\n", "keep"),
             ("[[prune]]\nkeep-duration = \"x\"\n", "keep-duration"),
             ("[[prune]]\nfilter = [\"x=y\"]\n", "filter"),
             ("prune = 1", "prune"),
+            ("prune-budget = \"soon\"\n", "prune-budget"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(part) && error.contains("/c.toml"), "{error}");
