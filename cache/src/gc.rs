@@ -96,7 +96,7 @@ fn due(store: &Store) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CacheKey, Digest, NewRecord, StepKind};
+    use crate::{CacheKey, Digest, NewRecord, StackId, StepKind};
 
     const BUDGET: Duration = Duration::from_mins(1);
 
@@ -109,6 +109,9 @@ mod tests {
             operation: Digest::of(b"operation"),
             content: CacheKey(Digest::of(b"content")),
             parent: None,
+            stack: StackId::empty(),
+            inputs: Vec::new(),
+            selection: None,
             kind: StepKind::Run,
             text: text.to_owned(),
             parts: Vec::new(),

@@ -13,7 +13,8 @@ use strata_cache::image::{StoredImage, StoredLayer};
 use strata_cache::prune::{PruneOptions, prune};
 use strata_cache::verify::{VerifyOptions, verify};
 use strata_cache::{
-    CacheKey, DiffId, Digest, LayerId, Lease, NewRecord, OpenOptions, StepKind, Store, StoreError,
+    CacheKey, DiffId, Digest, LayerId, Lease, NewRecord, OpenOptions, StackId, StepKind, Store,
+    StoreError,
 };
 
 const ROLE: &str = "STRATA_TEST_ROLE";
@@ -33,6 +34,9 @@ fn step(store: &Store, lease: &Lease, parent: Option<LayerId>, text: &str) -> La
         operation: Digest::of(b"operation"),
         content: CacheKey(Digest::of(b"content")),
         parent,
+        stack: StackId::of(&stack),
+        inputs: Vec::new(),
+        selection: None,
         kind: StepKind::Run,
         text: text.to_owned(),
         parts: Vec::new(),

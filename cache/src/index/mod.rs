@@ -10,6 +10,7 @@
 //! lost transaction would make the index name files that are gone (pruning), the commit is flushed.
 
 mod blobs;
+mod files;
 mod images;
 mod layers;
 mod leases;

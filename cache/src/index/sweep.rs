@@ -214,6 +214,7 @@ pub(super) fn drop_dangling(index: &Connection) -> rusqlite::Result<()> {
         "DELETE FROM records WHERE layer NOT IN (SELECT id FROM layers);
          DELETE FROM layer_blobs WHERE layer NOT IN (SELECT id FROM layers)
              OR digest NOT IN (SELECT digest FROM blobs);
+         DELETE FROM layer_files WHERE layer NOT IN (SELECT id FROM layers);
          DELETE FROM images WHERE config NOT IN (SELECT digest FROM blobs);
          DELETE FROM image_layers WHERE config NOT IN (SELECT config FROM images);
          DELETE FROM names WHERE config NOT IN (SELECT config FROM images);",
