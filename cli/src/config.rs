@@ -1,6 +1,8 @@
 //! The configuration file: `$XDG_CONFIG_HOME/strata/config.toml`, else `/etc/strata/config.toml`.
 //!
 //! ```toml
+//! prune-budget = "100ms"        # unless a bound is broken
+//!
 //! [[prune]]                     # after builds, in this order
 //! filter = ["kind=mount"]
 //! keep-duration = "14d"
@@ -23,6 +25,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use strata_cache::Room;
@@ -135,6 +138,9 @@ pub(crate) struct Config {
     /// What builds do unless a flag says otherwise.
     #[serde(default)]
     build: BuildDefaults,
+    /// How long a build may take at its end to prune what has become old; a bound that is broken is
+    /// seen to whatever it takes.
+    prune_budget: Option<String>,
     /// What is special about registries, by name.
     #[serde(default)]
     registry: BTreeMap<String, Registry>,
@@ -164,6 +170,9 @@ struct Keypair {
     key: PathBuf,
     cert: PathBuf,
 }
+
+/// The time for what has become old, if nothing is said.
+const BUDGET: Duration = Duration::from_millis(100);
 
 /// What is pruned if nothing is said: what was not used for two months, and then what is least useful
 /// while the store takes more than three quarters of its file system or that is nearly full.
@@ -230,6 +239,12 @@ impl Config {
             rule.options(None, "")
                 .map_err(|error| wrong(format!("prune rule {number}: {error}")))?;
         }
+        config
+            .prune_budget
+            .as_deref()
+            .map(human::parse_duration)
+            .transpose()
+            .map_err(|error| wrong(format!("`prune-budget`: {error}")))?;
         for (name, registry) in &config.registry {
             let wrong = |error: &str| wrong(format!("registry `{name}`: {error}"));
             if name.is_empty() || name.contains(['/', '@', ' ']) {
@@ -277,6 +292,14 @@ impl Config {
         }
     }
 
+    /// How long builds may take at their end to prune, unless a bound is broken.
+    pub(crate) fn prune_budget(&self) -> Duration {
+        let text = self.prune_budget.as_deref();
+        // It was read once already.
+        text.and_then(|text| human::parse_duration(text).ok())
+            .unwrap_or(BUDGET)
+    }
+
     /// What is pruned after builds. There is always a ceiling.
     pub(crate) fn rules(&self, room: Option<Room>) -> Vec<PruneOptions> {
         let mut rules = self.prune.clone();
@@ -317,12 +340,16 @@ mod tests {
         assert_eq!(rules[0].keep_bytes, Some(1 << 30));
         let own = "[[prune]]\nkeep-duration = \"1d\"\n[[prune]]\nmax-used-space = \"1g\"\n";
         assert_eq!(parse(own).unwrap().rules(None).len(), 2);
+        let budget = |text: &str| parse(text).unwrap().prune_budget();
+        assert_eq!(budget("prune-budget = \"2s\"\n"), Duration::from_secs(2));
+        assert_eq!(budget(""), BUDGET);
         for (text, part) in [
             ("[[prune]]\nkeep = 1\n", "keep"),
             ("[[prune]]\nkeep-duration = \"x\"\n", "keep-duration"),
             ("[[prune]]\nfilter = [\"x=y\"]\n", "filter"),
             ("prune = 1", "prune"),
             ("[build]\nneutral = true\n", "neutral"),
+            ("prune-budget = \"soon\"\n", "prune-budget"),
             ("[registry.\"a/b\"]\nhttp = true\n", "a/b"),
             ("[registry.x]\nmirrors = [\"https://m\"]\n", "https://m"),
             ("[registry.x]\nmirror = [\"m\"]\n", "mirror"),
