@@ -26,6 +26,7 @@ mod config;
 mod contexts;
 mod copy;
 mod crash;
+mod doctor;
 mod errors;
 mod full;
 mod ignore;
