@@ -39,7 +39,7 @@ impl Planner<'_> {
                 state.config_history(text::quoted_list("CMD", &argv));
                 let runtime = state.runtime();
                 runtime.cmd = Some(argv);
-                // Set whatever the form, as in every image of BuildKit's with a CMD.
+                // In either form, as images of other builders have it.
                 runtime.args_escaped = true;
                 state.cmd_set = true;
             }
@@ -233,6 +233,9 @@ impl Planner<'_> {
         words: &[Spanned<String>],
     ) -> Result<(), Diagnostic> {
         let mut ports = Vec::new();
+        // The words are sorted, not what comes of them.
+        let mut words: Vec<&Spanned<String>> = words.iter().collect();
+        words.sort_by(|left, right| left.value.cmp(&right.value));
         for word in words {
             let expanded = applied
                 .lexer
@@ -249,15 +252,13 @@ impl Planner<'_> {
                 ports.extend(parsed.keys());
             }
         }
-        ports.sort();
-        ports.dedup();
         state.config_history(text::plain_list("EXPOSE", &ports));
         state.runtime().exposed_ports.extend(ports);
         Ok(())
     }
 }
 
-/// The arguments that the config keeps, and whether they are a shell's.
+/// The arguments that the config keeps.
 fn command_line(state: &StageState, command: &Command) -> Vec<String> {
     match command {
         Command::Shell(text) => {
