@@ -29,6 +29,7 @@ mod copy;
 mod crash;
 mod differential;
 mod errors;
+mod explain;
 mod full;
 mod ignore;
 mod images;

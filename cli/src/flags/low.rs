@@ -147,6 +147,16 @@ pub(crate) struct Build {
     /// Run steps that have a network anew if their result is older than this, such as 7d
     #[arg(long, value_name = "SPAN")]
     pub(crate) cache_ttl: Option<String>,
+    /// Copy files of the context as a checkout under the umask 022 has them, whatever their modes
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "STRATA_NEUTRAL_MODES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) neutral_modes: Option<bool>,
     /// Say for each step that runs why it was not cached: the first input that changed
     #[arg(long)]
     pub(crate) explain: bool,
