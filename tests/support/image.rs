@@ -108,11 +108,8 @@ impl Image {
         let diff_ids: Vec<String> = tars.iter().map(|tar| sha256(tar)).collect();
         assert_eq!(config["rootfs"]["type"], "layers");
         assert_eq!(config["rootfs"]["diff_ids"], serde_json::json!(diff_ids));
-        let history = config["history"].as_array().unwrap();
-        let with_layer = history
-            .iter()
-            .filter(|entry| entry["empty_layer"] != true)
-            .count();
+        let history = config["history"].as_array().into_iter().flatten();
+        let with_layer = history.filter(|entry| entry["empty_layer"] != true).count();
         assert_eq!(with_layer, tars.len(), "history and layers: {config:#}");
         let layers = tars
             .iter()
