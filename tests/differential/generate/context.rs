@@ -17,7 +17,6 @@ pub(crate) enum What {
     Symlink(String),
     /// A further name of the file at this path.
     HardLink(String),
-    Fifo,
 }
 
 /// One path of the context.
@@ -42,7 +41,6 @@ impl Entry {
             What::Directory => format!("{mode:04o} {path:?}/"),
             What::Symlink(to) => format!("     {path:?} -> {to:?}"),
             What::HardLink(to) => format!("     {path:?} => {to:?}"),
-            What::Fifo => format!("{mode:04o} {path:?} (fifo)"),
         }
     }
 
@@ -164,10 +162,6 @@ pub(crate) fn entries(random: &mut Random, special: bool) -> Vec<Entry> {
         let path = place(random, &tree, name);
         add(random, &mut tree, path, What::HardLink(to));
     }
-    if random.chance(4) {
-        let path = place(random, &tree, "pipe");
-        add(random, &mut tree, path, What::Fifo);
-    }
     if !special {
         for entry in &mut tree {
             entry.mode &= !SPECIAL;
@@ -282,16 +276,6 @@ pub(crate) fn write(entries: &[Entry], directory: &Path) {
                 if fs::hard_link(directory.join(to), &path).is_err() {
                     fs::write(&path, to).unwrap();
                 }
-            }
-            What::Fifo => {
-                rustix::fs::mknodat(
-                    rustix::fs::CWD,
-                    &path,
-                    rustix::fs::FileType::Fifo,
-                    rustix::fs::Mode::empty(),
-                    0,
-                )
-                .unwrap();
             }
         }
     }

@@ -160,7 +160,7 @@ impl Writer<'_> {
             ])),
             5 => match self.random.any(&links).cloned() {
                 // Followed, so it has to lead somewhere.
-                Some(link) if self.random.chance(30) => self.exactly(&link.path, false),
+                Some(link) if self.random.chance(10) => self.exactly(&link.path, false),
                 _ => any("link*"),
             },
             6 => match self.random.any(&good).cloned() {
@@ -183,7 +183,7 @@ impl Writer<'_> {
     /// The path as a source, in one of its spellings.
     fn exactly(&mut self, path: &str, is_file: bool) -> Source {
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-        let mut pattern = word::no_wildcards(path);
+        let mut pattern = word::pattern(path);
         match self.random.below(12) {
             0 => pattern.insert(0, '/'),
             1 => pattern.insert_str(0, "./"),

@@ -4,7 +4,7 @@ use strata_parser::ignore::IgnoreFile;
 
 use super::super::super::support::Random;
 use super::Generated;
-use super::context::{Entry, What};
+use super::context::Entry;
 use super::{layout, word};
 
 /// What the generator believes about a stage. It may be wrong; then the case fails in both engines.
@@ -147,7 +147,7 @@ impl<'a> Writer<'a> {
         let file = IgnoreFile::parse(&ignore.join("\n")).unwrap_or_default();
         let visible = entries
             .iter()
-            .filter(|entry| !file.is_ignored(&entry.path) && entry.what != What::Fifo)
+            .filter(|entry| !file.is_ignored(&entry.path))
             .cloned()
             .collect();
         Self {

@@ -124,14 +124,19 @@ pub(crate) fn literal(text: &str, escape: char) -> String {
     word
 }
 
-/// A path as a source pattern that matches just it.
-pub(crate) fn no_wildcards(path: &str) -> String {
+/// A path as a source that matches it, and little else. Escapes count only in what has a wildcard.
+pub(crate) fn pattern(path: &str) -> String {
+    if !path.contains(['*', '?', '[']) {
+        return path.to_owned();
+    }
     let mut pattern = String::new();
     for character in path.chars() {
-        if matches!(character, '*' | '?' | '[' | '\\') {
-            pattern.push('\\');
+        match character {
+            '*' => pattern.push_str("[*]"),
+            '[' => pattern.push('?'),
+            '\\' => pattern.push_str("\\\\"),
+            other => pattern.push(other),
         }
-        pattern.push(character);
     }
     pattern
 }
