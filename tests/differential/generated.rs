@@ -5,7 +5,7 @@
 //! temporary directory.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -118,7 +118,7 @@ impl Run<'_> {
             });
             report += &format!("==== seed {seed}, smaller\n{}", small.describe());
             report += &lines(&found);
-            report += &self.opinion(&small, &found);
+            report += &self.opinion(&small, seed, &found);
             let kept = std::env::temp_dir().join(format!("strata-generated-{seed}"));
             fs::remove_dir_all(&kept).ok();
             if fs::create_dir(&kept).is_ok() {
@@ -143,7 +143,7 @@ impl Run<'_> {
         (all.differences, all.refused)
     }
 
-    fn stage(&self, generated: &Generated, seed: u64) -> (Case, std::path::PathBuf) {
+    fn stage(&self, generated: &Generated, seed: u64) -> (Case, PathBuf) {
         let directory = self.sandbox.path(format!("generated-{seed}"));
         fs::create_dir(&directory).unwrap();
         generated.write(&directory);
@@ -155,8 +155,8 @@ impl Run<'_> {
     }
 
     /// What buildah makes of the places where the two differ.
-    fn opinion(&self, generated: &Generated, found: &[Difference]) -> String {
-        let (case, directory) = self.stage(generated, u64::MAX);
+    fn opinion(&self, generated: &Generated, seed: u64, found: &[Difference]) -> String {
+        let (case, directory) = self.stage(generated, seed);
         let outcome = self.engines.build(Engine::Buildah, &case);
         remove(&directory);
         match outcome {
