@@ -11,6 +11,7 @@ use strata_image::{Images, Platform, PullPolicy};
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile};
 
 use crate::bases::{BaseImage, Bases};
+use crate::epoch;
 use crate::error::{BuildError, Report};
 use crate::event::{Event, EventSink, Outcome};
 use crate::graph::Graph;
@@ -41,7 +42,9 @@ pub fn build(
     let one = |diagnostic: Diagnostic| report(diagnostic.into());
 
     let dockerfile = Dockerfile::parse(&request.dockerfile).map_err(refused)?;
-    let epoch = epoch(request)?;
+    let mut request = request.clone();
+    let epoch = epoch::resolve(&dockerfile, &mut request, store, cancel, &report)?;
+    let request = &request;
     let lease = store.lease("build")?;
     let bases = StoreBases {
         images,
@@ -214,24 +217,6 @@ pub fn build(
         store.collect_leftovers()?;
     }
     Ok(result)
-}
-
-/// `SOURCE_DATE_EPOCH`: the build argument, else the environment's.
-fn epoch(request: &BuildRequest) -> Result<Option<i64>, BuildError> {
-    let argument = request
-        .build_args
-        .iter()
-        .rev()
-        .find(|(name, _)| name == "SOURCE_DATE_EPOCH");
-    match argument {
-        None => Ok(request.epoch),
-        Some((_, value)) if value.is_empty() => Ok(None),
-        Some((_, value)) => value.parse().map(Some).map_err(|_| {
-            BuildError::Request(format!(
-                "build argument `SOURCE_DATE_EPOCH={value}` is not a number of seconds"
-            ))
-        }),
-    }
 }
 
 /// What people are told if copies could not give files the owners that they ask for.

@@ -238,10 +238,10 @@ impl Shared<'_> {
             Op::Copy(copy) => Some(self.copy_files(id, vertex, copy, scratch, stacks)?),
             Op::Workdir(workdir) => {
                 let view = self.view(stack);
-                let who = credentials(&view, &workdir.user, vertex.span)?;
+                let owner = self.directory_owner(&view, &workdir.user, vertex)?;
                 strata_executor::copy::make_directory(
                     &workdir.path,
-                    (who.uid, who.gid),
+                    owner,
                     None,
                     &view,
                     scratch.upper(),
@@ -252,6 +252,31 @@ impl Shared<'_> {
                 None
             }
         })
+    }
+
+    /// Who a new WORKDIR belongs to. A name that the image lacks is root, as it is to other builders,
+    /// but not without a word; in an empty image no name can be known.
+    fn directory_owner(
+        &self,
+        view: &LayerView,
+        user: &str,
+        vertex: &Vertex,
+    ) -> Result<(u32, u32), Diagnostic> {
+        let failed = |error: UserError| user_error(&error, vertex.span);
+        if user.is_empty() {
+            return Ok((0, 0));
+        }
+        if vertex.parent == Root::Empty {
+            return users::owner(view, user).map_err(failed);
+        }
+        let (owner, missing) = users::directory_owner(view, user).map_err(failed)?;
+        if let Some(missing) = missing {
+            let message = format!("the directory belongs to root: {missing}");
+            let warning = Diagnostic::warning("unknown-user", vertex.span, message)
+                .with_help("make the user in an earlier RUN step, or give numbers");
+            self.events.event(Event::Warning(warning));
+        }
+        Ok(owner)
     }
 
     /// Says so if the store is full, whatever the failure looks like: commands tell it each in its way.

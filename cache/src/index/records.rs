@@ -58,7 +58,7 @@ impl Index {
     fn find(&self, index: &Connection, key: CacheKey) -> rusqlite::Result<Option<CacheRecord>> {
         let record = index
             .prepare_cached(&format!(
-                "SELECT {COLUMNS}, {UNSYNCED} FROM records r WHERE r.key = ?2 AND {TRUSTED}"
+                "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r WHERE r.key = ?2 AND {TRUSTED}"
             ))?
             .query_row(params![self.boot(), key.0], |row| self.relied_on(row))
             .optional()?;
@@ -68,7 +68,7 @@ impl Index {
 
     /// A record, of [`COLUMNS`] and [`UNSYNCED`], that somebody takes for a hit.
     fn relied_on(&self, row: &Row<'_>) -> rusqlite::Result<CacheRecord> {
-        self.rely_on(row.get(10)?);
+        self.rely_on(row.get("unsynced")?);
         from_row(row)
     }
 
@@ -85,7 +85,7 @@ impl Index {
         self.write(|transaction| {
             let found = transaction
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS}, {UNSYNCED} FROM records r WHERE r.content = ?2 AND {TRUSTED} \
+                    "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r WHERE r.content = ?2 AND {TRUSTED} \
                      ORDER BY r.seq DESC LIMIT 1"
                 ))?
                 .query_row(params![self.boot(), content.0], |row| self.relied_on(row))
@@ -130,12 +130,12 @@ impl Index {
         self.write(|transaction| {
             let found = transaction
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM records r WHERE r.operation = ?2 AND r.stack = ?3 \
-                     AND r.selection = ?4 AND {TRUSTED} ORDER BY r.seq DESC LIMIT 1"
+                    "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r WHERE r.operation = ?2 \
+                     AND r.stack = ?3 AND r.selection = ?4 AND {TRUSTED} ORDER BY r.seq DESC LIMIT 1"
                 ))?
                 .query_row(
                     params![self.boot(), operation, stack.0, selection],
-                    from_row,
+                    |row| self.relied_on(row),
                 )
                 .optional()?
                 .filter(|record| self.has_directory(record.layer));

@@ -39,7 +39,7 @@ impl Planner<'_> {
                 state.config_history(text::quoted_list("CMD", &argv));
                 let runtime = state.runtime();
                 runtime.cmd = Some(argv);
-                // In both forms, as BuildKit has it; only Windows reads it.
+                // In either form, as images of other builders have it.
                 runtime.args_escaped = true;
                 state.cmd_set = true;
             }
@@ -233,6 +233,9 @@ impl Planner<'_> {
         words: &[Spanned<String>],
     ) -> Result<(), Diagnostic> {
         let mut ports = Vec::new();
+        // The words are sorted, not what comes of them.
+        let mut words: Vec<&Spanned<String>> = words.iter().collect();
+        words.sort_by(|left, right| left.value.cmp(&right.value));
         for word in words {
             let expanded = applied
                 .lexer
@@ -249,8 +252,6 @@ impl Planner<'_> {
                 ports.extend(parsed.keys());
             }
         }
-        ports.sort();
-        ports.dedup();
         state.config_history(text::plain_list("EXPOSE", &ports));
         state.runtime().exposed_ports.extend(ports);
         Ok(())
