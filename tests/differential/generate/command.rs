@@ -9,29 +9,27 @@ use super::word;
 
 impl Writer<'_> {
     pub(crate) fn run(&mut self) {
-        let text = self.run_text();
         let mounts = self.mounts();
+        let text = if mounts.is_empty() {
+            self.run_text()
+        } else {
+            // What can't be written then fails without an end of the step.
+            self.script()
+        };
         self.put("RUN", &format!("{mounts}{text}"));
     }
 
     /// A command in one of the two forms.
-    pub(crate) fn run_text(&mut self) -> String {
-        let mut operations = Vec::new();
-        for _ in 0..=self.random.below(4) {
-            operations.push(self.operation());
-        }
-        let between = self.random.of(&["; ", "; ", " ; ", ";  "]);
-        let script = operations.join(between) + between + "true";
+    fn run_text(&mut self) -> String {
+        let script = self.script();
         match self.random.below(10) {
             0 => {
                 let shell = self.random.of(&["/bin/sh", "sh", "/bin/ash"]);
                 word::json(&[shell.to_owned(), "-c".to_owned(), script])
             }
-            1 => {
+            1 if self.stage.root => {
                 let file = self.image_file();
-                if self.stage.root {
-                    self.made_file(&file);
-                }
+                self.made_file(&file);
                 let above = file.rsplit_once('/').map_or("/", |(above, _)| above);
                 self.put("RUN", &format!("mkdir -p {}; true", quoted(above)));
                 // No shell: nothing of this is expanded.
@@ -39,6 +37,15 @@ impl Writer<'_> {
             }
             _ => script,
         }
+    }
+
+    fn script(&mut self) -> String {
+        let mut operations = Vec::new();
+        for _ in 0..=self.random.below(4) {
+            operations.push(self.operation());
+        }
+        let between = self.random.of(&["; ", "; ", " ; ", ";  "]);
+        operations.join(between) + between + "true"
     }
 
     /// A path in the image for a file.

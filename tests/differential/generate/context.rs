@@ -58,7 +58,8 @@ impl Entry {
     }
 }
 
-const DIRECTORIES: [&str; 24] = [
+// No backslashes: BuildKit takes them for escapes on the way of a context to it.
+const DIRECTORIES: [&str; 23] = [
     "src",
     "lib",
     "docs",
@@ -79,13 +80,12 @@ const DIRECTORIES: [&str; 24] = [
     "st*r",
     "br[a]ck",
     "q?m",
-    "back\\slash",
     "{brace}",
     "...",
     "UPPER",
 ];
 
-const FILES: [&str; 34] = [
+const FILES: [&str; 33] = [
     "main.c",
     "util.c",
     "util.h",
@@ -114,7 +114,6 @@ const FILES: [&str; 34] = [
     "what?.txt",
     "ü.txt",
     "日本.txt",
-    "a\\b.txt",
     "~",
     "a,b=c.txt",
     "%20.txt",
@@ -143,10 +142,13 @@ pub(crate) fn entries(random: &mut Random, special: bool) -> Vec<Entry> {
         add(random, &mut tree, path, What::Archive(content));
     }
     for _ in 0..random.below(4) {
-        let to = target(random, &tree);
         let name = random.of(&["link", "link.txt", "other", "current", "l nk", "latest"]);
         let path = place(random, &tree, name);
-        let to = if random.chance(10) { name.into() } else { to };
+        let to = if random.chance(5) {
+            name.to_owned()
+        } else {
+            target(random, &tree, &path)
+        };
         add(random, &mut tree, path, What::Symlink(to));
     }
     for _ in 0..random.below(3) {
@@ -237,19 +239,20 @@ fn place(random: &mut Random, tree: &[Entry], name: &str) -> String {
     }
 }
 
-/// Where a symbolic link may point.
-fn target(random: &mut Random, tree: &[Entry]) -> String {
+/// Where a symbolic link at `at` may point: most of the time at something that is there.
+fn target(random: &mut Random, tree: &[Entry], at: &str) -> String {
     let path = random
         .any(tree)
         .map_or_else(|| "nowhere".to_owned(), |entry| entry.path.clone());
-    match random.below(9) {
+    let up = "../".repeat(at.matches('/').count());
+    match random.below(14) {
         0 => "nowhere/at/all".to_owned(),
         1 => "/etc/passwd".to_owned(),
-        2 => format!("/{path}"),
-        3 => format!("../{path}"),
-        4 => ".".to_owned(),
-        5 => format!("./{path}/../{path}"),
-        _ => path,
+        2 => format!("../{path}"),
+        3 | 4 => format!("/{path}"),
+        5 => ".".to_owned(),
+        6 | 7 => format!("./{up}{path}"),
+        _ => format!("{up}{path}"),
     }
 }
 
