@@ -614,6 +614,11 @@ fn onbuild_keeps_text_that_reads_back() {
     // Rule, text, what is kept.
     let rows = [
         ("the rest of the line", "ONBUILD RUN a  b", "RUN a  b"),
+        (
+            "with the blanks at its end",
+            "ONBUILD  RUN a \t",
+            "RUN a \t",
+        ),
         ("joined", "ONBUILD RUN a \\\n && b", "RUN a  && b"),
         ("any case", "onbuild copy --from=x a b", "copy --from=x a b"),
         (

@@ -102,6 +102,8 @@ impl Context<'_> {
 struct Statement<'a> {
     /// All of it.
     text: &'a str,
+    /// The blanks at its end.
+    trailing: &'a str,
     name: &'a str,
     flags: Vec<flags::Word<'a>>,
     rest: &'a str,
@@ -109,7 +111,8 @@ struct Statement<'a> {
 
 impl<'a> Statement<'a> {
     fn split(text: &'a str, escape: char) -> Self {
-        let text = text.trim();
+        let whole = text.trim_start();
+        let text = whole.trim_end();
         let (name, rest) = match words::name_and_rest(text) {
             Ok((_, parts)) => parts,
             Err(_) => (text, ""),
@@ -117,6 +120,7 @@ impl<'a> Statement<'a> {
         let (flags, rest) = flags::split(rest, escape);
         Self {
             text,
+            trailing: &whole[text.len()..],
             name,
             flags,
             rest,
