@@ -19,8 +19,12 @@ cases! { Root, User =>
     a_result_can_be_too_old,
     two_files_share_what_they_have_in_common,
     an_equal_result_stops_the_reruns,
+    an_equal_layer_on_another_stack_hides_no_change_below,
     the_same_step_many_times_makes_as_many_layers,
     a_copy_of_the_same_files_stops_the_reruns,
+    a_reader_of_a_stage_is_a_hit_if_what_it_reads_is_the_same,
+    a_reader_of_a_stage_runs_if_what_it_reads_differs,
+    a_copy_whose_source_was_pruned_is_compared_by_what_it_makes,
     a_layer_given_up_for_an_older_one_is_gone_at_the_end,
     a_secret_is_not_part_of_the_key,
     the_base_is_part_of_the_key,
@@ -275,6 +279,17 @@ fn an_equal_result_stops_the_reruns(sandbox: &Sandbox) {
     assert_eq!(sandbox.steps(&[]).cached(), Vec::<&str>::new());
 }
 
+fn an_equal_layer_on_another_stack_hides_no_change_below(sandbox: &Sandbox) {
+    let dockerfile = "FROM busybox\n# strata: no-cache\nRUN cat /proc/sys/kernel/random/uuid > /a\n\
+         RUN echo b > /b\nRUN cp /a /c\n";
+    sandbox.busybox();
+    for _ in 0..3 {
+        // `/b` is the same each time, and its layer may be; what is made of `/a` is not.
+        let tree = sandbox.build(dockerfile).tree();
+        assert_eq!(tree.text("a"), tree.text("c"));
+    }
+}
+
 fn the_same_step_many_times_makes_as_many_layers(sandbox: &Sandbox) {
     sandbox
         .busybox()
@@ -316,11 +331,111 @@ fn a_copy_of_the_same_files_stops_the_reruns(sandbox: &Sandbox) {
             "COPY a /a",
             "RUN wc -c < /a > /size",
             "RUN echo $(cat /a) > /other",
-            // Another layer to copy from, but what was copied is the same.
-            "COPY --from=build /size /size"
         ]
     );
-    assert_eq!(steps.cached(), ["RUN cp /size /copy"]);
+    // There are other layers to copy from, but what is copied is the same.
+    assert_eq!(
+        steps.cached(),
+        ["COPY --from=build /size /size", "RUN cp /size /copy"]
+    );
+    assert_eq!(sandbox.steps(&[]).ran(), Vec::<&str>::new());
+    sandbox.write("a", "longer");
+    assert_eq!(sandbox.steps(&[]).cached(), Vec::<&str>::new());
+}
+
+/// A stage, with a change at its end, and steps that read `/out` of it.
+fn reading_a_stage(change: &str, reader: &str) -> String {
+    format!(
+        "FROM busybox AS build\nRUN mkdir -p /out/d && echo a > /out/a && ln -s a /out/l && \
+         echo b > /out/d/b && chown 5:6 /out/a\nRUN cat /proc/sys/kernel/random/uuid > /log; : '{reader}'; {change}\n\
+         FROM busybox\n{reader}\nRUN cp -a /o /copy\n"
+    )
+}
+
+const READERS: [&str; 3] = [
+    "COPY --from=build /out /o",
+    "COPY --link --from=build /out /o",
+    "RUN --mount=from=build,source=/out,target=/m cp -a /m /o",
+];
+
+fn a_reader_of_a_stage_is_a_hit_if_what_it_reads_is_the_same(sandbox: &Sandbox) {
+    sandbox.busybox();
+    for reader in READERS {
+        let build = |change: &str| {
+            sandbox.dockerfile(&reading_a_stage(change, reader));
+            sandbox.steps(&["--output", "type=cacheonly"])
+        };
+        build("true");
+        for change in [
+            ": again",
+            "echo other > /other",
+            "touch -d @1 /out/a /out/d",
+            "rm -r /out/d && mkdir /out/d && echo b > /out/d/b",
+            "echo b > /elsewhere",
+        ] {
+            let steps = build(change);
+            assert_eq!(
+                steps.cached()[1..],
+                [reader, "RUN cp -a /o /copy"],
+                "{change}"
+            );
+        }
+    }
+}
+
+fn a_reader_of_a_stage_runs_if_what_it_reads_differs(sandbox: &Sandbox) {
+    sandbox.busybox();
+    for reader in READERS {
+        let build = |change: &str| {
+            sandbox.dockerfile(&reading_a_stage(change, reader));
+            sandbox.build_with(&[])
+        };
+        build("true");
+        for (change, seen) in [
+            ("echo other > /out/a", "f 0644 5:6 copy/a"),
+            ("chmod 755 /out/d/b", "f 0755 0:0 copy/d/b"),
+            ("chown 7 /out/d", "d 0755 7:0 copy/d"),
+            ("ln -sfn b /out/l", "l 0777 0:0 copy/l -> b"),
+            ("mkdir /out/n", "d 0755 0:0 copy/n"),
+        ] {
+            let (image, steps) = build(change);
+            assert_eq!(steps.ran()[1..], [reader, "RUN cp -a /o /copy"], "{change}");
+            let lines = image.tree().lines_below("copy");
+            assert!(lines.iter().any(|line| line == seen), "{lines:#?} {seen}");
+            let text = if change.contains("other") {
+                "other\n"
+            } else {
+                "a\n"
+            };
+            assert_eq!(image.tree().text("copy/a"), text);
+            // And it is known from then on, whatever is beside it.
+            let steps = build(&format!("{change}; : more")).1;
+            assert_eq!(
+                steps.cached()[1..],
+                [reader, "RUN cp -a /o /copy"],
+                "{change}"
+            );
+        }
+    }
+}
+
+fn a_copy_whose_source_was_pruned_is_compared_by_what_it_makes(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let build = |change: &str| {
+        sandbox.dockerfile(&reading_a_stage(change, READERS[0]));
+        sandbox.steps(&["-t", "app"])
+    };
+    build("true");
+    sandbox.run(&[
+        "cache",
+        "prune",
+        "--all",
+        "--filter",
+        "description~=/out/d|/log",
+    ]);
+    let steps = build(": again");
+    assert_eq!(steps.ran().len(), 3, "{steps:?}");
+    assert_eq!(steps.cached(), ["RUN cp -a /o /copy"]);
 }
 
 fn a_secret_is_not_part_of_the_key(sandbox: &Sandbox) {

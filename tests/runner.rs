@@ -18,6 +18,7 @@
 mod support;
 
 mod add;
+mod broken;
 mod cache_commands;
 mod cache_hits;
 mod check;
@@ -26,13 +27,18 @@ mod config;
 mod contexts;
 mod copy;
 mod crash;
+mod differential;
 mod errors;
 mod full;
 mod ignore;
 mod images;
 mod kills;
+mod link;
+mod login;
+mod mirrors;
 mod native;
 mod output;
+mod power;
 mod progress;
 mod registry;
 mod remote;

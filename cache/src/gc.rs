@@ -86,7 +86,7 @@ fn due(store: &Store) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CacheKey, Digest, NewRecord, StepKind};
+    use crate::{CacheKey, Digest, NewRecord, StackId, StepKind};
 
     fn step(store: &Store, text: &str) {
         let lease = store.lease("build").unwrap();
@@ -97,6 +97,9 @@ mod tests {
             operation: Digest::of(b"operation"),
             content: CacheKey(Digest::of(b"content")),
             parent: None,
+            stack: StackId::empty(),
+            inputs: Vec::new(),
+            selection: None,
             kind: StepKind::Run,
             text: text.to_owned(),
             parts: Vec::new(),

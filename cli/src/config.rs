@@ -9,14 +9,24 @@
 //! max-used-space = "50%"        # of the file system
 //! min-free-space = "10g"
 //! reserved-space = "2g"
+//!
+//! [registry."docker.io"]
+//! mirrors = ["cache.example:5000"]
+//!
+//! [registry."registry.example:5000"]
+//! ca = ["/etc/pki/example.pem"]
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use strata_cache::Room;
 use strata_cache::prune::PruneOptions;
+use strata_image::RegistryOptions;
+use strata_image::registry::HostOptions;
+use strata_image::registry::Identity;
 
 use crate::error::CommandError;
 use crate::flags::filter;
@@ -119,6 +129,27 @@ pub(crate) struct Config {
     /// Rules that are looked at after builds; none means [`default_rules`].
     #[serde(default)]
     prune: Vec<Rule>,
+    /// What is special about registries, by name.
+    #[serde(default)]
+    registry: BTreeMap<String, Registry>,
+}
+
+/// An entry of `[registry]`: the keys that BuildKit's configuration has.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Registry {
+    http: bool,
+    insecure: bool,
+    mirrors: Vec<String>,
+    ca: Vec<PathBuf>,
+    keypair: Vec<Keypair>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keypair {
+    key: PathBuf,
+    cert: PathBuf,
 }
 
 /// What is pruned if nothing is said: what was not used for two months, and then what is least useful
@@ -186,7 +217,46 @@ impl Config {
             rule.options(None, "")
                 .map_err(|error| wrong(format!("prune rule {number}: {error}")))?;
         }
+        for (name, registry) in &config.registry {
+            let wrong = |error: &str| wrong(format!("registry `{name}`: {error}"));
+            if name.is_empty() || name.contains(['/', '@', ' ']) {
+                return Err(wrong("the name is to be a host, with a port if it has one"));
+            }
+            for mirror in &registry.mirrors {
+                if mirror.contains("://") || mirror.is_empty() || mirror.starts_with('/') {
+                    return Err(wrong(&format!(
+                        "mirror `{mirror}`: write HOST[:PORT][/PATH]; for plain HTTP, give the \
+                         mirror a [registry] entry of its own with `http = true`"
+                    )));
+                }
+            }
+            if registry.keypair.len() > 1 {
+                return Err(wrong("`keypair`: only one can be shown to a registry"));
+            }
+        }
         Ok(config)
+    }
+
+    /// How registries are reached.
+    pub(crate) fn registries(&self) -> RegistryOptions {
+        let hosts = self.registry.iter().map(|(name, registry)| {
+            let identity = registry.keypair.first().map(|pair| Identity {
+                certificate: pair.cert.clone(),
+                key: pair.key.clone(),
+            });
+            let options = HostOptions {
+                http: registry.http,
+                insecure: registry.insecure,
+                mirrors: registry.mirrors.clone(),
+                certificates: registry.ca.clone(),
+                identity,
+            };
+            (name.clone(), options)
+        });
+        RegistryOptions {
+            hosts: hosts.collect(),
+            ..RegistryOptions::default()
+        }
     }
 
     /// What is pruned after builds. There is always a ceiling.
@@ -234,9 +304,35 @@ mod tests {
             ("[[prune]]\nkeep-duration = \"x\"\n", "keep-duration"),
             ("[[prune]]\nfilter = [\"x=y\"]\n", "filter"),
             ("prune = 1", "prune"),
+            ("[registry.\"a/b\"]\nhttp = true\n", "a/b"),
+            ("[registry.x]\nmirrors = [\"https://m\"]\n", "https://m"),
+            ("[registry.x]\nmirror = [\"m\"]\n", "mirror"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(part) && error.contains("/c.toml"), "{error}");
         }
+    }
+
+    #[test]
+    fn registries_have_the_keys_of_buildkits_file() {
+        let text = r#"
+            [registry."docker.io"]
+            mirrors = ["cache.example:5000", "m.example/hub"]
+            [registry."r.example:5000"]
+            insecure = true
+            ca = ["/ca.pem"]
+            [[registry."r.example:5000".keypair]]
+            key = "/k.pem"
+            cert = "/c.pem"
+        "#;
+        let config = Config::parse(text, Path::new("/c.toml")).map_err(|error| error.message());
+        let hosts = config.unwrap().registries().hosts;
+        assert_eq!(hosts["docker.io"].mirrors.len(), 2);
+        let host = &hosts["r.example:5000"];
+        assert!(host.insecure && !host.http);
+        assert_eq!(host.certificates, [PathBuf::from("/ca.pem")]);
+        let identity = host.identity.as_ref().unwrap();
+        assert_eq!(identity.certificate, Path::new("/c.pem"));
+        assert_eq!(identity.key, Path::new("/k.pem"));
     }
 }

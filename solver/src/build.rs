@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use strata_cache::{Lease, Store};
 use strata_image::{Images, Platform, PullPolicy};
@@ -97,6 +98,7 @@ pub fn build(
         stub: OnceLock::new(),
         foreign_owners: AtomicU64::new(0),
         given_up: Mutex::default(),
+        synced: Mutex::new(Instant::now()),
     };
     let wants_image = request.outputs.iter().any(|output| {
         !matches!(
@@ -151,7 +153,15 @@ pub fn build(
         events.event(Event::Notice(foreign_notice(foreign_owners)));
     }
     sources.finish(store);
-    let results = results?;
+    let results = match results {
+        Ok(results) => results,
+        Err(error) => {
+            // What was finished before it failed is kept, whatever comes. Why it failed is what
+            // people want to know.
+            drop(store.sync_what_was_used());
+            return Err(error);
+        }
+    };
 
     let finished = Finished {
         store,
@@ -202,8 +212,8 @@ pub fn build(
         result.config = image.config().clone();
         result.diff_ids = image.layers().iter().map(|layer| layer.diff_id).collect();
     }
+    store.sync_what_was_used()?;
     if ran_something {
-        store.sync()?;
         store.collect_leftovers()?;
     }
     Ok(result)

@@ -108,7 +108,7 @@ pub struct Vertex {
     pub name: String,
     /// The instruction alone, such as `RUN make`: what records keep.
     pub text: String,
-    /// What it stands on.
+    /// The stage's state below it.
     pub parent: Root,
     /// What it does.
     pub op: Op,
@@ -171,6 +171,8 @@ pub struct RunOp {
     pub argv: Vec<String>,
     /// Environment in order: ENV and ARG values in scope.
     pub env: Vec<(String, String)>,
+    /// Names in `env` that are build arguments, for those who are told of them.
+    pub arguments: Vec<String>,
     /// Variables that are in no key: proxies.
     pub hidden_env: Vec<(String, String)>,
     /// Working directory.
@@ -321,6 +323,15 @@ pub struct WorkdirOp {
 }
 
 impl Vertex {
+    /// What its layer is a diff of. With `--link` that is nothing, whatever the stage holds: the layer
+    /// is put on top of the stage's as it is.
+    pub fn stands_on(&self) -> Root {
+        match &self.op {
+            Op::Copy(CopyOp { link: true, .. }) => Root::Empty,
+            _ => self.parent,
+        }
+    }
+
     /// Every root that the vertex reads besides its parent.
     pub fn inputs(&self) -> Vec<Root> {
         match &self.op {

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use strata_cache::{CacheKey, Digest, KeyPart, LayerId};
+use strata_cache::{CacheKey, Digest, KeyPart, StackId};
 use strata_executor::copy::{CopyError, CopySpec, Selection};
 use strata_parser::ignore::IgnoreFile;
 
 use crate::context::BuildContext;
 use crate::error::{BuildError, Report, chain};
 use crate::graph::{CopyFrom, CopyOp, Graph, Op, Root, VertexId};
-use crate::key::{self, KeyInputs, Selected};
+use crate::key::{self, Input, KeyInputs, Selected};
 use crate::request::{BuildRequest, Cancel};
 use crate::sources::Sources;
 
@@ -53,12 +53,13 @@ impl Recipes {
             extra_hosts: extra_hosts.map(|(name, _)| name.clone()).collect(),
             shm_size: request.shm_size,
         };
-        let images: Vec<CacheKey> = graph
+        let images: Vec<Input> = graph
             .images
             .iter()
-            .map(|image| key::image_key(image.base.config_digest))
+            .map(|image| Input::image(&image.reference, image.base.config_digest))
             .collect();
-        let empty = key::empty_key();
+        // What each vertex leaves, as those above it have it.
+        let mut left: Vec<Input> = Vec::with_capacity(graph.vertices.len());
         for (index, vertex) in graph.vertices.iter().enumerate() {
             let id = VertexId(index);
             if let Op::Copy(copy) = &vertex.op
@@ -90,19 +91,15 @@ impl Recipes {
                 });
                 recipes.remotes.insert(id, remotes.collect());
             }
-            let keys = &recipes.keys;
             let root = |root| match root {
-                Root::Empty => empty,
-                Root::Image(image) => images[image.0],
-                Root::Step(vertex) => keys[vertex.0],
+                Root::Empty => Input::empty(),
+                Root::Image(image) => images[image.0].clone(),
+                Root::Step(vertex) => left[vertex.0].clone(),
             };
-            let root_name = |root| match root {
-                Root::Empty => "base scratch".to_owned(),
-                Root::Image(image) => format!("base {}", graph.images[image.0].reference),
-                Root::Step(vertex) => format!("step {}", graph.vertices[vertex.0].text),
-            };
-            let inputs = recipes.inputs(id, &vertex.platform, &root, &root_name);
-            let (key, parts) = key::recipe(&vertex.op, vertex.parent, &inputs);
+            let inputs = recipes.inputs(id, &vertex.platform, &root);
+            let (key, parts) = key::recipe(&vertex.op, vertex.stands_on(), &inputs);
+            let below = (vertex.stands_on() != vertex.parent).then(|| root(vertex.parent));
+            left.push(Input::step(&vertex.text, key, below.as_ref()));
             recipes.keys.push(key);
             recipes.parts.push(parts);
         }
@@ -113,12 +110,10 @@ impl Recipes {
         &'a self,
         id: VertexId,
         platform: &'a str,
-        root: &'a dyn Fn(Root) -> CacheKey,
-        root_name: &'a dyn Fn(Root) -> String,
+        root: &'a dyn Fn(Root) -> Input,
     ) -> KeyInputs<'a> {
         KeyInputs {
             root,
-            root_name,
             selection: self.selected.get(&id),
             remotes: self.remotes.get(&id).map_or(&[], Vec::as_slice),
             platform,
@@ -131,10 +126,7 @@ impl Recipes {
     /// The operation of a vertex without its inputs.
     pub(crate) fn operation(&self, graph: &Graph, id: VertexId) -> Digest {
         let vertex = &graph.vertices[id.0];
-        let empty = key::empty_key();
-        let root = |_| empty;
-        let name = |_| String::new();
-        let inputs = self.inputs(id, &vertex.platform, &root, &name);
+        let inputs = self.inputs(id, &vertex.platform, &|_| Input::empty());
         key::operation(&vertex.op, &inputs)
     }
 
@@ -143,14 +135,11 @@ impl Recipes {
         &self,
         graph: &Graph,
         id: VertexId,
-        layers: &dyn Fn(Root) -> Vec<LayerId>,
+        stacks: &dyn Fn(Root) -> StackId,
     ) -> CacheKey {
         let vertex = &graph.vertices[id.0];
-        let empty = key::empty_key();
-        let root = |_| empty;
-        let name = |_| String::new();
-        let inputs = self.inputs(id, &vertex.platform, &root, &name);
-        key::content(&vertex.op, vertex.parent, &inputs, layers)
+        let inputs = self.inputs(id, &vertex.platform, &|_| Input::empty());
+        key::content(&vertex.op, vertex.stands_on(), &inputs, stacks)
     }
 }
 

@@ -407,6 +407,9 @@ fn remove_layer(index: &Connection, layer: LayerId) -> rusqlite::Result<bool> {
         index
             .prepare_cached("DELETE FROM layer_blobs WHERE layer = ?1")?
             .execute([layer])?;
+        index
+            .prepare_cached("DELETE FROM layer_files WHERE layer = ?1")?
+            .execute([layer])?;
     }
     Ok(removed > 0)
 }

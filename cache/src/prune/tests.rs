@@ -5,7 +5,7 @@ use crate::image::{StoredBlob, StoredImage, StoredLayer};
 use crate::index::LayerBlob;
 use crate::usage::{ItemKind, list, usage};
 use crate::verify::{VerifyOptions, verify};
-use crate::{CacheKey, DiffId, HardLinks, Lease, NewRecord, StepKind};
+use crate::{CacheKey, DiffId, HardLinks, Lease, NewRecord, StackId, StepKind};
 
 fn key(text: &str) -> CacheKey {
     CacheKey(Digest::of(text.as_bytes()))
@@ -20,6 +20,9 @@ fn step(store: &Store, lease: &Lease, parent: Option<LayerId>, text: &str) -> La
         operation: Digest::of(b"operation"),
         content: CacheKey(Digest::of(b"content")),
         parent,
+        stack: StackId::of(&stack),
+        inputs: Vec::new(),
+        selection: None,
         kind: StepKind::Run,
         text: text.to_owned(),
         parts: Vec::new(),

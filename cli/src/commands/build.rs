@@ -11,7 +11,6 @@ use serde_json::Value;
 use serde_json::json;
 use strata_cache::Store;
 use strata_image::Images;
-use strata_image::RegistryOptions;
 use strata_solver::BuildError;
 use strata_solver::BuildResult;
 use strata_solver::Cancel;
@@ -104,7 +103,7 @@ pub(crate) fn run(
             return Err(fail(&progress, error, signal.load(Ordering::SeqCst)));
         }
     };
-    let images = Images::new(&store, RegistryOptions::default());
+    let images = Images::new(&store, config.registries());
     let result = strata_solver::build(&store, &images, &build.request, &progress, &cancel);
     progress.close();
     show_warnings(&progress, &build);

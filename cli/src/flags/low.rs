@@ -95,6 +95,10 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Upload images to their registries
     Push(Push),
+    /// Keep user name and password for a registry
+    Login(Login),
+    /// Forget user name and password for a registry
+    Logout(Logout),
     /// Write images to an archive
     Save(Save),
     /// Read images from an archive
@@ -506,6 +510,44 @@ pub(crate) struct Push {
     /// Show nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// `strata login`
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// The registry: host, with a port if it has one of its own [default: docker.io]
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registry: Option<String>,
+    /// User name [default: asked for]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) username: Option<String>,
+    /// Password or access token; others on this machine may see it: better is
+    /// --password-stdin, or to be asked
+    #[arg(
+        short,
+        long,
+        value_name = "PASSWORD",
+        conflicts_with = "password_stdin"
+    )]
+    pub(crate) password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// File to keep it in [default: $REGISTRY_AUTH_FILE, else config.json in $DOCKER_CONFIG or
+    /// ~/.docker]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+}
+
+/// `strata logout`
+#[derive(Debug, Args)]
+pub(crate) struct Logout {
+    /// The registry [default: docker.io]
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registry: Option<String>,
+    /// File that it is kept in [default: every file in which credentials are looked for]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
 }
 
 /// Forms of image archives.

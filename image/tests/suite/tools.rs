@@ -8,7 +8,7 @@ use strata_cache::Digest;
 use strata_cache::codec::Codec;
 use strata_cache::diff::WriteOptions;
 use strata_image::export::{self, BuiltImage, Destination, ExportOptions, Format};
-use strata_image::registry::{PushOptions, RegistryError};
+use strata_image::registry::{HostOptions, PushOptions, RegistryError};
 use strata_image::{Images, NoProgress, Platform, PullPolicy, Reference, RegistryOptions, load};
 
 use crate::support::{Sandbox, is_root};
@@ -357,7 +357,14 @@ fn a_certificate_is_checked_against_those_that_are_trusted() {
     };
     assert!(matches!(manifest(trusting), RegistryError::NotFound { .. }));
     let careless = RegistryOptions {
-        insecure: vec![registry.host.clone()],
+        hosts: [(
+            registry.host.clone(),
+            HostOptions {
+                insecure: true,
+                ..HostOptions::default()
+            },
+        )]
+        .into(),
         ..base
     };
     assert!(matches!(manifest(careless), RegistryError::NotFound { .. }));

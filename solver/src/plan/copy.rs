@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use strata_cache::Digest;
+use strata_executor::users::has_names;
 use strata_parser::chmod::Chmod;
 use strata_parser::instruction::{CopyInstruction, Source};
 use strata_parser::{Diagnostics, Span, Spanned};
@@ -86,6 +87,18 @@ impl Planner<'_> {
             Some(word) => Some(applied.expand(state, word, &mut self.warnings)?)
                 .filter(|owner| !owner.is_empty()),
         };
+        if let (true, Some(owner), Some(word)) = (copy.link, &chown, &copy.chown)
+            && has_names(owner)
+        {
+            return Err(applied
+                .error(
+                    "link-owner",
+                    word.span,
+                    format!("`--chown={owner}` can't be looked up: with `--link` there is no image to do it in"),
+                )
+                .with_help("give numbers, such as `--chown=1000:1000`, or leave `--link` away")
+                .into());
+        }
         let chmod = match &copy.chmod {
             None => None,
             Some(word) => {

@@ -69,6 +69,12 @@ impl Planner<'_> {
                 )
             })
             .collect();
+        // What ENV sets hides an argument of that name.
+        let arguments = args
+            .iter()
+            .map(|(name, _)| name.clone())
+            .filter(|name| state.config.config.env(name).is_none())
+            .collect();
         let reuse = self.reuse_of_command(applied, network);
         let history = text::run(&argv, &args);
         let hostname = self
@@ -85,6 +91,7 @@ impl Planner<'_> {
                 op: Op::Run(RunOp {
                     argv,
                     env,
+                    arguments,
                     hidden_env: self.global.proxies(),
                     cwd: state.workdir().to_owned(),
                     user: state.config.config.user.clone(),

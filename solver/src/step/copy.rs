@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use strata_cache::{HardLinks, LayerView, Scratch};
 use strata_executor::copy::{self, CopyError, CopySpec};
-use strata_executor::tree::{LayerTree, MemoryTree, SourceTree};
+use strata_executor::tree::{MemoryTree, SourceTree};
 use strata_executor::users;
 
 use super::{Failure, Shared, Stacks, user_error};
@@ -77,12 +77,7 @@ impl Shared<'_> {
                 selection.write_sources(sources, tree, spec, &copying.below, upper)
             }
             CopyFrom::Root(root) => {
-                let stack = stacks(root);
-                let mut hard_links = Vec::with_capacity(stack.len());
-                for layer in &stack {
-                    hard_links.push(self.store.hard_links(*layer).unwrap_or_default());
-                }
-                let tree = LayerTree::new(self.view(&stack), &hard_links);
+                let tree = self.stage_tree(&stacks(root));
                 copying.whole(&tree, spec)
             }
         });
