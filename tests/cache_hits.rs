@@ -11,6 +11,7 @@ cases! { Root, User =>
     an_edit_taken_back_hits_again,
     times_and_unrelated_files_do_not_matter,
     a_changed_mode_matters,
+    the_same_file_elsewhere_is_the_same_file,
     an_argument_matters_from_its_line_on,
     settings_run_nothing_but_what_sees_them,
     comments_and_spelling_do_not_matter,
@@ -112,6 +113,7 @@ fn an_edit_taken_back_hits_again(sandbox: &Sandbox) {
     assert_eq!(sandbox.build(DOCKERFILE).tree().text("w/ab"), "ab");
 }
 
+/// §14.1.
 fn times_and_unrelated_files_do_not_matter(sandbox: &Sandbox) {
     prepared(sandbox);
     let file = fs::File::options()
@@ -125,6 +127,18 @@ fn times_and_unrelated_files_do_not_matter(sandbox: &Sandbox) {
     reruns(sandbox, &[]);
 }
 
+/// §14.4.
+fn the_same_file_elsewhere_is_the_same_file(sandbox: &Sandbox) {
+    sandbox.write("one/f", "same").write("two/deep/f", "same");
+    sandbox.dockerfile("FROM scratch\nCOPY one/f /x\nCOPY one /d\n");
+    sandbox.steps(&[]);
+    sandbox.dockerfile("FROM scratch\nCOPY two/deep/f /x\nCOPY two/deep /d\n");
+    assert_eq!(sandbox.steps(&[]).ran(), [""; 0]);
+    sandbox.write("two/deep/f", "other");
+    assert_eq!(sandbox.steps(&[]).ran().len(), 2);
+}
+
+/// §14.1.
 fn a_changed_mode_matters(sandbox: &Sandbox) {
     prepared(sandbox);
     sandbox.write_mode("c", "c", 0o600);
@@ -132,6 +146,7 @@ fn a_changed_mode_matters(sandbox: &Sandbox) {
     assert_eq!(sandbox.build(DOCKERFILE).tree().at("w/c").mode, 0o600);
 }
 
+/// §14.2.
 fn an_argument_matters_from_its_line_on(sandbox: &Sandbox) {
     sandbox.busybox().dockerfile(
         "ARG base=busybox\nFROM $base\nRUN echo before > /1\nARG v=0\nRUN echo $v > /2\n\
@@ -156,6 +171,7 @@ fn an_argument_matters_from_its_line_on(sandbox: &Sandbox) {
     );
 }
 
+/// §14.5.
 fn settings_run_nothing_but_what_sees_them(sandbox: &Sandbox) {
     prepared(sandbox);
     let edited = DOCKERFILE
@@ -194,6 +210,7 @@ fn comments_and_spelling_do_not_matter(sandbox: &Sandbox) {
     assert_eq!(sandbox.steps(&[]).ran(), Vec::<&str>::new());
 }
 
+/// §14.6.
 fn no_cache_runs_everything_and_is_remembered(sandbox: &Sandbox) {
     sandbox.busybox().write("a", "a");
     let dockerfile =
@@ -438,6 +455,7 @@ fn a_copy_whose_source_was_pruned_is_compared_by_what_it_makes(sandbox: &Sandbox
     assert_eq!(steps.cached(), ["RUN cp -a /o /copy"]);
 }
 
+/// §14.3.
 fn a_secret_is_not_part_of_the_key(sandbox: &Sandbox) {
     sandbox
         .busybox()
