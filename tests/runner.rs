@@ -18,6 +18,7 @@
 mod support;
 
 mod add;
+mod broken;
 mod cache_commands;
 mod cache_hits;
 mod check;
@@ -33,11 +34,13 @@ mod full;
 mod ignore;
 mod images;
 mod kills;
+mod limits;
 mod link;
 mod login;
 mod mirrors;
 mod native;
 mod output;
+mod power;
 mod progress;
 mod registry;
 mod remote;

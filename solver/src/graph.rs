@@ -299,8 +299,8 @@ pub struct CopyOp {
     pub excludes: Vec<String>,
     /// Unpack local archives.
     pub unpack: bool,
-    /// Remote sources, each copied as a whole, after all others.
-    pub remotes: Vec<SourceId>,
+    /// Remote sources, each copied as a whole, and how many of `sources` come before it.
+    pub remotes: Vec<(usize, SourceId)>,
     /// Unpack fetched archives.
     pub unpack_remotes: bool,
 }

@@ -273,6 +273,8 @@ pub fn recipe(op: &Op, parent: Root, inputs: &KeyInputs<'_>) -> (CacheKey, Vec<K
         Op::Workdir(WorkdirOp { path, user }) => {
             encoder.part("path", path);
             encoder.part("user", user);
+            // How the user is looked up; `copy` since numbers are the group as well.
+            encoder.part("owner", "copy");
         }
     }
     encoder.finish()
@@ -386,6 +388,10 @@ fn encode_copy(encoder: &mut Encoder, copy: &CopyOp, inputs: &KeyInputs<'_>) {
         for (name, identity) in inputs.remotes {
             encoder.bytes(b"remote");
             encoder.value(format!("remote {name}"), identity);
+        }
+        if !copy.sources.is_empty() {
+            let before = copy.remotes.iter().map(|(before, _)| before.to_string());
+            encoder.list("sources before a remote one", before);
         }
     }
     match copy.from {

@@ -85,7 +85,7 @@ impl Recipes {
             if let Op::Copy(copy) = &vertex.op
                 && !copy.remotes.is_empty()
             {
-                let remotes = copy.remotes.iter().map(|remote| {
+                let remotes = copy.remotes.iter().map(|(_, remote)| {
                     let name = graph.sources[remote.0].name.clone();
                     (name, sources.identity(*remote).to_owned())
                 });

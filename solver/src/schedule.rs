@@ -356,7 +356,11 @@ impl<'a> Scheduler<'a> {
                         known.map(|(_, stack)| stack.clone()).unwrap_or_default()
                     };
                     let result = shared.run_vertex(id, &find);
+                    let ran = result.as_ref().is_ok_and(|done| !done.hit);
                     drop(sender.send(Message::Vertex(id, Box::new(result))));
+                    if ran {
+                        shared.sync_now_and_then();
+                    }
                 });
             }
         }

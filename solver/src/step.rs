@@ -30,6 +30,9 @@ use crate::sources::Files;
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
+/// A power cut takes no more finished work than this, and what is not finished.
+const UNSAFE_AT_MOST: Duration = Duration::from_secs(10);
+
 /// How many earlier results of an operation a new one is compared with.
 const MOST_COMPARED: usize = 4;
 
@@ -50,6 +53,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) foreign_owners: AtomicU64,
     /// Layers that were made and given up for equal, older ones.
     pub(crate) given_up: Mutex<Vec<LayerId>>,
+    /// When finished steps were last made safe from a power cut.
+    pub(crate) synced: Mutex<Instant>,
 }
 
 /// A finished vertex.
@@ -96,6 +101,19 @@ impl From<Diagnostic> for Failure {
 pub(crate) type Stacks<'a> = &'a dyn Fn(Root) -> Vec<LayerId>;
 
 impl Shared<'_> {
+    /// Makes finished steps safe from a power cut if that was last done long ago.
+    pub(crate) fn sync_now_and_then(&self) {
+        {
+            let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+            if synced.elapsed() < UNSAFE_AT_MOST {
+                return;
+            }
+            *synced = Instant::now();
+        }
+        // What fails here fails again at the end, which reports it.
+        drop(self.store.sync());
+    }
+
     /// Runs the vertex `id`, or takes its result from the store if another build makes it
     /// meanwhile.
     pub(crate) fn run_vertex(&self, id: VertexId, stacks: Stacks<'_>) -> Result<Done, Failure> {
@@ -220,10 +238,10 @@ impl Shared<'_> {
             Op::Copy(copy) => Some(self.copy_files(id, vertex, copy, scratch, stacks)?),
             Op::Workdir(workdir) => {
                 let view = self.view(stack);
-                let who = credentials(&view, &workdir.user, vertex.span)?;
+                let owner = self.directory_owner(&view, &workdir.user, vertex)?;
                 strata_executor::copy::make_directory(
                     &workdir.path,
-                    (who.uid, who.gid),
+                    owner,
                     None,
                     &view,
                     scratch.upper(),
@@ -234,6 +252,31 @@ impl Shared<'_> {
                 None
             }
         })
+    }
+
+    /// Who a new WORKDIR belongs to. A name that the image lacks is root, as it is to other builders,
+    /// but not without a word; in an empty image no name can be known.
+    fn directory_owner(
+        &self,
+        view: &LayerView,
+        user: &str,
+        vertex: &Vertex,
+    ) -> Result<(u32, u32), Diagnostic> {
+        let failed = |error: UserError| user_error(&error, vertex.span);
+        if user.is_empty() {
+            return Ok((0, 0));
+        }
+        if vertex.parent == Root::Empty {
+            return users::owner(view, user).map_err(failed);
+        }
+        let (owner, missing) = users::directory_owner(view, user).map_err(failed)?;
+        if let Some(missing) = missing {
+            let message = format!("the directory belongs to root: {missing}");
+            let warning = Diagnostic::warning("unknown-user", vertex.span, message)
+                .with_help("make the user in an earlier RUN step, or give numbers");
+            self.events.event(Event::Warning(warning));
+        }
+        Ok(owner)
     }
 
     /// Says so if the store is full, whatever the failure looks like: commands tell it each in its way.

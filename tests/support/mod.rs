@@ -2,6 +2,8 @@
 //! registry, and readers for what it writes.
 
 mod bases;
+mod delegated;
+mod disk;
 mod dockerd;
 mod filter;
 mod gate;
@@ -18,6 +20,8 @@ mod users;
 mod web;
 
 pub(crate) use bases::Base;
+pub(crate) use delegated::Delegated;
+pub(crate) use disk::{Broken, Disk, Left, Log};
 pub(crate) use dockerd::Dockerd;
 pub(crate) use filter::redact;
 pub(crate) use gate::Gate;

@@ -16,6 +16,10 @@ pub(super) const COLUMNS: &str = "r.key, r.layer, r.parent, r.kind, r.text, r.cr
 pub(super) const TRUSTED: &str = "(r.boot IS NULL OR r.boot = ?1) AND EXISTS (SELECT 1 FROM layers l \
                        WHERE l.id = r.layer AND (l.boot IS NULL OR l.boot = ?1))";
 
+/// Whether a power cut may still take the record or its layer.
+const UNSYNCED: &str = "r.boot IS NOT NULL OR EXISTS (SELECT 1 FROM layers l \
+                        WHERE l.id = r.layer AND l.boot IS NOT NULL)";
+
 impl Index {
     /// Looks up `keys` and claims what is found for `lease`, in one transaction: after it, pruning
     /// leaves those records and layers alone. Marks them as used now.
@@ -54,12 +58,18 @@ impl Index {
     fn find(&self, index: &Connection, key: CacheKey) -> rusqlite::Result<Option<CacheRecord>> {
         let record = index
             .prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM records r WHERE r.key = ?2 AND {TRUSTED}"
+                "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r WHERE r.key = ?2 AND {TRUSTED}"
             ))?
-            .query_row(params![self.boot(), key.0], from_row)
+            .query_row(params![self.boot(), key.0], |row| self.relied_on(row))
             .optional()?;
         // A directory that somebody deleted by hand is a miss, not a failing mount later.
         Ok(record.filter(|record| self.has_directory(record.layer)))
+    }
+
+    /// A record, of [`COLUMNS`] and [`UNSYNCED`], that somebody takes for a hit.
+    fn relied_on(&self, row: &Row<'_>) -> rusqlite::Result<CacheRecord> {
+        self.rely_on(row.get("unsynced")?);
+        from_row(row)
     }
 
     /// The newest record with this content key, claimed for `lease` and marked as used now: the same
@@ -75,10 +85,10 @@ impl Index {
         self.write(|transaction| {
             let found = transaction
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM records r WHERE r.content = ?2 AND {TRUSTED} \
+                    "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r WHERE r.content = ?2 AND {TRUSTED} \
                      ORDER BY r.seq DESC LIMIT 1"
                 ))?
-                .query_row(params![self.boot(), content.0], from_row)
+                .query_row(params![self.boot(), content.0], |row| self.relied_on(row))
                 .optional()?
                 .filter(|record| self.has_directory(record.layer));
             if let Some(record) = &found {
@@ -120,12 +130,12 @@ impl Index {
         self.write(|transaction| {
             let found = transaction
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM records r WHERE r.operation = ?2 AND r.stack = ?3 \
-                     AND r.selection = ?4 AND {TRUSTED} ORDER BY r.seq DESC LIMIT 1"
+                    "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r WHERE r.operation = ?2 \
+                     AND r.stack = ?3 AND r.selection = ?4 AND {TRUSTED} ORDER BY r.seq DESC LIMIT 1"
                 ))?
                 .query_row(
                     params![self.boot(), operation, stack.0, selection],
-                    from_row,
+                    |row| self.relied_on(row),
                 )
                 .optional()?
                 .filter(|record| self.has_directory(record.layer));
@@ -279,6 +289,7 @@ impl Index {
         created: i64,
     ) -> rusqlite::Result<()> {
         let now = int(now_ms());
+        self.rely_on(true);
         // Not an upsert: the row needs a new `seq`.
         index
             .prepare_cached("DELETE FROM records WHERE key = ?1")?

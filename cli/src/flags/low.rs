@@ -165,8 +165,9 @@ pub(crate) struct Build {
     pub(crate) pull: bool,
     /// What to make of the result (repeatable): DIR, `-` for a tar on standard output, or
     /// type=local|tar|oci|docker|image|registry|cacheonly with dest=PATH,
-    /// compression=gzip|zstd|uncompressed, compression-level=N, tar=false, name=NAME, push=true
-    /// [default: type=image, the store]
+    /// compression=gzip|zstd|uncompressed, compression-level=N, force-compression=true,
+    /// oci-mediatypes=false, annotation.KEY=VALUE, tar=false, name=NAME, push=true,
+    /// push-by-digest=true [default: type=image, the store]
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
     /// Put the image into the store, too: same as --output type=image
@@ -175,6 +176,10 @@ pub(crate) struct Build {
     /// Upload the image: same as --output type=registry
     #[arg(long)]
     pub(crate) push: bool,
+    /// Annotate the manifest (repeatable), or, with `manifest-descriptor:` before it, what a
+    /// layout's index says of it
+    #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
     /// Write the image ID to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -265,6 +270,9 @@ pub(crate) struct Check {
     /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
+    /// Give files or an image a name for FROM, COPY --from and mounts (repeatable), as for builds
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    pub(crate) build_context: Vec<String>,
     /// Set a build argument; without a value, the environment's is taken (repeatable)
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
@@ -514,6 +522,9 @@ pub(crate) struct Push {
     /// Compression of layers that were built here
     #[arg(long, value_name = "CODEC", default_value = "gzip")]
     pub(crate) compression: String,
+    /// Compress layers of base images anew, too, where they came in another compression
+    #[arg(long)]
+    pub(crate) force_compression: bool,
     /// Show nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -581,6 +592,9 @@ pub(crate) struct Save {
     /// Compression of layers that were built here: gzip, zstd, uncompressed
     #[arg(long, value_name = "CODEC", default_value = "gzip")]
     pub(crate) compression: String,
+    /// Compress layers of base images anew, too, where they came in another compression
+    #[arg(long)]
+    pub(crate) force_compression: bool,
     /// Show nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,

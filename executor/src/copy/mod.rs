@@ -196,6 +196,8 @@ pub enum CopyError {
 pub struct Selection {
     groups: Vec<Group>,
     items: Vec<Item>,
+    /// For each source, how many groups there are with it.
+    sources: Vec<usize>,
 }
 
 /// What one source, or one match of a wildcard, selected.
@@ -313,7 +315,25 @@ impl Selection {
         below: &LayerView,
         upper: &Path,
     ) -> Result<Written, CopyError> {
-        write::write(self, tree, spec, below, upper)
+        write::write(self, &self.groups, tree, spec, below, upper)
+    }
+
+    /// [`write`](Self::write) for some of the sources, by their numbers: what comes between them is
+    /// written between the calls.
+    pub fn write_sources(
+        &self,
+        sources: std::ops::Range<usize>,
+        tree: &dyn crate::tree::SourceTree,
+        spec: &CopySpec<'_>,
+        below: &LayerView,
+        upper: &Path,
+    ) -> Result<Written, CopyError> {
+        let end = |count: usize| match count.checked_sub(1) {
+            None => 0,
+            Some(last) => self.sources.get(last).copied().unwrap_or(self.groups.len()),
+        };
+        let groups = &self.groups[end(sources.start)..end(sources.end)];
+        write::write(self, groups, tree, spec, below, upper)
     }
 }
 
