@@ -306,6 +306,16 @@ mod tests {
     }
 
     #[test]
+    fn only_names_need_an_image() {
+        for text in ["app", "1:staff", "app:1", ":staff", "app:"] {
+            assert!(has_names(text), "{text}");
+        }
+        for text in ["1", "1:2", "root", "root:3", "1:", ":1", ":root"] {
+            assert!(!has_names(text), "{text}");
+        }
+    }
+
+    #[test]
     fn owners_are_looked_up_in_the_image() {
         let (_directory, view) = image();
         for (text, expected) in [
