@@ -4,10 +4,10 @@ CARGO ?= cargo
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
 
-.PHONY: help deps build release bases test test-crash demo fmt clippy doc deny crates bench-compare
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' Makefile)
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 deps: ## Install the Debian packages and the test users that are missing
 	.ci/deps
@@ -25,7 +25,17 @@ test: bases ## Run all tests, end-to-end cases both as root and as an ordinary u
 	.ci/test
 
 test-crash: bases ## Kill builds and prunes a thousand times (STRATA_CRASH_KILLS, STRATA_CRASH_SEED)
-	$(CARGO) test -p strata-cli --locked --test e2e -- --ignored --nocapture a_thousand_kills
+	$(CARGO) test --workspace --locked --test e2e -- --ignored --nocapture a_thousand_kills
+
+test-differential: bases ## Compare with docker.io and buildah (STRATA_DIFFERENTIAL=NAME,… for some cases)
+	STRATA_TEST_REQUIRE=1 nice -n 19 $(CARGO) test --workspace --locked --test e2e -- --ignored --nocapture \
+		every_fixture_agrees
+
+fuzz: ## Fuzz every target for FUZZ_SECONDS (600); what it finds is in .test-cache/fuzz
+	.ci/fuzz
+
+test-power: bases ## Cut the power of a store's disk 240 times (STRATA_POWER_CUTS, STRATA_POWER_SEED)
+	$(CARGO) test --workspace --locked --test e2e -- --ignored --nocapture two_hundred_power_cuts
 
 demo: bases release ## Build a real image, run it, edit a source, build again
 	fixtures/demo/run.sh

@@ -1,9 +1,10 @@
 //! What is a hit after which edit.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::time::SystemTime;
 
-use crate::support::{Image, Sandbox, cases};
+use crate::support::{Image, Sandbox, Who, cases};
 
 cases! { Root, User =>
     an_unchanged_build_runs_nothing,
@@ -11,6 +12,7 @@ cases! { Root, User =>
     an_edit_taken_back_hits_again,
     times_and_unrelated_files_do_not_matter,
     a_changed_mode_matters,
+    neutral_modes_make_checkouts_one,
     an_argument_matters_from_its_line_on,
     settings_run_nothing_but_what_sees_them,
     comments_and_spelling_do_not_matter,
@@ -19,8 +21,12 @@ cases! { Root, User =>
     a_result_can_be_too_old,
     two_files_share_what_they_have_in_common,
     an_equal_result_stops_the_reruns,
+    an_equal_layer_on_another_stack_hides_no_change_below,
     the_same_step_many_times_makes_as_many_layers,
     a_copy_of_the_same_files_stops_the_reruns,
+    a_reader_of_a_stage_is_a_hit_if_what_it_reads_is_the_same,
+    a_reader_of_a_stage_runs_if_what_it_reads_differs,
+    a_copy_whose_source_was_pruned_is_compared_by_what_it_makes,
     a_layer_given_up_for_an_older_one_is_gone_at_the_end,
     a_secret_is_not_part_of_the_key,
     the_base_is_part_of_the_key,
@@ -126,6 +132,63 @@ fn a_changed_mode_matters(sandbox: &Sandbox) {
     sandbox.write_mode("c", "c", 0o600);
     reruns(sandbox, &ALL[4..]);
     assert_eq!(sandbox.build(DOCKERFILE).tree().at("w/c").mode, 0o600);
+}
+
+fn neutral_modes_make_checkouts_one(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let checkout = |name: &str, umask: u32| {
+        let file = |path: &str, mode: u32| {
+            let path = format!("{name}/{path}");
+            sandbox.write_mode(&path, &path[name.len()..], mode & !umask);
+        };
+        sandbox.mkdir(&format!("{name}/src"), 0o777 & !umask);
+        file("src/a", 0o666);
+        file("src/run", 0o777);
+        let dockerfile = "FROM busybox\nCOPY src /src\nRUN --mount=target=/ctx ls -lR /ctx/src | cut -c 1-10 > /ls\n";
+        sandbox.write(&format!("{name}/Dockerfile"), dockerfile);
+        let context = sandbox.context().join(name);
+        if umask == 0o077 && sandbox.who() == Who::Root {
+            // Somebody else's, whose ids are nobody's here.
+            for path in ["src", "src/a", "src/run"] {
+                chown(context.join(path), Some(12_345), Some(23_456)).unwrap();
+            }
+        }
+        context
+    };
+    let build = |context: &std::path::Path, variable: &str, args: &[&str]| {
+        let archive = sandbox.fresh_output("tar");
+        let to = format!("type=oci,dest={}", archive.display());
+        let strata = sandbox.strata().env("STRATA_NEUTRAL_MODES", variable);
+        let strata = strata.args(["build", "--progress", "json", "--output", &to]);
+        let output = strata.args(args).arg(context).output().success();
+        (Image::read(&archive), output.steps())
+    };
+    let usual = checkout("usual", 0o022);
+    let strict = checkout("strict", 0o077);
+    let (first, _) = build(&usual, "true", &[]);
+    let (second, steps) = build(&strict, "true", &[]);
+    assert_eq!(steps.ran(), Vec::<&str>::new());
+    assert_eq!(second.digest, first.digest);
+    let tree = second.tree();
+    let modes = ["src", "src/a", "src/run"].map(|path| tree.at(path).mode);
+    assert_eq!(modes, [0o755, 0o644, 0o755]);
+    // A checkout with the usual modes is what it is without the option, too.
+    assert_eq!(build(&usual, "false", &[]).1.ran(), Vec::<&str>::new());
+    // The flag counts more than the variable, and that more than the file.
+    let (plain, steps) = build(&strict, "true", &["--neutral-modes=false"]);
+    assert_eq!(steps.cached(), Vec::<&str>::new());
+    assert_eq!(plain.tree().at("src/a").mode, 0o600);
+    let config = sandbox.path("home/.config/strata");
+    fs::create_dir_all(&config).unwrap();
+    let file = config.join("config.toml");
+    fs::write(file, "[build]\nneutral-modes = true\n").unwrap();
+    let steps = |args: &[&str]| {
+        let strata = sandbox.strata().args(["build", "--progress", "json"]);
+        strata.args(args).arg(&strict).output().success().steps()
+    };
+    sandbox.write("strict/src/a", "other");
+    assert_eq!(steps(&[]).ran().len(), 2);
+    assert_eq!(steps(&["--neutral-modes"]).ran(), Vec::<&str>::new());
 }
 
 fn an_argument_matters_from_its_line_on(sandbox: &Sandbox) {
@@ -275,6 +338,17 @@ fn an_equal_result_stops_the_reruns(sandbox: &Sandbox) {
     assert_eq!(sandbox.steps(&[]).cached(), Vec::<&str>::new());
 }
 
+fn an_equal_layer_on_another_stack_hides_no_change_below(sandbox: &Sandbox) {
+    let dockerfile = "FROM busybox\n# strata: no-cache\nRUN cat /proc/sys/kernel/random/uuid > /a\n\
+         RUN echo b > /b\nRUN cp /a /c\n";
+    sandbox.busybox();
+    for _ in 0..3 {
+        // `/b` is the same each time, and its layer may be; what is made of `/a` is not.
+        let tree = sandbox.build(dockerfile).tree();
+        assert_eq!(tree.text("a"), tree.text("c"));
+    }
+}
+
 fn the_same_step_many_times_makes_as_many_layers(sandbox: &Sandbox) {
     sandbox
         .busybox()
@@ -316,11 +390,111 @@ fn a_copy_of_the_same_files_stops_the_reruns(sandbox: &Sandbox) {
             "COPY a /a",
             "RUN wc -c < /a > /size",
             "RUN echo $(cat /a) > /other",
-            // Another layer to copy from, but what was copied is the same.
-            "COPY --from=build /size /size"
         ]
     );
-    assert_eq!(steps.cached(), ["RUN cp /size /copy"]);
+    // There are other layers to copy from, but what is copied is the same.
+    assert_eq!(
+        steps.cached(),
+        ["COPY --from=build /size /size", "RUN cp /size /copy"]
+    );
+    assert_eq!(sandbox.steps(&[]).ran(), Vec::<&str>::new());
+    sandbox.write("a", "longer");
+    assert_eq!(sandbox.steps(&[]).cached(), Vec::<&str>::new());
+}
+
+/// A stage, with a change at its end, and steps that read `/out` of it.
+fn reading_a_stage(change: &str, reader: &str) -> String {
+    format!(
+        "FROM busybox AS build\nRUN mkdir -p /out/d && echo a > /out/a && ln -s a /out/l && \
+         echo b > /out/d/b && chown 5:6 /out/a\nRUN cat /proc/sys/kernel/random/uuid > /log; : '{reader}'; {change}\n\
+         FROM busybox\n{reader}\nRUN cp -a /o /copy\n"
+    )
+}
+
+const READERS: [&str; 3] = [
+    "COPY --from=build /out /o",
+    "COPY --link --from=build /out /o",
+    "RUN --mount=from=build,source=/out,target=/m cp -a /m /o",
+];
+
+fn a_reader_of_a_stage_is_a_hit_if_what_it_reads_is_the_same(sandbox: &Sandbox) {
+    sandbox.busybox();
+    for reader in READERS {
+        let build = |change: &str| {
+            sandbox.dockerfile(&reading_a_stage(change, reader));
+            sandbox.steps(&["--output", "type=cacheonly"])
+        };
+        build("true");
+        for change in [
+            ": again",
+            "echo other > /other",
+            "touch -d @1 /out/a /out/d",
+            "rm -r /out/d && mkdir /out/d && echo b > /out/d/b",
+            "echo b > /elsewhere",
+        ] {
+            let steps = build(change);
+            assert_eq!(
+                steps.cached()[1..],
+                [reader, "RUN cp -a /o /copy"],
+                "{change}"
+            );
+        }
+    }
+}
+
+fn a_reader_of_a_stage_runs_if_what_it_reads_differs(sandbox: &Sandbox) {
+    sandbox.busybox();
+    for reader in READERS {
+        let build = |change: &str| {
+            sandbox.dockerfile(&reading_a_stage(change, reader));
+            sandbox.build_with(&[])
+        };
+        build("true");
+        for (change, seen) in [
+            ("echo other > /out/a", "f 0644 5:6 copy/a"),
+            ("chmod 755 /out/d/b", "f 0755 0:0 copy/d/b"),
+            ("chown 7 /out/d", "d 0755 7:0 copy/d"),
+            ("ln -sfn b /out/l", "l 0777 0:0 copy/l -> b"),
+            ("mkdir /out/n", "d 0755 0:0 copy/n"),
+        ] {
+            let (image, steps) = build(change);
+            assert_eq!(steps.ran()[1..], [reader, "RUN cp -a /o /copy"], "{change}");
+            let lines = image.tree().lines_below("copy");
+            assert!(lines.iter().any(|line| line == seen), "{lines:#?} {seen}");
+            let text = if change.contains("other") {
+                "other\n"
+            } else {
+                "a\n"
+            };
+            assert_eq!(image.tree().text("copy/a"), text);
+            // And it is known from then on, whatever is beside it.
+            let steps = build(&format!("{change}; : more")).1;
+            assert_eq!(
+                steps.cached()[1..],
+                [reader, "RUN cp -a /o /copy"],
+                "{change}"
+            );
+        }
+    }
+}
+
+fn a_copy_whose_source_was_pruned_is_compared_by_what_it_makes(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let build = |change: &str| {
+        sandbox.dockerfile(&reading_a_stage(change, READERS[0]));
+        sandbox.steps(&["-t", "app"])
+    };
+    build("true");
+    sandbox.run(&[
+        "cache",
+        "prune",
+        "--all",
+        "--filter",
+        "description~=/out/d|/log",
+    ]);
+    let steps = build(": again");
+    assert_eq!(steps.ran().len(), 3, "{steps:?}");
+    assert_eq!(steps.cached(), ["RUN cp -a /o /copy"]);
 }
 
 fn a_secret_is_not_part_of_the_key(sandbox: &Sandbox) {
@@ -418,7 +592,7 @@ fn equal_inputs_give_equal_digests_everywhere(sandbox: &Sandbox) {
     assert_eq!(first.config, second.config);
     assert_eq!(first.digest, second.digest);
     // An ordinary user's store keeps owners and whiteouts in another way; nothing of that shows.
-    if let Ok(other) = Sandbox::new(crate::support::Who::User) {
+    if let Ok(other) = Sandbox::new(Who::User) {
         assert_eq!(build(&other).digest, first.digest);
     }
 }

@@ -17,6 +17,7 @@ cases! { Root =>
     findings_with_a_certain_mend_are_mended_in_the_file,
     a_build_shows_findings_once_and_counts_advice,
     a_build_answers_calls,
+    a_named_context_is_known_to_a_check,
 }
 
 fn check(sandbox: &Sandbox, args: &[&str]) -> Output {
@@ -312,4 +313,22 @@ fn a_build_answers_calls(sandbox: &Sandbox) {
         .collect();
     assert_eq!(rules, ["LegacyKeyValueFormat"]);
     assert!(call(&["--check"]).contains("LegacyKeyValueFormat"));
+}
+
+fn a_named_context_is_known_to_a_check(sandbox: &Sandbox) {
+    sandbox
+        .write("assets/x", "")
+        .dockerfile("FROM assets AS one\nCOPY --from=files x /\nFROM gone.invalid/x:1\nENV a=$b\n");
+    let assets = format!("assets={}", sandbox.context().join("assets").display());
+    let files = assets.replacen("assets=", "files=", 1);
+    let output = check(
+        sandbox,
+        &["--build-context", &assets, "--build-context", &files],
+    );
+    let output = output.success();
+    assert!(!output.stderr.contains("`assets`"), "{output}");
+    assert!(output.stderr.contains("gone.invalid"), "{output}");
+    check(sandbox, &["--build-context", "x=/no/such/directory"])
+        .failure(2)
+        .says("/no/such/directory");
 }

@@ -13,6 +13,7 @@ cases! { Root, User =>
     shell_is_used_and_saved,
     ports_and_volumes_are_sets,
     a_user_and_a_working_directory_are_kept,
+    a_working_directory_belongs_to_its_user_as_by_chown,
     health_checks_are_kept_in_nanoseconds,
     stop_signals_and_maintainers_are_kept,
     triggers_run_in_the_next_build,
@@ -36,7 +37,7 @@ fn settings(sandbox: &Sandbox, body: &str) -> Value {
     object.retain(|key, value| {
         // Docker writes what is not set as null, false or nothing.
         let empty = [json!(null), json!(false), json!(""), json!({}), json!([])].contains(value);
-        // Set for shell forms, to tell Windows how to quote; it says nothing here.
+        // Set for every CMD; a test of its own looks at it.
         let told_elsewhere = ["Env", "ArgsEscaped"].contains(&key.as_str());
         !empty && !told_elsewhere && (key, &*value) != (&"WorkingDir".to_owned(), &json!("/"))
     });
@@ -212,6 +213,15 @@ fn commands_have_an_exec_and_a_shell_form(sandbox: &Sandbox) {
     ] {
         assert_eq!(settings(sandbox, body), expected, "{body}");
     }
+    // As in BuildKit's images: set by any CMD, and not taken back.
+    for (body, expected) in [
+        ("CMD [\"a\"]", json!(true)),
+        ("CMD a\nENTRYPOINT [\"e\"]", json!(true)),
+        ("ENTRYPOINT e", json!(null)),
+    ] {
+        let image = built(sandbox, body);
+        assert_eq!(*image.setting("ArgsEscaped"), expected, "{body}");
+    }
 }
 
 fn an_entrypoint_clears_an_inherited_command(sandbox: &Sandbox) {
@@ -306,7 +316,10 @@ fn a_user_and_a_working_directory_are_kept(sandbox: &Sandbox) {
     let image = built(sandbox, "WORKDIR /tmp\nWORKDIR /");
     assert_eq!(*image.setting("WorkingDir"), json!("/"));
     assert_eq!(image.tree().at("tmp").mode, 0o1777);
+    // What the groups of a user are to a command is another matter than who owns a directory.
     for (user, ids) in [
+        (":8", "0 8"),
+        ("app:", "1000 1001"),
         ("7", "7 0"),
         ("7:8", "7 8"),
         ("app:daemon", "1000 1"),
@@ -318,9 +331,65 @@ fn a_user_and_a_working_directory_are_kept(sandbox: &Sandbox) {
         );
         assert_eq!(image.tree().text("tmp/id").trim_end(), ids, "{user}");
     }
-    // Groups that the image's files give the user.
-    let image = built(sandbox, "USER app\nRUN id -G > /tmp/id");
-    assert_eq!(image.tree().text("tmp/id").trim_end(), "1001 2000");
+    // Groups that the image's files give the user; its own is always among them.
+    for (user, groups) in [
+        ("app", "1001 2000"),
+        ("app:daemon", "1"),
+        ("7", "0"),
+        ("root", "0"),
+    ] {
+        let image = built(
+            sandbox,
+            &format!("USER {user}\nRUN grep ^Groups: /proc/self/status > /tmp/groups"),
+        );
+        let said = image.tree().text("tmp/groups");
+        assert_eq!(
+            said.split_whitespace()
+                .skip(1)
+                .collect::<Vec<_>>()
+                .join(" "),
+            groups,
+            "{user}"
+        );
+    }
+}
+
+fn a_working_directory_belongs_to_its_user_as_by_chown(sandbox: &Sandbox) {
+    sandbox.busybox();
+    // Rule, user, owner of what WORKDIR makes.
+    for (rule, user, owner) in [
+        ("§8.2 a number is the group, too", "7", "7:7"),
+        ("§8.2 two numbers", "7:8", "7:8"),
+        ("§8.2 a name has its group", "app", "1000:1001"),
+        ("§8.2 a name and a group", "app:daemon", "1000:1"),
+        ("§8.2 a group alone", ":8", "0:8"),
+        (
+            "§8.2 a user that is not there is root",
+            "nobody-knows",
+            "0:0",
+        ),
+        (
+            "§8.2 a group that is not there is the user's own",
+            "app:nobody-knows",
+            "1000:1001",
+        ),
+    ] {
+        let image = built(sandbox, &format!("USER {user}\nWORKDIR /new/deep"));
+        let expected = [
+            format!("d 0755 {owner} new"),
+            format!("d 0755 {owner} new/deep"),
+        ];
+        assert_eq!(image.changes(), expected, "{rule}");
+    }
+    sandbox.dockerfile("FROM busybox\nUSER nobody-knows\nWORKDIR /another\n");
+    let output = sandbox.strata().args(["build", "--progress", "plain"]);
+    let output = output.arg(sandbox.context()).output().success();
+    for part in ["warning", "no user `nobody-knows`", "Dockerfile:3:1"] {
+        assert!(output.stderr.contains(part), "{part}: {output}");
+    }
+    // Where there can be no names, a name is a mistake.
+    let said = sandbox.build_fails("FROM scratch\nUSER nobody-knows\nWORKDIR /new\n", 1);
+    assert!(said.contains("no user `nobody-knows`"), "{said}");
 }
 
 fn health_checks_are_kept_in_nanoseconds(sandbox: &Sandbox) {

@@ -26,6 +26,10 @@ cases! { Root =>
     a_context_can_be_a_repository,
     a_token_is_sent_and_never_shown,
     what_git_can_not_have_is_told,
+    a_repository_behind_http_has_branches_tags_commits_and_directories,
+    a_repository_behind_ssh_is_asked_with_the_agent_given,
+    sources_are_written_in_their_order,
+    an_epoch_can_be_that_of_a_commit_a_file_or_an_archive,
 }
 
 const TIME: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
@@ -415,5 +419,299 @@ fn what_git_can_not_have_is_told(sandbox: &Sandbox) {
     ] {
         let error = sandbox.build_fails(&format!("FROM scratch\nADD {source} /\n"), code);
         assert!(error.contains(part), "{source}: {error}");
+    }
+}
+
+fn a_repository_behind_http_has_branches_tags_commits_and_directories(sandbox: &Sandbox) {
+    let repository = Repository::start(sandbox);
+    repository.git("git clone -q --bare main x.git");
+    let first = repository.commit("main");
+    let other = repository.commit("other");
+    let web = Web::start();
+    web.repositories(repository.root.clone());
+    // x-access-token:geheim
+    web.require("basic eC1hY2Nlc3MtdG9rZW46Z2VoZWlt");
+    let url = web.url("/git/x.git");
+    // Rule, source, a file and what it holds.
+    for (rule, source, file, text) in [
+        (
+            "§9.22 what the server points at",
+            url.clone(),
+            "dir/file",
+            "one\n",
+        ),
+        (
+            "§9.22 a branch",
+            format!("{url}#other"),
+            "dir/file",
+            "other\n",
+        ),
+        (
+            "§9.22 a full name",
+            format!("{url}#refs/heads/other"),
+            "dir/file",
+            "other\n",
+        ),
+        ("§9.22 a tag", format!("{url}#v1"), "dir/file", "one\n"),
+        (
+            "§9.22 a commit",
+            format!("{url}#{other}"),
+            "dir/file",
+            "other\n",
+        ),
+        (
+            "§9.22 a directory",
+            format!("{url}#other:dir/deep"),
+            "x",
+            "x\n",
+        ),
+        (
+            "§9.22 a directory alone",
+            format!("{url}#:dir"),
+            "file",
+            "one\n",
+        ),
+        (
+            "§9.22 the query form",
+            format!("{url}?branch=other&subdir=dir"),
+            "file",
+            "other\n",
+        ),
+        (
+            "§9.22 a tag in the query form",
+            format!("{url}?tag=v1"),
+            "dir/file",
+            "one\n",
+        ),
+        (
+            "§9.22 a commit in the query form",
+            format!("{url}?commit={other}"),
+            "dir/file",
+            "other\n",
+        ),
+        (
+            "§9.22 both forms",
+            format!("{url}?subdir=dir#other"),
+            "file",
+            "other\n",
+        ),
+        (
+            "§9.22 a submodule",
+            format!("{url}#{first}"),
+            "module/inner",
+            "inner\n",
+        ),
+        (
+            "§9.22 .git, if kept",
+            format!("{url}?keep-git-dir=true"),
+            ".git/HEAD",
+            &*format!("{first}\n"),
+        ),
+    ] {
+        sandbox.dockerfile(&format!("FROM scratch\nADD {source} /\n"));
+        let archive = sandbox.fresh_output("tar");
+        let to = format!("type=oci,dest={}", archive.display());
+        let build = sandbox.strata().env("GIT_AUTH_TOKEN", "geheim").args([
+            "build",
+            "--secret",
+            "id=GIT_AUTH_TOKEN",
+            "-o",
+            &to,
+        ]);
+        build.arg(sandbox.context()).output().success();
+        assert_eq!(Image::read(&archive).tree().text(file), text, "{rule}");
+    }
+    let log = web.log();
+    assert!(
+        log.iter()
+            .any(|line| line.contains("service=git-upload-pack")),
+        "{log:?}"
+    );
+    // Nothing is sent to who is not meant.
+    sandbox.dockerfile(&format!("FROM scratch\nADD {url} /\n"));
+    sandbox
+        .try_build(&["--no-cache"])
+        .failure(1)
+        .says("git ls-remote");
+}
+
+fn a_repository_behind_ssh_is_asked_with_the_agent_given(sandbox: &Sandbox) {
+    let repository = Repository::start(sandbox);
+    // In place of ssh: runs here what it is to run there, and notes how it was asked.
+    let (programs, log) = (sandbox.path("programs"), sandbox.path("ssh.log"));
+    std::fs::create_dir(&programs).unwrap();
+    let script = format!(
+        "#!/bin/sh\necho \"agent=$SSH_AUTH_SOCK home=$HOME $*\" >> {}\n\
+         while [ \"${{1#-}}\" != \"$1\" ]; do case $1 in -o|-F|-p) shift;; esac; shift; done\n\
+         shift\nPATH=$(git --exec-path):$PATH exec sh -c \"$*\"\n",
+        log.display()
+    );
+    let ssh = programs.join("ssh");
+    std::fs::write(&ssh, script).unwrap();
+    std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", programs.display());
+    let agent = sandbox.path("agent.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&agent).unwrap();
+    let given = format!("default={}", agent.display());
+    let main = repository.root.join("main");
+    let main = main.display();
+    for (source, text) in [
+        (format!("git@host:{main}#other:dir"), "other\n"),
+        (
+            format!("ssh://git@host:2222{main}?tag=v1&subdir=dir&submodules=0"),
+            "one\n",
+        ),
+    ] {
+        sandbox.dockerfile(&format!("FROM scratch\nADD {source} /\n"));
+        let archive = sandbox.fresh_output("tar");
+        let to = format!("type=oci,dest={}", archive.display());
+        let build = sandbox.strata().env("PATH", &path);
+        let build = build.args(["build", "--ssh", &given, "-o", &to]);
+        build.arg(sandbox.context()).output().success();
+        assert_eq!(Image::read(&archive).tree().text("file"), text, "{source}");
+    }
+    let log = std::fs::read_to_string(log).unwrap();
+    for line in log.lines() {
+        let agent = format!("agent={} home=/nonexistent ", agent.display());
+        assert!(line.starts_with(&agent), "{line}");
+        for part in ["-F /dev/null", "BatchMode=yes", "IdentityFile=none"] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
+    assert!(log.contains("-p 2222 git@host"), "{log}");
+}
+
+fn sources_are_written_in_their_order(sandbox: &Sandbox) {
+    let web = Web::start();
+    web.page("/same", "web", &[]);
+    let url = web.url("/same");
+    sandbox.write("same", "first").write("later/same", "last");
+    // Rule, sources, what comes of them.
+    for (rule, sources, text) in [
+        ("§9.25 local, then remote", format!("same {url}"), "web"),
+        ("§9.25 remote, then local", format!("{url} same"), "first"),
+        (
+            "§9.25 remote between",
+            format!("same {url} later/same"),
+            "last",
+        ),
+        ("§9.25 a pattern before", format!("sam* {url}"), "web"),
+        ("§9.25 nothing, then remote", format!("no* {url}"), "web"),
+    ] {
+        let image = sandbox.build(&format!("FROM scratch\nADD {sources} /d/\n"));
+        assert_eq!(image.tree().text("d/same"), text, "{rule}");
+        assert_eq!(image.layers.len(), 1, "{rule}");
+    }
+    let image = sandbox.build(&format!("FROM scratch\nADD <<same {url} /d/\nhere\nsame\n"));
+    assert_eq!(image.tree().text("d/same"), "here\n", "§9.25 heredocs last");
+}
+
+fn an_epoch_can_be_that_of_a_commit_a_file_or_an_archive(sandbox: &Sandbox) {
+    let repository = Repository::start(sandbox);
+    repository.git(
+        "cd main && printf 'FROM scratch\\nARG SOURCE_DATE_EPOCH\\nLABEL t=${SOURCE_DATE_EPOCH:-none}\\n\
+         COPY dir/file /\\n' > Dockerfile && git add . && \
+         GIT_COMMITTER_DATE='@1234567890 +0000' git commit -qm dated",
+    );
+    let build = |args: &[&str]| {
+        let archive = sandbox.fresh_output("tar");
+        let to = format!("type=oci,dest={}", archive.display());
+        let build = sandbox.strata().args(["build", "-o", &to]).args(args);
+        build.output().success();
+        let image = Image::read(&archive);
+        let label = image.config["config"]["Labels"]["t"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        (label, image)
+    };
+    let web = Web::start();
+    web.page("/dated", "text", &[("Last-Modified", TIME)]);
+    let tree = sandbox.path("tree");
+    std::fs::create_dir(&tree).unwrap();
+    let text = "FROM scratch\nARG SOURCE_DATE_EPOCH\nLABEL t=${SOURCE_DATE_EPOCH:-none}\nCOPY Dockerfile /\n";
+    std::fs::write(tree.join("Dockerfile"), text).unwrap();
+    run(Command::new("tar")
+        .args(["--create", "--mtime=@1111111111", "--file"])
+        .arg(sandbox.path("x.tar"))
+        .arg("--directory")
+        .arg(&tree)
+        .arg("Dockerfile"));
+    web.page("/x.tar", std::fs::read(sandbox.path("x.tar")).unwrap(), &[]);
+    sandbox.dockerfile(&format!(
+        "ARG SOURCE_DATE_EPOCH=src\nFROM scratch AS src\nARG u={}\nADD $u /\n\
+         FROM scratch\nARG SOURCE_DATE_EPOCH\nLABEL t=${{SOURCE_DATE_EPOCH:-none}}\nCOPY --from=src / /\n",
+        web.url("/dated")
+    ));
+    let here = sandbox.context();
+    let here = here.to_str().unwrap();
+    let by_context = "SOURCE_DATE_EPOCH=context";
+    let named = format!("repo={}", repository.url());
+    // Rule, arguments, the number that instructions see.
+    for (rule, args, seconds) in [
+        (
+            "§6.9 a commit",
+            &["--build-arg", by_context, &repository.url()] as &[&str],
+            "1234567890",
+        ),
+        (
+            "§6.9 an archive",
+            &["--build-arg", by_context, &web.url("/x.tar")],
+            "1111111111",
+        ),
+        ("§6.9 a stage, named before FROM", &[here], "1445412480"),
+        (
+            "§6.9 a directory has none",
+            &["--build-arg", by_context, here],
+            "none",
+        ),
+        (
+            "§6.9 a named context",
+            &[
+                "--build-arg",
+                "SOURCE_DATE_EPOCH=repo",
+                "--build-context",
+                &named,
+                here,
+            ],
+            "1234567890",
+        ),
+        (
+            "§6.9 a number",
+            &["--build-arg", "SOURCE_DATE_EPOCH=77", here],
+            "77",
+        ),
+        (
+            "§6.9 an empty one",
+            &["--build-arg", "SOURCE_DATE_EPOCH=", here],
+            "none",
+        ),
+    ] {
+        let (label, image) = build(args);
+        assert_eq!(label, seconds, "{rule}");
+        if let Ok(seconds) = seconds.parse::<i64>() {
+            let time = jiff::Timestamp::from_second(seconds).unwrap().to_string();
+            assert_eq!(image.config["created"], time, "§12.4 {rule}");
+            let tree = image.top();
+            let late = tree
+                .files()
+                .into_iter()
+                .find(|path| tree.at(path).mtime > seconds);
+            assert_eq!(late, None, "§12.4 {rule}");
+        }
+    }
+    for (value, part) in [
+        ("nonsense", "neither a number"),
+        ("bad", "it may hold nothing but"),
+    ] {
+        sandbox.dockerfile(
+            "FROM scratch AS bad\nLABEL a=b\nADD http://h/x /\nFROM scratch\nLABEL t=1\n",
+        );
+        let argument = format!("SOURCE_DATE_EPOCH={value}");
+        sandbox
+            .try_build(&["--build-arg", &argument])
+            .failure(2)
+            .says(part);
     }
 }

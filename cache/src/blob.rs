@@ -149,7 +149,10 @@ impl Write for BlobWriter {
             // no room.
             match StoreError::io("write", &self.path, error) {
                 StoreError::Io { source, .. } => source,
-                error => io::Error::new(io::ErrorKind::StorageFull, error),
+                error @ StoreError::NoSpace { .. } => {
+                    io::Error::new(io::ErrorKind::StorageFull, error)
+                }
+                error => io::Error::other(error),
             }
         })?;
         self.hasher.update(&buffer[..count]);

@@ -1,7 +1,6 @@
 //! Flushing what this boot wrote, and collecting what dead processes left.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::path::Path;
 
 use crate::failpoint::failpoint;
@@ -15,17 +14,17 @@ impl Store {
         if self.is_read_only() {
             return Ok(());
         }
-        // ORDER: first what there is, then the flush, then the mark. What another process publishes
-        // after the flush has begun is not in the mark.
-        let Some(mark) = self.index().mark()? else {
-            return Ok(());
-        };
-        let root = File::open(self.root())
-            .map_err(|source| StoreError::io("open", self.root(), source))?;
-        failpoint!("sync.before");
-        rustix::fs::syncfs(&root).map_err(|source| StoreError::io("flush", self.root(), source))?;
-        failpoint!("sync.flushed");
-        self.index().set_synced(&mark)
+        self.index().sync()
+    }
+
+    /// [`sync`](Self::sync), unless all that was found, claimed or published through this open store
+    /// is safe already: what other processes are at work on is their business.
+    pub fn sync_what_was_used(&self) -> Result<(), StoreError> {
+        if self.index().relies_on_unsynced() {
+            self.sync()
+        } else {
+            Ok(())
+        }
     }
 
     /// Collects what dead processes left: scratch directories, leases, lock files, layers and blobs

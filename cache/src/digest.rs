@@ -217,6 +217,33 @@ impl FromStr for LayerId {
     }
 }
 
+/// Name of a whole stack of layers inside one store: which layers, in which order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StackId(pub Digest);
+
+impl StackId {
+    /// The stack of `layers`, base first.
+    pub fn of(layers: &[LayerId]) -> Self {
+        layers
+            .iter()
+            .fold(Self::empty(), |stack, layer| stack.push(*layer))
+    }
+
+    /// The stack without layers.
+    pub fn empty() -> Self {
+        Self(Digest::of(b"strata stack 1"))
+    }
+
+    /// The stack with `layer` on top.
+    #[must_use]
+    pub fn push(self, layer: LayerId) -> Self {
+        let mut hasher = Hasher::default();
+        hasher.update(self.0.as_bytes());
+        hasher.update(&layer.0.to_le_bytes());
+        Self(hasher.finish())
+    }
+}
+
 impl Serialize for LayerId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -258,6 +285,15 @@ mod tests {
             "sha512:00".parse::<Digest>(),
             Err(DigestError::Algorithm(_))
         ));
+    }
+
+    #[test]
+    fn stacks_differ_in_any_layer_and_in_their_order() {
+        let [a, b, c] = [1, 2, 3].map(LayerId);
+        assert_eq!(StackId::of(&[a, b]), StackId::of(&[a]).push(b));
+        for other in [&[][..], &[b], &[c, b], &[b, a], &[a, b, b]] {
+            assert_ne!(StackId::of(other), StackId::of(&[a, b]), "{other:?}");
+        }
     }
 
     #[test]

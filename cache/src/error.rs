@@ -38,6 +38,20 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The disk could not do it.
+    #[error(
+        "{action} `{path}`: the disk fails; the kernel's log (`dmesg`) may say why, and when it is mended \
+         `strata cache verify` says what was damaged"
+    )]
+    Disk {
+        /// What was tried.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// The kernel's or SQLite's answer.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The index answered with an error.
     #[error("cache index `{path}`")]
     Index {
@@ -56,7 +70,10 @@ pub enum StoreError {
         reason: String,
     },
     /// The store can be read only: a read-only file system, or a directory of somebody else.
-    #[error("store `{path}` can't be written to")]
+    #[error(
+        "store `{path}` can't be written to: it is read-only, or somebody else's; a file system becomes \
+         read-only by itself when its disk fails"
+    )]
     ReadOnly {
         /// The root, or the file that could not be written.
         path: PathBuf,
@@ -116,6 +133,11 @@ impl StoreError {
                 source: Box::new(source),
             },
             Some(Errno::ROFS) => Self::ReadOnly { path },
+            Some(Errno::IO) => Self::Disk {
+                action,
+                path,
+                source: Box::new(source),
+            },
             _ => Self::Io {
                 action,
                 path,

@@ -1,7 +1,8 @@
 //! Places where a test may kill the process.
 //!
 //! `STRATA_FAILPOINT=name:abort` ends the process, as `kill -9` would, when it comes by `name`;
-//! `name:wait` stops it there until it is killed. `name@3:abort` lets it pass twice. Compiled into debug builds and under the feature
+//! `name:wait` stops it there until it is killed. `name@3:abort` lets it pass twice. `STRATA_BOOT_ID`
+//! stands for a machine that was started anew. Compiled into debug builds and under the feature
 //! `failpoints` only.
 
 /// Marks a place by name.

@@ -134,12 +134,15 @@ impl Scratch<'_> {
     pub fn rootfs(&mut self, stub: Option<&Path>) -> Result<RootfsPlan, StoreError> {
         match self.store.snapshotter() {
             Snapshotter::Overlay => {
-                let mut lowers: Vec<PathBuf> = self
-                    .stack
-                    .iter()
-                    .rev()
-                    .map(|layer| self.store.layer_path(*layer))
-                    .collect();
+                let mut lowers: Vec<PathBuf> = Vec::with_capacity(self.stack.len() + 1);
+                // The kernel mounts no directory twice. What a layer holds hides all that it holds
+                // further down, so its topmost place is enough.
+                for layer in self.stack.iter().rev() {
+                    let path = self.store.layer_path(*layer);
+                    if !lowers.contains(&path) {
+                        lowers.push(path);
+                    }
+                }
                 lowers.extend(stub.map(Path::to_owned));
                 if lowers.is_empty() {
                     let empty = self.directory.join("empty");

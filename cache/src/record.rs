@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, LayerId};
+use crate::{Digest, LayerId, StackId};
 
 /// Name of a step's result. Opaque and versioned by whoever makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,9 +58,16 @@ impl StepKind {
 pub struct NewRecord {
     /// The recipe key.
     pub key: CacheKey,
-    /// Top layer of the stack that the step ran on; none on an empty root. A record is a hit only
-    /// on the same stack: the layer is a diff against it.
+    /// Top layer of the stack that the step ran on; none on an empty root. It is needed as long as
+    /// the record is.
     pub parent: Option<LayerId>,
+    /// That whole stack. A record is a hit only on the same one: the layer is a diff against it, and
+    /// what the step saw. The topmost layer doesn't tell: one layer may lie on several stacks.
+    pub stack: StackId,
+    /// The stacks that it read from besides, base first.
+    pub inputs: Vec<Vec<LayerId>>,
+    /// Digest of just the files of `inputs` that it read, where somebody had reason to make it.
+    pub selection: Option<Digest>,
     /// The operation without its inputs: records that share it did the same thing to other trees.
     pub operation: Digest,
     /// The content key: the operation and the very layers that it ran on and read from. It stays
@@ -78,6 +85,15 @@ pub struct NewRecord {
     pub made_ms: Option<u64>,
 }
 
+/// What a finished step read beside the stack that it ran on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordInputs {
+    /// The step's recipe key.
+    pub key: CacheKey,
+    /// See [`NewRecord::inputs`].
+    pub stacks: Vec<Vec<LayerId>>,
+}
+
 /// A finished step as found in the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheRecord {
@@ -87,6 +103,8 @@ pub struct CacheRecord {
     pub layer: LayerId,
     /// See [`NewRecord::parent`].
     pub parent: Option<LayerId>,
+    /// See [`NewRecord::stack`]; none in a record of an older strata, which is no hit.
+    pub stack: Option<StackId>,
     /// What kind of step it was.
     pub kind: StepKind,
     /// The step as people know it.

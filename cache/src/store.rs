@@ -132,15 +132,11 @@ impl Store {
             .map_err(|source| StoreError::io("find the absolute path of", root, source))?;
         let flavour = options.flavour.unwrap_or_else(Flavour::of_process);
         let version = root.join("version");
-        let text = match fs::read_to_string(&version) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !options.read_only => {
-                create(&root, flavour)?;
-                fs::read_to_string(&version)
-                    .map_err(|source| StoreError::io("read", &version, source))?
-            }
-            Err(source) => return Err(StoreError::io("read", &version, source)),
-        };
+        let mut text = read_version(&version)?;
+        if text.is_empty() && !options.read_only {
+            create(&root, flavour)?;
+            text = read_version(&version)?;
+        }
         check_version(&root, &text, flavour)?;
         let read_only = options.read_only
             || match rustix::fs::accessat(CWD, &root, Access::WRITE_OK, AtFlags::EACCESS) {
@@ -339,6 +335,10 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 fn boot_id() -> Result<String, StoreError> {
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
+    if let Ok(id) = std::env::var("STRATA_BOOT_ID") {
+        return Ok(id);
+    }
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     fs::read_to_string(path)
         .map(|text| text.trim().to_owned())
@@ -359,7 +359,7 @@ fn create(root: &Path, flavour: Flavour) -> Result<(), StoreError> {
     refuse_foreign(root)?;
     let lock = FileLock::acquire(root.join(".creating"), false, &mut || {})?;
     let version = root.join("version");
-    if version.exists() {
+    if !read_version(&version)?.is_empty() {
         return Ok(());
     }
     for name in DIRECTORIES {
@@ -379,11 +379,23 @@ fn create(root: &Path, flavour: Flavour) -> Result<(), StoreError> {
         .truncate(true)
         .mode(0o600)
         .open(&draft)
-        .and_then(|mut file| writeln!(file, "strata-store {FORMAT} {}", flavour.as_str()))
+        .and_then(|mut file| {
+            writeln!(file, "strata-store {FORMAT} {}", flavour.as_str())?;
+            // A power cut may leave a file that was renamed and never flushed with nothing in it.
+            file.sync_all()
+        })
         .map_err(|source| StoreError::io("write", &draft, source))?;
     fs::rename(&draft, &version).map_err(|source| StoreError::io("rename", &draft, source))?;
     drop(lock);
     Ok(())
+}
+
+/// What the version file says; nothing if there is none, or one that a power cut emptied.
+fn read_version(path: &Path) -> Result<String, StoreError> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        text => text.map_err(|source| StoreError::io("read", path, source)),
+    }
 }
 
 /// A directory with anything in it that is not ours is somebody's, and never becomes a store.

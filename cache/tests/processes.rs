@@ -13,7 +13,8 @@ use strata_cache::image::{StoredImage, StoredLayer};
 use strata_cache::prune::{PruneOptions, prune};
 use strata_cache::verify::{VerifyOptions, verify};
 use strata_cache::{
-    CacheKey, DiffId, Digest, LayerId, Lease, NewRecord, OpenOptions, StepKind, Store, StoreError,
+    CacheKey, DiffId, Digest, LayerId, Lease, NewRecord, OpenOptions, StackId, StepKind, Store,
+    StoreError,
 };
 
 const ROLE: &str = "STRATA_TEST_ROLE";
@@ -33,6 +34,9 @@ fn step(store: &Store, lease: &Lease, parent: Option<LayerId>, text: &str) -> La
         operation: Digest::of(b"operation"),
         content: CacheKey(Digest::of(b"content")),
         parent,
+        stack: StackId::of(&stack),
+        inputs: Vec::new(),
+        selection: None,
         kind: StepKind::Run,
         text: text.to_owned(),
         parts: Vec::new(),
@@ -593,11 +597,16 @@ fn store_of_another_flavour_or_format_is_refused() {
         open(Flavour::User),
         Err(StoreError::Foreign { .. })
     ));
-    std::fs::write(dir.path().join("version"), "").unwrap();
+    std::fs::write(dir.path().join("version"), "x").unwrap();
     assert!(matches!(
         open(Flavour::User),
         Err(StoreError::Foreign { .. })
     ));
+    // A power cut can empty a file whose name was on the disk before its content.
+    std::fs::write(dir.path().join("version"), "").unwrap();
+    open(Flavour::User).unwrap();
+    let version = std::fs::read_to_string(dir.path().join("version")).unwrap();
+    assert_eq!(version, "strata-store 1 user\n");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The configuration file: `$XDG_CONFIG_HOME/strata/config.toml`, else `/etc/strata/config.toml`.
 //!
 //! ```toml
+//! prune-budget = "100ms"        # unless a bound is broken
+//!
 //! [[prune]]                     # after builds, in this order
 //! filter = ["kind=mount"]
 //! keep-duration = "14d"
@@ -9,14 +11,28 @@
 //! max-used-space = "50%"        # of the file system
 //! min-free-space = "10g"
 //! reserved-space = "2g"
+//!
+//! [build]
+//! neutral-modes = true          # as `build --neutral-modes`
+//!
+//! [registry."docker.io"]
+//! mirrors = ["cache.example:5000"]
+//!
+//! [registry."registry.example:5000"]
+//! ca = ["/etc/pki/example.pem"]
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use strata_cache::Room;
 use strata_cache::prune::PruneOptions;
+use strata_image::RegistryOptions;
+use strata_image::registry::HostOptions;
+use strata_image::registry::Identity;
 
 use crate::error::CommandError;
 use crate::flags::filter;
@@ -119,7 +135,44 @@ pub(crate) struct Config {
     /// Rules that are looked at after builds; none means [`default_rules`].
     #[serde(default)]
     prune: Vec<Rule>,
+    /// What builds do unless a flag says otherwise.
+    #[serde(default)]
+    build: BuildDefaults,
+    /// How long a build may take at its end to prune what has become old; a bound that is broken is
+    /// seen to whatever it takes.
+    prune_budget: Option<String>,
+    /// What is special about registries, by name.
+    #[serde(default)]
+    registry: BTreeMap<String, Registry>,
 }
+
+/// The `[build]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct BuildDefaults {
+    neutral_modes: bool,
+}
+
+/// An entry of `[registry]`: the keys that BuildKit's configuration has.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Registry {
+    http: bool,
+    insecure: bool,
+    mirrors: Vec<String>,
+    ca: Vec<PathBuf>,
+    keypair: Vec<Keypair>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keypair {
+    key: PathBuf,
+    cert: PathBuf,
+}
+
+/// The time for what has become old, if nothing is said.
+const BUDGET: Duration = Duration::from_millis(100);
 
 /// What is pruned if nothing is said: what was not used for two months, and then what is least useful
 /// while the store takes more than three quarters of its file system or that is nearly full.
@@ -186,7 +239,65 @@ impl Config {
             rule.options(None, "")
                 .map_err(|error| wrong(format!("prune rule {number}: {error}")))?;
         }
+        config
+            .prune_budget
+            .as_deref()
+            .map(human::parse_duration)
+            .transpose()
+            .map_err(|error| wrong(format!("`prune-budget`: {error}")))?;
+        for (name, registry) in &config.registry {
+            let wrong = |error: &str| wrong(format!("registry `{name}`: {error}"));
+            if name.is_empty() || name.contains(['/', '@', ' ']) {
+                return Err(wrong("the name is to be a host, with a port if it has one"));
+            }
+            for mirror in &registry.mirrors {
+                if mirror.contains("://") || mirror.is_empty() || mirror.starts_with('/') {
+                    return Err(wrong(&format!(
+                        "mirror `{mirror}`: write HOST[:PORT][/PATH]; for plain HTTP, give the \
+                         mirror a [registry] entry of its own with `http = true`"
+                    )));
+                }
+            }
+            if registry.keypair.len() > 1 {
+                return Err(wrong("`keypair`: only one can be shown to a registry"));
+            }
+        }
         Ok(config)
+    }
+
+    /// Whether builds copy the context with neutral modes.
+    pub(crate) fn neutral_modes(&self) -> bool {
+        self.build.neutral_modes
+    }
+
+    /// How registries are reached.
+    pub(crate) fn registries(&self) -> RegistryOptions {
+        let hosts = self.registry.iter().map(|(name, registry)| {
+            let identity = registry.keypair.first().map(|pair| Identity {
+                certificate: pair.cert.clone(),
+                key: pair.key.clone(),
+            });
+            let options = HostOptions {
+                http: registry.http,
+                insecure: registry.insecure,
+                mirrors: registry.mirrors.clone(),
+                certificates: registry.ca.clone(),
+                identity,
+            };
+            (name.clone(), options)
+        });
+        RegistryOptions {
+            hosts: hosts.collect(),
+            ..RegistryOptions::default()
+        }
+    }
+
+    /// How long builds may take at their end to prune, unless a bound is broken.
+    pub(crate) fn prune_budget(&self) -> Duration {
+        let text = self.prune_budget.as_deref();
+        // It was read once already.
+        text.and_then(|text| human::parse_duration(text).ok())
+            .unwrap_or(BUDGET)
     }
 
     /// What is pruned after builds. There is always a ceiling.
@@ -229,14 +340,45 @@ mod tests {
         assert_eq!(rules[0].keep_bytes, Some(1 << 30));
         let own = "[[prune]]\nkeep-duration = \"1d\"\n[[prune]]\nmax-used-space = \"1g\"\n";
         assert_eq!(parse(own).unwrap().rules(None).len(), 2);
+        let budget = |text: &str| parse(text).unwrap().prune_budget();
+        assert_eq!(budget("prune-budget = \"2s\"\n"), Duration::from_secs(2));
+        assert_eq!(budget(""), BUDGET);
         for (text, part) in [
             ("[[prune]]\nkeep = 1\n", "keep"),
             ("[[prune]]\nkeep-duration = \"x\"\n", "keep-duration"),
             ("[[prune]]\nfilter = [\"x=y\"]\n", "filter"),
             ("prune = 1", "prune"),
+            ("[build]\nneutral = true\n", "neutral"),
+            ("prune-budget = \"soon\"\n", "prune-budget"),
+            ("[registry.\"a/b\"]\nhttp = true\n", "a/b"),
+            ("[registry.x]\nmirrors = [\"https://m\"]\n", "https://m"),
+            ("[registry.x]\nmirror = [\"m\"]\n", "mirror"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(part) && error.contains("/c.toml"), "{error}");
         }
+    }
+
+    #[test]
+    fn registries_have_the_keys_of_buildkits_file() {
+        let text = r#"
+            [registry."docker.io"]
+            mirrors = ["cache.example:5000", "m.example/hub"]
+            [registry."r.example:5000"]
+            insecure = true
+            ca = ["/ca.pem"]
+            [[registry."r.example:5000".keypair]]
+            key = "/k.pem"
+            cert = "/c.pem"
+        "#;
+        let config = Config::parse(text, Path::new("/c.toml")).map_err(|error| error.message());
+        let hosts = config.unwrap().registries().hosts;
+        assert_eq!(hosts["docker.io"].mirrors.len(), 2);
+        let host = &hosts["r.example:5000"];
+        assert!(host.insecure && !host.http);
+        assert_eq!(host.certificates, [PathBuf::from("/ca.pem")]);
+        let identity = host.identity.as_ref().unwrap();
+        assert_eq!(identity.certificate, Path::new("/c.pem"));
+        assert_eq!(identity.key, Path::new("/k.pem"));
     }
 }

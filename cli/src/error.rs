@@ -160,7 +160,7 @@ pub(crate) fn is_of_store(error: &(dyn std::error::Error + 'static)) -> bool {
             use strata_cache::StoreError;
             matches!(
                 error,
-                StoreError::NoSpace { .. } | StoreError::ReadOnly { .. }
+                StoreError::NoSpace { .. } | StoreError::ReadOnly { .. } | StoreError::Disk { .. }
             )
         })
 }

@@ -39,8 +39,8 @@ pub(crate) fn choose(store: &Store) -> Result<Option<String>, CommandError> {
         .ok()
         .and_then(|text| parse(&text, boot.as_deref()?));
     let answer = known.unwrap_or_else(|| {
-        let answer = probe(store);
-        if let Some(boot) = &boot {
+        let (answer, lasting) = probe(store);
+        if let Some(boot) = boot.as_ref().filter(|_| lasting) {
             remember(&file, boot, &answer);
         }
         answer
@@ -66,13 +66,15 @@ enum Answer {
     Native(String),
 }
 
-fn probe(store: &Store) -> Answer {
+/// The answer, and whether it is worth keeping.
+fn probe(store: &Store) -> (Answer, bool) {
     let scratch = store.root().join("scratch");
     match probe_overlay(&scratch, store.userxattr()) {
-        Ok(()) => Answer::Overlay,
+        Ok(()) => (Answer::Overlay, true),
         Err(error) => {
             let reason = strata_solver::error::chain(&error);
-            Answer::Native(printable(&reason).into_owned())
+            let answer = Answer::Native(printable(&reason).into_owned());
+            (answer, !error.may_pass())
         }
     }
 }

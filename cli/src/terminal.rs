@@ -1,6 +1,16 @@
-//! What standard error can do, and colours on it.
+//! What standard error can do, colours on it, and questions to whoever sits there.
 
+use std::io::BufRead as _;
 use std::io::IsTerminal;
+use std::io::Write as _;
+
+use rustix::termios;
+use rustix::termios::LocalModes;
+use rustix::termios::OptionalActions;
+
+use crate::error::CommandError;
+use crate::error::Kind;
+use crate::signals;
 
 /// True if lines on standard error can be drawn over.
 pub(crate) fn can_redraw() -> bool {
@@ -60,4 +70,37 @@ pub(crate) fn paint(colour: bool, style: Style, text: &str) -> String {
         Style::Bold => "1",
     };
     format!("\u{1b}[{code}m{text}\u{1b}[0m")
+}
+
+/// Asks something: `question` on standard error, which may be a terminal when output is not.
+pub(crate) fn prompt(question: &str) {
+    let mut error = std::io::stderr().lock();
+    // Nobody sees the question then; what is typed counts all the same.
+    drop(error.write_all(question.as_bytes()));
+    drop(error.flush());
+}
+
+/// Reads a line from the terminal on standard input without showing it. A signal that ends the
+/// program meanwhile leaves the terminal as it was.
+pub(crate) fn read_secret() -> Result<String, CommandError> {
+    let input = std::io::stdin();
+    let failed = |error: std::io::Error| CommandError::new(Kind::Failed, error);
+    let before = termios::tcgetattr(&input).map_err(|error| failed(error.into()))?;
+    let mut silent = before.clone();
+    let restored = before.clone();
+    signals::watch(&[], move |signal| {
+        // The terminal may be gone, which ends this, too.
+        termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &restored).ok();
+        std::process::exit(Kind::Cancelled(signal as i32).exit_code().into());
+    })?;
+    silent.local_modes.remove(LocalModes::ECHO);
+    silent.local_modes.insert(LocalModes::ECHONL);
+    termios::tcsetattr(&input, OptionalActions::Flush, &silent)
+        .map_err(|error| failed(error.into()))?;
+    let mut line = String::new();
+    let read = input.lock().read_line(&mut line);
+    termios::tcsetattr(&input, OptionalActions::Now, &before)
+        .map_err(|error| failed(error.into()))?;
+    read.map_err(failed)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -49,10 +49,11 @@ const MAX_SIZE: u64 = 10 << 20;
 
 /// `USER`: who a command runs as. A user by number needs no passwd entry (gid 0 then, or the
 /// entry's group if there is one); supplementary groups come from /etc/group when no group is named.
+/// `:group` is the superuser with that group.
 pub fn credentials(view: &LayerView, text: &str) -> Result<Credentials, UserError> {
     let (user, group) = split(text)?;
     let passwd = Users::read(view)?;
-    let (uid, entry) = match user {
+    let (uid, entry) = match user.unwrap_or(Id::Number(0)) {
         Id::Number(uid) => (uid, passwd.by_number(uid)),
         Id::Name(name) => match passwd.by_name(name) {
             Some(entry) => (entry.uid, Some(entry)),
@@ -61,7 +62,7 @@ pub fn credentials(view: &LayerView, text: &str) -> Result<Credentials, UserErro
             None => return Err(unknown_user(name)),
         },
     };
-    if let Some(group) = group {
+    if let Some(Some(group)) = group {
         return Ok(Credentials {
             uid,
             gid: find_group(view, group)?,
@@ -84,21 +85,62 @@ pub fn credentials(view: &LayerView, text: &str) -> Result<Credentials, UserErro
 }
 
 /// `--chown`: owner of copied files. User only: a number gives gid = uid, a name its primary group.
+/// A part that is empty beside the colon is 0.
 pub fn owner(view: &LayerView, text: &str) -> Result<(u32, u32), UserError> {
     let (user, group) = split(text)?;
-    let (uid, gid) = match user {
-        Id::Number(uid) => (uid, uid),
-        // Without a look-up: it works on an empty image, too.
-        Id::Name("root") => (0, 0),
-        Id::Name(name) => Users::read(view)?
-            .by_name(name)
-            .map(|entry| (entry.uid, entry.gid))
-            .ok_or_else(|| unknown_user(name))?,
-    };
+    let (uid, gid) = find_owner(view, user)?;
     match group {
         None => Ok((uid, gid)),
-        Some(group) => Ok((uid, find_group(view, group)?)),
+        Some(None) => Ok((uid, 0)),
+        Some(Some(group)) => Ok((uid, find_group(view, group)?)),
     }
+}
+
+/// The owner of directories that WORKDIR makes under the USER `text`: as for `--chown`, but a name
+/// that the image lacks is no error. The superuser then, or the user's own group, and what was
+/// missing.
+pub fn directory_owner(
+    view: &LayerView,
+    text: &str,
+) -> Result<((u32, u32), Option<UserError>), UserError> {
+    let (user, group) = split(text)?;
+    let mut missing = None;
+    let mut unless_missing = |result: Result<u32, UserError>, or: u32| match result {
+        Err(error @ UserError::Unknown { .. }) => {
+            missing = Some(error);
+            Ok(or)
+        }
+        result => result,
+    };
+    let (uid, gid) = match find_owner(view, user) {
+        Ok(owner) => owner,
+        Err(error) => (unless_missing(Err(error), 0)?, 0),
+    };
+    let gid = match group {
+        None => gid,
+        Some(None) => 0,
+        Some(Some(group)) => unless_missing(find_group(view, group), gid)?,
+    };
+    Ok(((uid, gid), missing))
+}
+
+fn find_owner(view: &LayerView, user: Option<Id<'_>>) -> Result<(u32, u32), UserError> {
+    match user {
+        Some(Id::Number(uid)) => Ok((uid, uid)),
+        // Without a look-up: it works on an empty image, too.
+        None | Some(Id::Name("root")) => Ok((0, 0)),
+        Some(Id::Name(name)) => Users::read(view)?
+            .by_name(name)
+            .map(|entry| (entry.uid, entry.gid))
+            .ok_or_else(|| unknown_user(name)),
+    }
+}
+
+/// Whether the owner that `text` names stands in no number, so that an image's files must tell. False for
+/// what is no owner at all.
+pub fn has_names(text: &str) -> bool {
+    let name = |id: Option<Id<'_>>| matches!(id, Some(Id::Name(name)) if name != "root");
+    split(text).is_ok_and(|(user, group)| name(user) || name(group.flatten()))
 }
 
 fn unknown_user(name: &str) -> UserError {
@@ -132,22 +174,26 @@ enum Id<'a> {
     Name(&'a str),
 }
 
-fn split(text: &str) -> Result<(Id<'_>, Option<Id<'_>>), UserError> {
+/// The user and, behind a colon, the group; each none if nothing is written in its place.
+type Parts<'a> = (Option<Id<'a>>, Option<Option<Id<'a>>>);
+
+fn split(text: &str) -> Result<Parts<'_>, UserError> {
     let malformed = || UserError::Malformed {
         text: text.to_owned(),
     };
     let id = |part: &'_ str| -> Option<u32> { part.parse().ok().filter(|id| *id != u32::MAX) };
-    let parse = |part| -> Result<Id<'_>, UserError> {
+    let parse = |part| -> Result<Option<Id<'_>>, UserError> {
         match part {
-            "" => Err(malformed()),
+            "" => Ok(None),
             // The last number means "leave it" to the kernel.
-            part if part.bytes().all(|byte| byte.is_ascii_digit()) => {
-                id(part).map(Id::Number).ok_or_else(malformed)
-            }
-            part => Ok(Id::Name(part)),
+            part if part.bytes().all(|byte| byte.is_ascii_digit()) => id(part)
+                .map(|id| Some(Id::Number(id)))
+                .ok_or_else(malformed),
+            part => Ok(Some(Id::Name(part))),
         }
     };
     match text.split_once(':') {
+        None if text.is_empty() => Err(malformed()),
         None => Ok((parse(text)?, None)),
         Some((user, group)) => Ok((parse(user)?, Some(parse(group)?))),
     }
@@ -273,6 +319,9 @@ mod tests {
             ("33:www", (33, 34)),
             ("33", (33, 33)),
             ("4294967294", (4_294_967_294, 4_294_967_294)),
+            ("build:", (1000, 0)),
+            (":video", (0, 44)),
+            (":", (0, 0)),
         ] {
             assert_eq!(owner(&view, text).unwrap(), expected, "{text}");
         }
@@ -293,6 +342,8 @@ mod tests {
         expect("5000", 5000, 0, &[]);
         expect("5000:7", 5000, 7, &[]);
         expect("root", 0, 0, &[]);
+        expect("build:", 1000, 1001, &[4, 44]);
+        expect(":7", 0, 7, &[]);
     }
 
     #[test]
@@ -302,7 +353,7 @@ mod tests {
             let error = owner(&view, text).unwrap_err();
             assert!(matches!(error, UserError::Unknown { .. }), "{text}");
         }
-        for text in ["", ":", "www:", ":www", "4294967295", "99999999999", "1:"] {
+        for text in ["", "4294967295", "99999999999", "1:4294967295"] {
             let error = credentials(&view, text).unwrap_err();
             assert!(matches!(error, UserError::Malformed { .. }), "{text}");
             let error = owner(&view, text).unwrap_err();
@@ -312,6 +363,24 @@ mod tests {
             owner(&view, "nobody").unwrap_err().to_string(),
             "no user `nobody` in the image's `/etc/passwd`"
         );
+    }
+
+    #[test]
+    fn a_directory_of_an_unknown_user_belongs_to_root() {
+        let (_directory, view) = image();
+        for (text, expected, known) in [
+            ("12", (12, 12), true),
+            ("12:13", (12, 13), true),
+            ("build", (1000, 1001), true),
+            ("nobody", (0, 0), false),
+            ("nobody:video", (0, 44), false),
+            ("build:nogroup", (1000, 1001), false),
+            (":7", (0, 7), true),
+        ] {
+            let (owner, missing) = directory_owner(&view, text).unwrap();
+            assert_eq!((owner, missing.is_none()), (expected, known), "{text}");
+        }
+        assert!(directory_owner(&view, "4294967295").is_err());
     }
 
     #[test]

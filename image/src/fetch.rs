@@ -7,6 +7,8 @@ use std::time::Duration;
 use ureq::http::{Request, Response};
 use ureq::{Agent, Body};
 
+use crate::RegistryOptions;
+use crate::registry::CertificateError;
 use crate::registry::transport::Agents;
 use crate::registry::url::{self, Origin};
 
@@ -29,7 +31,7 @@ impl std::fmt::Debug for Fetcher {
 impl Default for Fetcher {
     fn default() -> Self {
         Self {
-            agents: Agents::new(Vec::new()),
+            agents: Agents::new(&RegistryOptions::default()),
         }
     }
 }
@@ -104,6 +106,9 @@ pub enum FetchError {
         /// The URL.
         url: String,
     },
+    /// A file with a certificate or a key of that host is of no use.
+    #[error("certificates of the host")]
+    Certificate(#[from] CertificateError),
     /// No answer, or the connection broke.
     #[error("no answer from `{url}`")]
     Transport {
@@ -185,7 +190,7 @@ impl Fetcher {
                     reason: "from HTTPS to plain HTTP",
                 });
             }
-            let agent = self.agents.get(&origin, false);
+            let agent = self.agents.get(&origin, false)?;
             let response = ask(&agent, &url, question, origin == first)?;
             let status = response.status().as_u16();
             match status {

@@ -7,6 +7,8 @@ use strata_cache::Digest;
 
 /// The registry of names without a host.
 pub(crate) const DEFAULT_REGISTRY: &str = "docker.io";
+/// The host at which that registry's API is.
+pub(crate) const DEFAULT_API: &str = "registry-1.docker.io";
 const DEFAULT_TAG: &str = "latest";
 
 /// A name in full: `debian` is `docker.io/library/debian:latest`.

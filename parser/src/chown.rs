@@ -9,7 +9,7 @@ pub enum Principal {
     Name(String),
 }
 
-/// An owner. `user:` is `user`, as for chown(1).
+/// An owner. A part that is empty beside the colon is 0: `user:` has the group 0, `:group` the user 0.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The user.
@@ -42,13 +42,13 @@ impl Owner {
         if group.is_some_and(|group| group.contains(':')) {
             return Err(error("it has more than one colon"));
         }
+        let part = |text: &str| match (text, group) {
+            ("", Some(_)) => Ok(Principal::Id(0)),
+            (text, _) => Principal::parse(text).map_err(error),
+        };
         Ok(Self {
-            user: Principal::parse(user).map_err(error)?,
-            group: group
-                .filter(|group| !group.is_empty())
-                .map(Principal::parse)
-                .transpose()
-                .map_err(error)?,
+            user: part(user)?,
+            group: group.map(part).transpose()?,
         })
     }
 }
@@ -83,12 +83,14 @@ mod tests {
             ("0:0", Principal::Id(0), Some(Principal::Id(0))),
             ("1000:staff", Principal::Id(1000), Some(name("staff"))),
             ("1a", name("1a"), None),
-            ("app:", name("app"), None),
+            ("app:", name("app"), Some(Principal::Id(0))),
+            (":b", Principal::Id(0), Some(name("b"))),
+            (":", Principal::Id(0), Some(Principal::Id(0))),
         ];
         for (text, user, group) in rows {
             assert_eq!(Owner::parse(text), Ok(Owner { user, group }), "{text}");
         }
-        for text in ["", ":", ":b", "a:b:c", "4294967295", "99999999999"] {
+        for text in ["", "a:b:c", "b:4294967295", "4294967295", "99999999999"] {
             assert!(Owner::parse(text).is_err(), "{text}");
         }
     }

@@ -4,6 +4,7 @@
 //! file name, so that the same value serves a terminal, JSON and an editor. [`render`] makes the
 //! usual picture of it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use annotate_snippets::AnnotationKind;
@@ -284,7 +285,7 @@ pub fn render_at(
 
 /// The lines worth showing, and the places in them.
 struct Window<'a> {
-    text: &'a str,
+    text: Cow<'a, str>,
     first_line: usize,
     offset: usize,
 }
@@ -299,7 +300,7 @@ impl<'a> Window<'a> {
         }
         let span = index.line_span(first).to(index.line_span(last));
         Self {
-            text: span.text(source),
+            text: without_high_controls(span.text(source)),
             first_line: first,
             offset: span.start,
         }
@@ -326,7 +327,7 @@ impl<'a> Window<'a> {
         if let Some(label) = &diagnostic.label {
             primary = primary.label(printable(label));
         }
-        Snippet::source(self.text)
+        Snippet::source(self.text.clone())
             .path(printable(file_name))
             .line_start(self.first_line)
             .annotation(primary)
@@ -335,6 +336,18 @@ impl<'a> Window<'a> {
                     .span(self.local(*span))
                     .label(printable(label))
             }))
+    }
+}
+
+/// A source text without the control characters U+0080 to U+009F, which steer some terminals as
+/// escape sequences do. The renderer shows all others as pictures, but knows none for these. What
+/// stands for them is as long, so that places stay where they are.
+fn without_high_controls(text: &str) -> Cow<'_, str> {
+    let high = |character: char| matches!(character, '\u{80}'..='\u{9f}');
+    if text.contains(high) {
+        Cow::Owned(text.replace(high, "\u{bf}"))
+    } else {
+        Cow::Borrowed(text)
     }
 }
 
@@ -368,7 +381,7 @@ mod tests {
 
     #[test]
     fn control_characters_never_reach_a_terminal() {
-        let source = "RUN \u{1b}[31m\n";
+        let source = "RUN \u{1b}[31m \u{9b}31m\u{7f}\u{80}\u{202e}\n";
         let diagnostic = Diagnostic::warning("Rule", Span::new(4, 5), "\u{1b}[0m \u{9b}")
             .with_label("\u{7}")
             .with_help("\r")

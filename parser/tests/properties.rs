@@ -1,20 +1,13 @@
 //! What holds for any text.
 
+#[path = "../fuzz/src/dockerfile.rs"]
+mod dockerfile;
+
 use proptest::prelude::*;
-use strata_parser::Diagnostic;
 use strata_parser::Dockerfile;
-use strata_parser::Instruction;
-use strata_parser::InstructionKind;
-use strata_parser::Span;
 use strata_parser::expand::Lexer;
-use strata_parser::fix;
-use strata_parser::instruction::RunForm;
-use strata_parser::lint;
 use strata_parser::mount::MountFlag;
-use strata_parser::parse_trigger;
 use strata_parser::reference::ImageReference;
-use strata_parser::render;
-use strata_parser::source;
 
 /// Pieces that Dockerfiles are made of, and pieces that break them.
 const PIECES: &[&str] = &[
@@ -85,108 +78,8 @@ const PIECES: &[&str] = &[
     "😀",
 ];
 
-fn dockerfile() -> impl Strategy<Value = String> {
+fn broken_dockerfile() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(PIECES), 0..60).prop_map(|pieces| pieces.concat())
-}
-
-fn check_span(span: Span, source: &str) {
-    assert!(span.start <= span.end, "{span:?}");
-    assert!(
-        source.get(span.start..span.end).is_some(),
-        "{span:?} in {source:?}"
-    );
-}
-
-fn check_diagnostic(diagnostic: &Diagnostic, source: &str) {
-    check_span(diagnostic.span, source);
-    diagnostic
-        .related
-        .iter()
-        .for_each(|(span, _)| check_span(*span, source));
-    assert!(!render(diagnostic, "Dockerfile", source).is_empty());
-}
-
-fn check_instruction(instruction: &Instruction, source: &str) {
-    check_span(instruction.span, source);
-    check_span(instruction.name_span, source);
-    let name = instruction.name_span.text(source);
-    // A name may be broken by a continuation.
-    assert!(
-        name.contains('\n') || name.eq_ignore_ascii_case(instruction.name()),
-        "{name}"
-    );
-    for flag in &instruction.flags {
-        check_span(flag.span, source);
-        check_span(flag.name.span, source);
-        if let Some(value) = &flag.value {
-            check_span(value.span, source);
-        }
-    }
-    match &instruction.kind {
-        InstructionKind::Onbuild(onbuild) => {
-            check_instruction(&onbuild.instruction, source);
-            // With a backtick as escape the text means something else by itself.
-            drop(parse_trigger(&onbuild.text));
-        }
-        InstructionKind::Env(pairs) | InstructionKind::Label(pairs) => {
-            for pair in &pairs.pairs {
-                check_span(pair.key.span, source);
-                check_span(pair.value.span, source);
-            }
-        }
-        InstructionKind::Copy(copy) | InstructionKind::Add(copy) => {
-            check_span(copy.dest.span, source);
-        }
-        InstructionKind::Run(run) => {
-            if let RunForm::Exec(arguments) = &run.form {
-                for argument in arguments {
-                    check_span(argument.span, source);
-                }
-            }
-            for heredoc in &run.heredocs {
-                check_span(heredoc.body_span, source);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn check(bytes: &[u8]) {
-    let text = source::text(bytes);
-    match Dockerfile::parse(bytes) {
-        Ok(file) => {
-            assert_eq!(file.source, text);
-            assert!(!file.stages.is_empty());
-            let mut end = 0;
-            for stage in &file.stages {
-                check_span(stage.span, &text);
-                for instruction in &stage.instructions {
-                    check_instruction(instruction, &text);
-                    assert!(end <= instruction.span.start, "instructions don't overlap");
-                    end = instruction.span.end;
-                }
-            }
-            let settings = lint::settings(&file);
-            let mut findings = lint::check(&file, &settings);
-            findings.extend(lint::advice(&file, &settings));
-            for finding in &findings {
-                check_diagnostic(finding, &text);
-                assert!(lint::find(finding.code).is_some(), "{}", finding.code);
-            }
-            if findings.iter().any(|finding| finding.fix.is_some()) {
-                let find = |file: &Dockerfile| lint::check(file, &lint::settings(file));
-                let mended = fix::mend(&text, find).expect("it was read before");
-                let again = fix::mend(&mended.text, find).expect("a mend can be read");
-                assert_eq!(again.text, mended.text, "mended once and for all");
-            }
-        }
-        Err(errors) => {
-            assert!(errors.has_errors());
-            for error in &errors {
-                check_diagnostic(error, &text);
-            }
-        }
-    }
 }
 
 proptest! {
@@ -194,13 +87,13 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        check(&bytes);
+        dockerfile::run(&bytes);
     }
 
     #[test]
-    fn broken_dockerfiles_are_read_or_refused(text in dockerfile()) {
-        check(text.as_bytes());
-        check(format!("FROM a\n{text}").as_bytes());
+    fn broken_dockerfiles_are_read_or_refused(text in broken_dockerfile()) {
+        dockerfile::run(text.as_bytes());
+        dockerfile::run(format!("FROM a\n{text}").as_bytes());
     }
 
     #[test]
@@ -219,7 +112,7 @@ proptest! {
             let at = at % bytes.len();
             let end = (at + remove).min(bytes.len());
             bytes.splice(at..end, insert.concat().into_bytes());
-            check(&bytes);
+            dockerfile::run(&bytes);
         }
     }
 

@@ -4,12 +4,14 @@ use std::collections::HashSet;
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use strata_cache::{Lease, Store};
 use strata_image::{Images, Platform, PullPolicy};
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile};
 
 use crate::bases::{BaseImage, Bases};
+use crate::epoch;
 use crate::error::{BuildError, Report};
 use crate::event::{Event, EventSink, Outcome};
 use crate::graph::Graph;
@@ -40,7 +42,9 @@ pub fn build(
     let one = |diagnostic: Diagnostic| report(diagnostic.into());
 
     let dockerfile = Dockerfile::parse(&request.dockerfile).map_err(refused)?;
-    let epoch = epoch(request)?;
+    let mut request = request.clone();
+    let epoch = epoch::resolve(&dockerfile, &mut request, store, cancel, &report)?;
+    let request = &request;
     let lease = store.lease("build")?;
     let bases = StoreBases {
         images,
@@ -94,6 +98,7 @@ pub fn build(
         stub: OnceLock::new(),
         foreign_owners: AtomicU64::new(0),
         given_up: Mutex::default(),
+        synced: Mutex::new(Instant::now()),
     };
     let wants_image = request.outputs.iter().any(|output| {
         !matches!(
@@ -148,7 +153,15 @@ pub fn build(
         events.event(Event::Notice(foreign_notice(foreign_owners)));
     }
     sources.finish(store);
-    let results = results?;
+    let results = match results {
+        Ok(results) => results,
+        Err(error) => {
+            // What was finished before it failed is kept, whatever comes. Why it failed is what
+            // people want to know.
+            drop(store.sync_what_was_used());
+            return Err(error);
+        }
+    };
 
     let finished = Finished {
         store,
@@ -199,29 +212,11 @@ pub fn build(
         result.config = image.config().clone();
         result.diff_ids = image.layers().iter().map(|layer| layer.diff_id).collect();
     }
+    store.sync_what_was_used()?;
     if ran_something {
-        store.sync()?;
         store.collect_leftovers()?;
     }
     Ok(result)
-}
-
-/// `SOURCE_DATE_EPOCH`: the build argument, else the environment's.
-fn epoch(request: &BuildRequest) -> Result<Option<i64>, BuildError> {
-    let argument = request
-        .build_args
-        .iter()
-        .rev()
-        .find(|(name, _)| name == "SOURCE_DATE_EPOCH");
-    match argument {
-        None => Ok(request.epoch),
-        Some((_, value)) if value.is_empty() => Ok(None),
-        Some((_, value)) => value.parse().map(Some).map_err(|_| {
-            BuildError::Request(format!(
-                "build argument `SOURCE_DATE_EPOCH={value}` is not a number of seconds"
-            ))
-        }),
-    }
 }
 
 /// What people are told if copies could not give files the owners that they ask for.

@@ -99,6 +99,9 @@ pub enum Source {
     },
 }
 
+/// What the text of a step begins with that puts files of a context where a command can mount them.
+pub const MOUNTED_FILES: &str = "mount of ";
+
 /// A vertex: one operation on one root, with one layer as its result.
 #[derive(Debug)]
 pub struct Vertex {
@@ -108,7 +111,7 @@ pub struct Vertex {
     pub name: String,
     /// The instruction alone, such as `RUN make`: what records keep.
     pub text: String,
-    /// What it stands on.
+    /// The stage's state below it.
     pub parent: Root,
     /// What it does.
     pub op: Op,
@@ -129,6 +132,9 @@ pub struct Reuse {
     pub ttl: Option<(Duration, String)>,
 }
 
+/// Clocks of one machine differ by less than this, as a rule.
+const SKEW_MS: u64 = 600_000;
+
 impl Reuse {
     /// Why `record` may not be taken at `now_ms`, if it may not.
     pub fn refusal(&self, record: &CacheRecord, now_ms: u64) -> Option<String> {
@@ -136,6 +142,12 @@ impl Reuse {
             return Some(format!("{never} is given"));
         }
         let (longest, says) = self.ttl.as_ref()?;
+        // A time in the future says that a clock was wrong, and nothing of the age.
+        if record.made_ms > now_ms.saturating_add(SKEW_MS) {
+            return Some(format!(
+                "its result says that it comes from the future, and {says} sets an age"
+            ));
+        }
         let age = Duration::from_millis(now_ms.saturating_sub(record.made_ms));
         (age > *longest).then(|| format!("its result is older than {says} allows"))
     }
@@ -171,6 +183,8 @@ pub struct RunOp {
     pub argv: Vec<String>,
     /// Environment in order: ENV and ARG values in scope.
     pub env: Vec<(String, String)>,
+    /// Names in `env` that are build arguments, for those who are told of them.
+    pub arguments: Vec<String>,
     /// Variables that are in no key: proxies.
     pub hidden_env: Vec<(String, String)>,
     /// Working directory.
@@ -294,8 +308,8 @@ pub struct CopyOp {
     pub excludes: Vec<String>,
     /// Unpack local archives.
     pub unpack: bool,
-    /// Remote sources, each copied as a whole, after all others.
-    pub remotes: Vec<SourceId>,
+    /// Remote sources, each copied as a whole, and how many of `sources` come before it.
+    pub remotes: Vec<(usize, SourceId)>,
     /// Unpack fetched archives.
     pub unpack_remotes: bool,
 }
@@ -321,6 +335,15 @@ pub struct WorkdirOp {
 }
 
 impl Vertex {
+    /// What its layer is a diff of. With `--link` that is nothing, whatever the stage holds: the layer
+    /// is put on top of the stage's as it is.
+    pub fn stands_on(&self) -> Root {
+        match &self.op {
+            Op::Copy(CopyOp { link: true, .. }) => Root::Empty,
+            _ => self.parent,
+        }
+    }
+
     /// Every root that the vertex reads besides its parent.
     pub fn inputs(&self) -> Vec<Root> {
         match &self.op {

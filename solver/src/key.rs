@@ -5,16 +5,24 @@
 //! explained by the first part that differs. A change of the format changes [`VERSION`]: then every
 //! look-up misses, and none can hit wrongly.
 //!
+//! A layer of `COPY --link` is made on nothing, so its key says nothing of what it is put on. What
+//! stands on it sees both: the key of such a root is made of the link's and of what is below.
+//!
 //! In no key: proxies, secrets, what cache mounts hold, limits, times, names of stages, comments.
 
-use strata_cache::{CacheKey, Digest, Hasher, KeyPart, LayerId};
+use strata_cache::{CacheKey, Digest, Hasher, KeyPart, StackId};
+use strata_executor::copy::SelectedFile;
 use strata_executor::sandbox::Network;
 use strata_parser::mount::Sharing;
 
 use crate::graph::{CopyFrom, CopyOp, MountOp, MountSource, Op, Root, RunOp, WorkdirOp};
 
 /// Version of the encoding below.
-pub const VERSION: &str = "strata recipe 1";
+pub const VERSION: &str = "strata recipe 2";
+
+/// Name of the part that tells which format a record's key has. It is in no key under this name: the
+/// version comes first in each.
+pub const FORMAT: &str = "key format";
 
 /// Values longer than this are shown by their digest in the parts.
 const LONGEST_SHOWN: usize = 512;
@@ -35,6 +43,7 @@ impl Encoder {
         };
         encoder.bytes(VERSION.as_bytes());
         encoder.bytes(kind.as_bytes());
+        encoder.show(FORMAT, VERSION);
         encoder
     }
 
@@ -50,11 +59,24 @@ impl Encoder {
         self.value(name, value);
     }
 
-    /// Adds an input's key. `shown` is what people call the input; how a Dockerfile spells it
-    /// (white space in an instruction, a short name of an image) is not in the key.
-    pub fn input(&mut self, role: &str, shown: String, key: CacheKey) {
+    /// Adds a part that people know by another name than the key does.
+    fn part_called(&mut self, name: &str, shown: String, value: &str) {
+        self.bytes(name.as_bytes());
+        self.value(shown, value);
+    }
+
+    /// Adds the key of an input. What people call it is not in the key: how a Dockerfile spells it
+    /// (white space in an instruction, a short name of an image) does not matter.
+    pub fn input(&mut self, role: &str, input: &Input) {
         self.bytes(role.as_bytes());
-        self.value(shown, &key.0.to_string());
+        self.bytes(input.key.0.to_string().as_bytes());
+        for part in &input.shown {
+            let name = match role {
+                PARENT => part.name.clone(),
+                role => format!("{role} {}", part.name),
+            };
+            self.show(name, part.value.clone());
+        }
     }
 
     fn value(&mut self, name: String, value: &str) {
@@ -89,11 +111,86 @@ impl Encoder {
     }
 }
 
-/// Key of a root that is no vertex.
-pub fn image_key(config: Digest) -> CacheKey {
-    let mut encoder = Encoder::new("image");
-    encoder.part("config", &config.to_string());
-    encoder.finish().0
+/// Role of what a step stands on.
+const PARENT: &str = "parent";
+
+/// A root as a key has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// Its key.
+    pub key: CacheKey,
+    /// What people call it, `base debian:12` or `step RUN make`, with what changes when it does. Of a
+    /// root with links on top, the lowest part comes first.
+    pub shown: Vec<KeyPart>,
+}
+
+impl Input {
+    /// Nothing.
+    pub fn empty() -> Self {
+        Self {
+            key: empty_key(),
+            shown: vec![KeyPart {
+                name: "base scratch".to_owned(),
+                value: String::new(),
+            }],
+        }
+    }
+
+    /// An image.
+    pub fn image(name: &str, config: Digest) -> Self {
+        let mut encoder = Encoder::new("image");
+        encoder.part("config", &config.to_string());
+        Self {
+            key: encoder.finish().0,
+            shown: vec![KeyPart {
+                name: format!("base {name}"),
+                value: config.to_string(),
+            }],
+        }
+    }
+
+    /// What a step left that had the recipe `key`. `below`: it is a link, put on top of this.
+    pub fn step(text: &str, key: CacheKey, below: Option<&Self>) -> Self {
+        let part = KeyPart {
+            name: format!("step {text}"),
+            value: key.0.to_string(),
+        };
+        let Some(below) = below else {
+            return Self {
+                key,
+                shown: vec![part],
+            };
+        };
+        let mut encoder = Encoder::new("stacked");
+        encoder.part("below", &below.key.0.to_string());
+        encoder.part("link", &key.0.to_string());
+        Self {
+            key: encoder.finish().0,
+            shown: below.shown.iter().cloned().chain([part]).collect(),
+        }
+    }
+
+    /// Files of a context, which a command mounts: people are told of the files themselves.
+    pub fn files(key: CacheKey, files: &[SelectedFile]) -> Self {
+        let shown = files.iter().map(|file| KeyPart {
+            name: format!("file {}", file.path),
+            value: file.facts.clone(),
+        });
+        Self {
+            key,
+            shown: shown.collect(),
+        }
+    }
+
+    /// These very layers, however they were made.
+    pub fn layers(stack: StackId) -> Self {
+        let mut encoder = Encoder::new("layers");
+        encoder.part("stack", &stack.0.to_string());
+        Self {
+            key: encoder.finish().0,
+            shown: Vec::new(),
+        }
+    }
 }
 
 /// Key of an empty root.
@@ -103,10 +200,8 @@ pub fn empty_key() -> CacheKey {
 
 /// What a key needs to know beside the operation.
 pub struct KeyInputs<'a> {
-    /// Key of a root.
-    pub root: &'a dyn Fn(Root) -> CacheKey,
-    /// How people know a root: `base debian:12`, `stage build`.
-    pub root_name: &'a dyn Fn(Root) -> String,
+    /// A root as an input.
+    pub root: &'a dyn Fn(Root) -> Input,
     /// Digest of the context files that a copy selects, with the parts to show.
     pub selection: Option<&'a Selected>,
     /// Remote sources of a copy: what people call each, and what its content is made of.
@@ -132,16 +227,14 @@ impl std::fmt::Debug for KeyInputs<'_> {
 pub struct Selected {
     /// Digest of the whole selection.
     pub digest: Digest,
-    /// Each file's path and digest, for explaining.
-    pub files: Vec<(String, Digest)>,
+    /// The first files, each with its path and what it is, for explaining.
+    pub files: Vec<SelectedFile>,
 }
 
 /// Digest of `op` without its inputs: the same for steps that do the same thing to other trees.
 pub fn operation(op: &Op, inputs: &KeyInputs<'_>) -> Digest {
-    let anything = empty_key();
     let inputs = KeyInputs {
-        root: &|_| anything,
-        root_name: &|_| String::new(),
+        root: &|_| Input::empty(),
         selection: None,
         remotes: &[],
         ..*inputs
@@ -155,34 +248,33 @@ pub fn content(
     op: &Op,
     parent: Root,
     inputs: &KeyInputs<'_>,
-    layers: &dyn Fn(Root) -> Vec<LayerId>,
+    stacks: &dyn Fn(Root) -> StackId,
 ) -> CacheKey {
-    let by_layers = |root: Root| {
-        let mut encoder = Encoder::new("layers");
-        encoder.list("layer", layers(root).iter().map(ToString::to_string));
-        encoder.finish().0
-    };
     let inputs = KeyInputs {
-        root: &by_layers,
-        root_name: &|_| "layers".to_owned(),
+        root: &|root| Input::layers(stacks(root)),
         ..*inputs
     };
     recipe(op, parent, &inputs).0
 }
 
-/// Most files of a selection that a record remembers one by one.
-const MOST_FILES: usize = 2_000;
-
-/// The recipe key of `op` on `parent`, and what it was made of.
+/// The recipe key of `op` on what it [stands on](crate::graph::Vertex::stands_on), and what it was
+/// made of.
 pub fn recipe(op: &Op, parent: Root, inputs: &KeyInputs<'_>) -> (CacheKey, Vec<KeyPart>) {
     let mut encoder = Encoder::new(op.kind().as_str());
-    encoder.input("parent", (inputs.root_name)(parent), (inputs.root)(parent));
+    let mut below = (inputs.root)(parent);
+    if matches!(op, Op::Copy(CopyOp { link: true, .. })) {
+        // Nothing is below, and nobody needs to be told so.
+        below.shown.clear();
+    }
+    encoder.input(PARENT, &below);
     match op {
         Op::Run(run) => encode_run(&mut encoder, run, inputs),
         Op::Copy(copy) => encode_copy(&mut encoder, copy, inputs),
         Op::Workdir(WorkdirOp { path, user }) => {
             encoder.part("path", path);
             encoder.part("user", user);
+            // How the user is looked up; `copy` since numbers are the group as well.
+            encoder.part("owner", "copy");
         }
     }
     encoder.finish()
@@ -192,7 +284,12 @@ fn encode_run(encoder: &mut Encoder, run: &RunOp, inputs: &KeyInputs<'_>) {
     encoder.list("command", run.argv.iter());
     encoder.hasher.update(&(run.env.len() as u64).to_le_bytes());
     for (name, value) in &run.env {
-        encoder.part(format!("variable {name}"), value);
+        let what = if run.arguments.contains(name) {
+            "build argument"
+        } else {
+            "variable"
+        };
+        encoder.part_called(&format!("variable {name}"), format!("{what} {name}"), value);
     }
     encoder.part("working directory", &run.cwd);
     encoder.part("user", &run.user);
@@ -222,10 +319,8 @@ fn encode_mount(encoder: &mut Encoder, mount: &MountOp, inputs: &KeyInputs<'_>) 
     let access = if mount.read_only { "ro" } else { "rw" };
     match &mount.source {
         MountSource::Bind { root, path } => {
-            encoder.part(
-                name,
-                &format!("bind {access} {} {path}", (inputs.root)(*root).0),
-            );
+            encoder.input(&name, &(inputs.root)(*root));
+            encoder.part(name, &format!("bind {access} {path}"));
         }
         MountSource::Cache {
             sharing,
@@ -294,18 +389,22 @@ fn encode_copy(encoder: &mut Encoder, copy: &CopyOp, inputs: &KeyInputs<'_>) {
             encoder.bytes(b"remote");
             encoder.value(format!("remote {name}"), identity);
         }
+        if !copy.sources.is_empty() {
+            let before = copy.remotes.iter().map(|(before, _)| before.to_string());
+            encoder.list("sources before a remote one", before);
+        }
     }
     match copy.from {
         CopyFrom::Root(root) => {
             encoder.list("source", copy.sources.iter());
-            encoder.input("from", (inputs.root_name)(root), (inputs.root)(root));
+            encoder.input("from", &(inputs.root)(root));
         }
         CopyFrom::Context | CopyFrom::Source(_) => {
             // Where in the context the files lie is not in the key, only what they are.
             if let Some(selected) = inputs.selection {
                 encoder.part("files", &selected.digest.to_string());
-                for (path, digest) in selected.files.iter().take(MOST_FILES) {
-                    encoder.show(format!("file {path}"), digest.to_string());
+                for file in &selected.files {
+                    encoder.show(format!("file {}", file.path), file.facts.clone());
                 }
             }
         }
@@ -345,12 +444,30 @@ mod tests {
     fn the_spelling_of_an_input_is_not_in_the_key() {
         let key = |shown: &str| {
             let mut encoder = Encoder::new("run");
-            encoder.input("parent", shown.to_owned(), empty_key());
+            encoder.input(PARENT, &Input::image(shown, Digest::of(b"config")));
             encoder.finish()
         };
-        let (short, parts) = key("base debian");
-        assert_eq!(parts[0].name, "base debian");
-        assert_eq!(short, key("base docker.io/library/debian:latest").0);
+        let (short, parts) = key("debian");
+        assert_eq!(parts[1].name, "base debian");
+        assert_eq!(parts[1].value, Digest::of(b"config").to_string());
+        assert_eq!(short, key("docker.io/library/debian:latest").0);
+    }
+
+    #[test]
+    fn a_root_with_a_link_on_top_is_known_by_both() {
+        let base = |name: &str| Input::image(name, Digest::of(name.as_bytes()));
+        let link = |name: &str| CacheKey(Digest::of(name.as_bytes()));
+        let on =
+            |below: &str, name: &str| Input::step("COPY --link", link(name), Some(&base(below)));
+        assert_ne!(on("a", "x").key, on("b", "x").key);
+        assert_ne!(on("a", "x").key, on("a", "y").key);
+        assert_ne!(on("a", "x").key, base("a").key);
+        let names: Vec<String> = on("a", "x")
+            .shown
+            .into_iter()
+            .map(|part| part.name)
+            .collect();
+        assert_eq!(names, ["base a", "step COPY --link"]);
     }
 
     #[test]
@@ -370,6 +487,6 @@ mod tests {
         let mut encoder = Encoder::new("run");
         encoder.part("long", &"x".repeat(LONGEST_SHOWN + 1));
         let (_, parts) = encoder.finish();
-        assert!(parts[0].value.starts_with("sha256:"));
+        assert!(parts[1].value.starts_with("sha256:"));
     }
 }

@@ -13,6 +13,7 @@
 pub mod bases;
 mod build;
 mod context;
+mod epoch;
 pub mod error;
 pub mod event;
 pub mod explain;

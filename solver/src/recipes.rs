@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use strata_cache::{CacheKey, Digest, KeyPart, LayerId};
+use strata_cache::{CacheKey, Digest, KeyPart, StackId};
 use strata_executor::copy::{CopyError, CopySpec, Selection};
 use strata_parser::ignore::IgnoreFile;
 
 use crate::context::BuildContext;
 use crate::error::{BuildError, Report, chain};
-use crate::graph::{CopyFrom, CopyOp, Graph, Op, Root, VertexId};
-use crate::key::{self, KeyInputs, Selected};
+use crate::graph::{CopyFrom, CopyOp, Graph, MOUNTED_FILES, Op, Root, VertexId};
+use crate::key::{self, Input, KeyInputs, Selected};
 use crate::request::{BuildRequest, Cancel};
 use crate::sources::Sources;
 
@@ -53,12 +53,13 @@ impl Recipes {
             extra_hosts: extra_hosts.map(|(name, _)| name.clone()).collect(),
             shm_size: request.shm_size,
         };
-        let images: Vec<CacheKey> = graph
+        let images: Vec<Input> = graph
             .images
             .iter()
-            .map(|image| key::image_key(image.base.config_digest))
+            .map(|image| Input::image(&image.reference, image.base.config_digest))
             .collect();
-        let empty = key::empty_key();
+        // What each vertex leaves, as those above it have it.
+        let mut left: Vec<Input> = Vec::with_capacity(graph.vertices.len());
         for (index, vertex) in graph.vertices.iter().enumerate() {
             let id = VertexId(index);
             if let Op::Copy(copy) = &vertex.op
@@ -84,25 +85,27 @@ impl Recipes {
             if let Op::Copy(copy) = &vertex.op
                 && !copy.remotes.is_empty()
             {
-                let remotes = copy.remotes.iter().map(|remote| {
+                let remotes = copy.remotes.iter().map(|(_, remote)| {
                     let name = graph.sources[remote.0].name.clone();
                     (name, sources.identity(*remote).to_owned())
                 });
                 recipes.remotes.insert(id, remotes.collect());
             }
-            let keys = &recipes.keys;
             let root = |root| match root {
-                Root::Empty => empty,
-                Root::Image(image) => images[image.0],
-                Root::Step(vertex) => keys[vertex.0],
+                Root::Empty => Input::empty(),
+                Root::Image(image) => images[image.0].clone(),
+                Root::Step(vertex) => left[vertex.0].clone(),
             };
-            let root_name = |root| match root {
-                Root::Empty => "base scratch".to_owned(),
-                Root::Image(image) => format!("base {}", graph.images[image.0].reference),
-                Root::Step(vertex) => format!("step {}", graph.vertices[vertex.0].text),
-            };
-            let inputs = recipes.inputs(id, &vertex.platform, &root, &root_name);
-            let (key, parts) = key::recipe(&vertex.op, vertex.parent, &inputs);
+            let inputs = recipes.inputs(id, &vertex.platform, &root);
+            let (key, parts) = key::recipe(&vertex.op, vertex.stands_on(), &inputs);
+            let below = (vertex.stands_on() != vertex.parent).then(|| root(vertex.parent));
+            let selected = recipes.selected.get(&id);
+            left.push(match selected {
+                Some(selected) if vertex.text.starts_with(MOUNTED_FILES) => {
+                    Input::files(key, &selected.files)
+                }
+                _ => Input::step(&vertex.text, key, below.as_ref()),
+            });
             recipes.keys.push(key);
             recipes.parts.push(parts);
         }
@@ -113,12 +116,10 @@ impl Recipes {
         &'a self,
         id: VertexId,
         platform: &'a str,
-        root: &'a dyn Fn(Root) -> CacheKey,
-        root_name: &'a dyn Fn(Root) -> String,
+        root: &'a dyn Fn(Root) -> Input,
     ) -> KeyInputs<'a> {
         KeyInputs {
             root,
-            root_name,
             selection: self.selected.get(&id),
             remotes: self.remotes.get(&id).map_or(&[], Vec::as_slice),
             platform,
@@ -131,10 +132,7 @@ impl Recipes {
     /// The operation of a vertex without its inputs.
     pub(crate) fn operation(&self, graph: &Graph, id: VertexId) -> Digest {
         let vertex = &graph.vertices[id.0];
-        let empty = key::empty_key();
-        let root = |_| empty;
-        let name = |_| String::new();
-        let inputs = self.inputs(id, &vertex.platform, &root, &name);
+        let inputs = self.inputs(id, &vertex.platform, &|_| Input::empty());
         key::operation(&vertex.op, &inputs)
     }
 
@@ -143,14 +141,11 @@ impl Recipes {
         &self,
         graph: &Graph,
         id: VertexId,
-        layers: &dyn Fn(Root) -> Vec<LayerId>,
+        stacks: &dyn Fn(Root) -> StackId,
     ) -> CacheKey {
         let vertex = &graph.vertices[id.0];
-        let empty = key::empty_key();
-        let root = |_| empty;
-        let name = |_| String::new();
-        let inputs = self.inputs(id, &vertex.platform, &root, &name);
-        key::content(&vertex.op, vertex.parent, &inputs, layers)
+        let inputs = self.inputs(id, &vertex.platform, &|_| Input::empty());
+        key::content(&vertex.op, vertex.stands_on(), &inputs, stacks)
     }
 }
 
@@ -165,10 +160,6 @@ fn select(
         let (digest, files) = selection.digest(tree, spec, &mut |entry, digest| {
             context.learn(entry, digest);
         })?;
-        let files = files
-            .into_iter()
-            .map(|file| (file.path, file.digest))
-            .collect();
         Ok((selection, Selected { digest, files }))
     })
 }
@@ -213,7 +204,8 @@ pub(crate) fn with_spec<T>(
     let change =
         |mode: u32, directory: bool| chmod.map_or(mode, |chmod| chmod.apply(mode, directory));
     let parent_mode = match chmod {
-        Some(chmod) if chmod.is_octal() => chmod.apply(0o755, true),
+        // Its set-id and sticky bits are for what is copied.
+        Some(chmod) if chmod.is_octal() => chmod.apply(0o755, true) & 0o777,
         _ => 0o755,
     };
     use_it(&CopySpec {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
-use strata_cache::{CacheRecord, LayerId};
+use strata_cache::{CacheRecord, LayerId, StackId};
 use strata_image::{ImageError, Images};
 use strata_parser::Diagnostic;
 
@@ -49,7 +49,7 @@ pub(crate) struct Results {
 
 impl Results {
     /// What the store already has: unpacked images, and vertices whose record stands on the very
-    /// layer that it was made on.
+    /// layers that it was made on.
     pub(crate) fn known(graph: &Graph, records: &[Option<CacheRecord>]) -> Self {
         let images = graph
             .images
@@ -61,11 +61,27 @@ impl Results {
             vertices: Vec::with_capacity(graph.vertices.len()),
         };
         let now = now_ms();
+        // By vertex: what it leaves, if all of that is there.
+        let mut stacks: Vec<Option<StackId>> = Vec::with_capacity(graph.vertices.len());
+        let images: Vec<Option<StackId>> = results
+            .images
+            .iter()
+            .map(|layers| layers.as_deref().map(StackId::of))
+            .collect();
         for (vertex, record) in graph.vertices.iter().zip(records) {
+            let stack = |root: Root| match root {
+                Root::Empty => Some(StackId::empty()),
+                Root::Image(image) => images[image.0],
+                Root::Step(vertex) => stacks[vertex.0],
+            };
+            let stands_on = stack(vertex.stands_on());
             let hit = record.as_ref().filter(|record| {
-                vertex.reuse.refusal(record, now).is_none()
-                    && results.has_top(vertex.parent, record.parent)
+                stands_on.is_some()
+                    && record.stack == stands_on
+                    && vertex.reuse.refusal(record, now).is_none()
             });
+            let leaves = hit.and_then(|record| Some(stack(vertex.parent)?.push(record.layer)));
+            stacks.push(leaves);
             results.vertices.push(hit.map(|record| Done {
                 layer: record.layer,
                 created_ms: record.created_ms,
@@ -73,20 +89,6 @@ impl Results {
             }));
         }
         results
-    }
-
-    /// True if the layers of `root` are there and `top` is the topmost (none on an empty root).
-    fn has_top(&self, root: Root, top: Option<LayerId>) -> bool {
-        match root {
-            Root::Empty => top.is_none(),
-            Root::Image(image) => {
-                let layers = self.images[image.0].as_ref();
-                layers.is_some_and(|layers| layers.last().copied() == top)
-            }
-            Root::Step(vertex) => {
-                self.vertices[vertex.0].is_some_and(|done| Some(done.layer) == top)
-            }
-        }
     }
 
     /// The vertex's result.
@@ -215,10 +217,30 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Marks what `target` needs, down to what is done. A hit needs its parents' layers, too: they
-    /// are done, or the hit would not have been believed.
+    /// What of the layers of `root` is missing. What a missing step stands on is its own business, and
+    /// what a hit stands on is there, or the hit would not have been believed. Only below a link, which
+    /// stands on nothing, anything may be missing.
+    fn missing(&self, mut root: Root) -> Vec<usize> {
+        let mut missing = Vec::new();
+        while let Some(node) = self.node_of(root) {
+            let done = self.nodes[node].state == State::Done;
+            if !done {
+                missing.push(node);
+            }
+            let Root::Step(vertex) = root else { break };
+            let vertex = &self.shared.graph.vertices[vertex.0];
+            let link = vertex.stands_on() != vertex.parent;
+            if !done && !link {
+                break;
+            }
+            root = vertex.parent;
+        }
+        missing
+    }
+
+    /// Marks what `target` needs, down to what is done.
     fn need(&mut self, target: Root) {
-        let mut asked: Vec<usize> = self.node_of(target).into_iter().collect();
+        let mut asked = self.missing(target);
         while let Some(node) = asked.pop() {
             if self.nodes[node].state != State::Unneeded {
                 continue;
@@ -228,21 +250,18 @@ impl<'a> Scheduler<'a> {
                 Job::Vertex(vertex) => {
                     let vertex = &self.shared.graph.vertices[vertex.0];
                     let mut roots = vertex.inputs();
-                    roots.push(vertex.parent);
+                    roots.push(vertex.stands_on());
                     roots
                 }
             };
             let needed: BTreeSet<usize> = roots
                 .into_iter()
-                .filter_map(|root| self.node_of(root))
+                .flat_map(|root| self.missing(root))
                 .collect();
-            let mut waits_for = 0;
+            let waits_for = needed.len();
             for dependency in needed {
-                if self.nodes[dependency].state != State::Done {
-                    self.nodes[dependency].dependents.push(node);
-                    asked.push(dependency);
-                    waits_for += 1;
-                }
+                self.nodes[dependency].dependents.push(node);
+                asked.push(dependency);
             }
             self.nodes[node].state = State::Pending(waits_for);
             if waits_for == 0 {
@@ -326,10 +345,8 @@ impl<'a> Scheduler<'a> {
             }
             Job::Vertex(id) => {
                 let vertex = &shared.graph.vertices[id.0];
-                let mut stacks = vec![(
-                    vertex.parent,
-                    self.results.stack(shared.graph, vertex.parent),
-                )];
+                let parent = vertex.stands_on();
+                let mut stacks = vec![(parent, self.results.stack(shared.graph, parent))];
                 for root in vertex.inputs() {
                     stacks.push((root, self.results.stack(shared.graph, root)));
                 }
@@ -339,7 +356,11 @@ impl<'a> Scheduler<'a> {
                         known.map(|(_, stack)| stack.clone()).unwrap_or_default()
                     };
                     let result = shared.run_vertex(id, &find);
+                    let ran = result.as_ref().is_ok_and(|done| !done.hit);
                     drop(sender.send(Message::Vertex(id, Box::new(result))));
+                    if ran {
+                        shared.sync_now_and_then();
+                    }
                 });
             }
         }

@@ -3,6 +3,7 @@
 mod agent;
 mod copy;
 mod run;
+mod selection;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strata_cache::lock::KeyGuard;
 use strata_cache::{
-    CacheKey, CacheRecord, HardLinks, LayerId, LayerView, Lease, NewRecord, Room, Scratch, Store,
-    StoreError,
+    CacheKey, CacheRecord, HardLinks, LayerId, LayerView, Lease, NewRecord, Room, Scratch, StackId,
+    Store, StoreError,
 };
 use strata_executor::sandbox::Credentials;
 use strata_executor::users::{self, UserError};
@@ -28,6 +29,9 @@ use crate::sources::Files;
 /// First pause between two looks at a lock that another build holds; grows to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// A power cut takes no more finished work than this, and what is not finished.
+const UNSAFE_AT_MOST: Duration = Duration::from_secs(10);
 
 /// How many earlier results of an operation a new one is compared with.
 const MOST_COMPARED: usize = 4;
@@ -49,6 +53,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) foreign_owners: AtomicU64,
     /// Layers that were made and given up for equal, older ones.
     pub(crate) given_up: Mutex<Vec<LayerId>>,
+    /// When finished steps were last made safe from a power cut.
+    pub(crate) synced: Mutex<Instant>,
 }
 
 /// A finished vertex.
@@ -95,20 +101,38 @@ impl From<Diagnostic> for Failure {
 pub(crate) type Stacks<'a> = &'a dyn Fn(Root) -> Vec<LayerId>;
 
 impl Shared<'_> {
+    /// Makes finished steps safe from a power cut if that was last done long ago.
+    pub(crate) fn sync_now_and_then(&self) {
+        {
+            let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+            if synced.elapsed() < UNSAFE_AT_MOST {
+                return;
+            }
+            *synced = Instant::now();
+        }
+        // What fails here fails again at the end, which reports it.
+        drop(self.store.sync());
+    }
+
     /// Runs the vertex `id`, or takes its result from the store if another build makes it
     /// meanwhile.
     pub(crate) fn run_vertex(&self, id: VertexId, stacks: Stacks<'_>) -> Result<Done, Failure> {
         let vertex = &self.graph.vertices[id.0];
         let key = self.recipes.keys[id.0];
-        let stack = stacks(vertex.parent);
-        let parent = stack.last().copied();
+        let stack = stacks(vertex.stands_on());
+        let stack_id = StackId::of(&stack);
 
         let _guard = self.lock(key, vertex)?;
         let index = self.store.index();
-        let content = self.recipes.content(self.graph, id, stacks);
+        let content = self
+            .recipes
+            .content(self.graph, id, &|root| StackId::of(&stacks(root)));
         let mut record = NewRecord {
             key,
-            parent,
+            parent: stack.last().copied(),
+            stack: stack_id,
+            inputs: selection::inputs(&vertex.op, stacks),
+            selection: None,
             operation: self.recipes.operation(self.graph, id),
             content,
             kind: vertex.op.kind(),
@@ -133,13 +157,22 @@ impl Shared<'_> {
                 .as_ref()
                 .and_then(|found| vertex.reuse.refusal(found, now));
             let may_be_taken = |found: &CacheRecord| vertex.reuse.refusal(found, now).is_none();
-            if let Some(found) = found.filter(|found| found.parent == parent && may_be_taken(found))
-            {
+            let same_stack = |found: &CacheRecord| found.stack == Some(stack_id);
+            if let Some(found) = found.filter(|found| same_stack(found) && may_be_taken(found)) {
                 return Ok(hit(&found));
             }
-            // An input was made anew, but with the layers that it had: what was made on them holds.
-            let found = index.claim_content(self.lease, content)?;
-            if let Some(found) = found.filter(may_be_taken) {
+            // An input was made anew, but with the layers that it had: what was made on them holds. Or
+            // with other layers, of which this step reads nothing that changed.
+            let found = index
+                .claim_content(self.lease, content)?
+                .filter(may_be_taken);
+            let found = match found {
+                None => self
+                    .same_files(&vertex.op, &mut record)?
+                    .filter(may_be_taken),
+                found => found,
+            };
+            if let Some(found) = found {
                 record.cost_ms = found.cost_ms;
                 record.made_ms = Some(found.made_ms);
                 if index.publish_record(self.lease, &record, found.layer)? {
@@ -154,7 +187,13 @@ impl Shared<'_> {
                 reason,
             });
         }
-        let earlier = index.records_of_operation(record.operation, MOST_COMPARED)?;
+        let mut earlier = index.records_of_operation(record.operation, MOST_COMPARED)?;
+        if matches!(vertex.op, Op::Copy(_)) && record.selection.is_some() {
+            // Of the others it is known that they read other files.
+            let unknown =
+                index.records_without_selection(record.operation, stack_id, MOST_COMPARED)?;
+            earlier.retain(|record| unknown.iter().any(|other| other.key == record.key));
+        }
 
         let begun = Instant::now();
         let mut scratch = self.store.scratch(&stack)?;
@@ -199,10 +238,10 @@ impl Shared<'_> {
             Op::Copy(copy) => Some(self.copy_files(id, vertex, copy, scratch, stacks)?),
             Op::Workdir(workdir) => {
                 let view = self.view(stack);
-                let who = credentials(&view, &workdir.user, vertex.span)?;
+                let owner = self.directory_owner(&view, &workdir.user, vertex)?;
                 strata_executor::copy::make_directory(
                     &workdir.path,
-                    (who.uid, who.gid),
+                    owner,
                     None,
                     &view,
                     scratch.upper(),
@@ -213,6 +252,31 @@ impl Shared<'_> {
                 None
             }
         })
+    }
+
+    /// Who a new WORKDIR belongs to. A name that the image lacks is root, as it is to other builders,
+    /// but not without a word; in an empty image no name can be known.
+    fn directory_owner(
+        &self,
+        view: &LayerView,
+        user: &str,
+        vertex: &Vertex,
+    ) -> Result<(u32, u32), Diagnostic> {
+        let failed = |error: UserError| user_error(&error, vertex.span);
+        if user.is_empty() {
+            return Ok((0, 0));
+        }
+        if vertex.parent == Root::Empty {
+            return users::owner(view, user).map_err(failed);
+        }
+        let (owner, missing) = users::directory_owner(view, user).map_err(failed)?;
+        if let Some(missing) = missing {
+            let message = format!("the directory belongs to root: {missing}");
+            let warning = Diagnostic::warning("unknown-user", vertex.span, message)
+                .with_help("make the user in an earlier RUN step, or give numbers");
+            self.events.event(Event::Warning(warning));
+        }
+        Ok(owner)
     }
 
     /// Says so if the store is full, whatever the failure looks like: commands tell it each in its way.

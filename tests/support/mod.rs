@@ -3,6 +3,7 @@
 
 mod bases;
 mod delegated;
+mod disk;
 mod dockerd;
 mod filter;
 mod gate;
@@ -20,12 +21,13 @@ mod web;
 
 pub(crate) use bases::Base;
 pub(crate) use delegated::Delegated;
+pub(crate) use disk::{Broken, Disk, Left, Log};
 pub(crate) use dockerd::Dockerd;
 pub(crate) use filter::redact;
 pub(crate) use gate::Gate;
 pub(crate) use image::Image;
 pub(crate) use random::Random;
-pub(crate) use registry::Registry;
+pub(crate) use registry::{PASSWORD, Registry};
 pub(crate) use sandbox::Sandbox;
 pub(crate) use steps::Steps;
 pub(crate) use strata::{Output, Running, Strata, wait_until};

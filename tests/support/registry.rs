@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,19 +14,53 @@ pub(crate) struct Registry {
     child: Child,
     port: u16,
     directory: TempDir,
+    settings: Option<TempDir>,
 }
+
+/// The password of registries that ask for one.
+pub(crate) const PASSWORD: &str = "open sesame";
+/// Its bcrypt hash, which is the only kind that the registry takes.
+const PASSWORD_HASH: &str = "$2b$04$GjP8aunJjeS7ndUTlhzmp.AXdk66YprdIrK/jDmWcBY1XOdb9nici";
 
 impl Registry {
     /// Starts one and waits until it answers.
     pub(crate) fn start() -> Self {
+        Self::start_with("", "")
+    }
+
+    /// As [`start`](Self::start); it asks for this user name, with [`PASSWORD`].
+    pub(crate) fn start_with_login(username: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("htpasswd");
+        fs::write(&file, format!("{username}:{PASSWORD_HASH}\n")).unwrap();
+        let auth = format!("auth: {{htpasswd: {{realm: r, path: {}}}}}", file.display());
+        let mut registry = Self::start_with(&auth, "");
+        registry.settings = Some(directory);
+        registry
+    }
+
+    /// As [`start`](Self::start); it speaks TLS with `DIRECTORY/server.pem` and `server.key` to those
+    /// whom `DIRECTORY/ca.pem` has signed.
+    pub(crate) fn start_with_tls(directory: &Path) -> Self {
+        let file = |name: &str| directory.join(name).display().to_string();
+        let tls = format!(
+            ", tls: {{certificate: {}, key: {}, clientcas: [{}]}}",
+            file("server.pem"),
+            file("server.key"),
+            file("ca.pem")
+        );
+        Self::start_with("", &tls)
+    }
+
+    fn start_with(settings: &str, http: &str) -> Self {
         // Between finding a free port and the registry's use of it another process may take it:
         // then try another.
         (0..5)
-            .find_map(|_| Self::try_start())
+            .find_map(|_| Self::try_start(settings, http))
             .expect("docker-registry starts in five tries")
     }
 
-    fn try_start() -> Option<Self> {
+    fn try_start(settings: &str, http: &str) -> Option<Self> {
         let directory = tempfile::Builder::new()
             .prefix("strata-registry.")
             .tempdir()
@@ -41,7 +75,7 @@ impl Registry {
         let text = format!(
             "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: true}}}}\nstorage:\n  \
              filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \
-             '127.0.0.1:{port}'}}\n",
+             '127.0.0.1:{port}'{http}}}\n{settings}\n",
             data.display()
         );
         fs::write(&config, text).unwrap();
@@ -62,6 +96,7 @@ impl Registry {
                     child,
                     port,
                     directory,
+                    settings: None,
                 });
             }
             if child.try_wait().unwrap().is_some() {

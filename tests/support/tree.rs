@@ -80,7 +80,7 @@ impl Tree {
         let kind = if file_type.is_dir() {
             Kind::Directory
         } else if file_type.is_symlink() {
-            Kind::Symlink(fs::read_link(path).unwrap().to_string_lossy().into_owned())
+            Kind::Symlink(text_of(fs::read_link(path).unwrap().as_os_str().as_bytes()))
         } else if file_type.is_char_device() {
             Kind::Character(major, minor)
         } else if file_type.is_block_device() {
@@ -117,7 +117,7 @@ impl Tree {
         if is_directory {
             for entry in fs::read_dir(path).unwrap() {
                 let entry = entry.unwrap();
-                let base = String::from_utf8_lossy(entry.file_name().as_bytes()).into_owned();
+                let base = text_of(entry.file_name().as_bytes());
                 let inner = if name.is_empty() {
                     base
                 } else {
@@ -134,12 +134,10 @@ impl Tree {
         let mut archive = tar::Archive::new(reader);
         for entry in archive.entries().unwrap() {
             let mut entry = entry.unwrap();
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let name = text_of(&entry.path_bytes());
             let name = name.trim_start_matches("./").trim_matches('/').to_owned();
             let name = if name == "." { String::new() } else { name };
-            let link = |entry: &tar::Entry<'_, _>| {
-                String::from_utf8_lossy(&entry.link_name_bytes().unwrap()).into_owned()
-            };
+            let link = |entry: &tar::Entry<'_, _>| text_of(&entry.link_name_bytes().unwrap());
             let header = entry.header().clone();
             let device = || {
                 (
@@ -332,6 +330,14 @@ impl Tree {
         let prefix = format!("{path}/");
         self.0
             .retain(|known, _| known != path && !known.starts_with(&prefix));
+    }
+}
+
+/// A name as text; one that is not UTF-8 with its bytes escaped, so that no two names become one.
+fn text_of(name: &[u8]) -> String {
+    match std::str::from_utf8(name) {
+        Ok(text) => text.to_owned(),
+        Err(_) => name.escape_ascii().to_string(),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 /// One answer.
@@ -18,6 +19,8 @@ pub(crate) struct Page {
 struct State {
     pages: HashMap<String, Page>,
     directory: Option<PathBuf>,
+    /// Repositories below `/git/`, which git itself answers for.
+    repositories: Option<PathBuf>,
     /// Every request must carry this `Authorization`.
     authorization: Option<String>,
     log: Vec<String>,
@@ -87,6 +90,11 @@ impl Web {
         self.state.lock().unwrap().directory = Some(directory);
     }
 
+    /// Serves the repositories in a directory as `/git/NAME`, by git's own protocol.
+    pub(crate) fn repositories(&self, directory: PathBuf) {
+        self.state.lock().unwrap().repositories = Some(directory);
+    }
+
     pub(crate) fn require(&self, authorization: &str) {
         self.state.lock().unwrap().authorization = Some(authorization.to_owned());
     }
@@ -105,6 +113,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         if reader.read_line(&mut line)? == 0 {
             return Ok(());
         }
+        let method = line.split(' ').next().unwrap_or_default().to_owned();
         let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
         let mut headers = HashMap::new();
         loop {
@@ -118,11 +127,19 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
             }
         }
         let length = headers.get("content-length").and_then(|n| n.parse().ok());
-        std::io::copy(
-            &mut reader.by_ref().take(length.unwrap_or(0)),
-            &mut std::io::sink(),
-        )?;
-        let page = answer(&path, &headers, &mut state.lock().unwrap());
+        let mut body = Vec::new();
+        reader
+            .by_ref()
+            .take(length.unwrap_or(0))
+            .read_to_end(&mut body)?;
+        let mut page = answer(&path, &headers, &mut state.lock().unwrap());
+        let repositories = state.lock().unwrap().repositories.clone();
+        if let Some(root) = repositories
+            && page.status == 404
+            && path.starts_with("/git/")
+        {
+            page = git(&root, &method, &path, &headers, &body)?;
+        }
         let mut text = format!(
             "HTTP/1.1 {} X\r\nContent-Length: {}\r\n",
             page.status,
@@ -173,4 +190,59 @@ fn answer(path: &str, headers: &HashMap<String, String>, state: &mut State) -> P
     }
     state.log.push(format!("{path} {}", page.status));
     page
+}
+
+/// What `git http-backend` answers.
+fn git(
+    root: &Path,
+    method: &str,
+    path: &str,
+    headers: &HashMap<String, String>,
+    body: &[u8],
+) -> std::io::Result<Page> {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let header = |name: &str| headers.get(name).cloned().unwrap_or_default();
+    let mut child = Command::new("git")
+        .arg("http-backend")
+        .env("GIT_PROJECT_ROOT", root)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("GIT_CONFIG_COUNT", "1")
+        .env("GIT_CONFIG_KEY_0", "safe.directory")
+        .env("GIT_CONFIG_VALUE_0", "*")
+        .env("PATH_INFO", path.strip_prefix("/git").unwrap_or(path))
+        .env("QUERY_STRING", query)
+        .env("REQUEST_METHOD", method)
+        .env("CONTENT_TYPE", header("content-type"))
+        .env("CONTENT_LENGTH", body.len().to_string())
+        .env("HTTP_CONTENT_ENCODING", header("content-encoding"))
+        .env("GIT_PROTOCOL", header("git-protocol"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut input = child.stdin.take().unwrap();
+    let body = body.to_vec();
+    let writer = std::thread::spawn(move || drop(input.write_all(&body)));
+    let output = child.wait_with_output()?.stdout;
+    writer.join().unwrap();
+    let end = output.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let end = end.ok_or(std::io::ErrorKind::InvalidData)?;
+    let mut page = Page {
+        status: 200,
+        headers: Vec::new(),
+        body: output[end + 4..].to_vec(),
+    };
+    for line in String::from_utf8_lossy(&output[..end]).lines() {
+        match line.split_once(": ") {
+            Some(("Status", status)) => {
+                page.status = status
+                    .get(..3)
+                    .and_then(|code| code.parse().ok())
+                    .unwrap_or(500);
+            }
+            Some(("Content-Type", kind)) => page.headers.push(("Content-Type", kind.to_owned())),
+            _ => {}
+        }
+    }
+    Ok(page)
 }

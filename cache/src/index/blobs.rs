@@ -45,16 +45,21 @@ impl Index {
     }
 
     fn find_blob(&self, index: &Connection, digest: Digest) -> rusqlite::Result<Option<u64>> {
-        let size: Option<i64> = index
+        let found: Option<(i64, bool)> = index
             .prepare_cached(
-                "SELECT size FROM blobs WHERE digest = ?1 AND (boot IS NULL OR boot = ?2)",
+                "SELECT size, boot IS NOT NULL FROM blobs \
+                 WHERE digest = ?1 AND (boot IS NULL OR boot = ?2)",
             )?
-            .query_row(params![digest, self.boot()], |row| row.get(0))
+            .query_row(params![digest, self.boot()], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .optional()?;
         // A file that somebody deleted by hand is missing, whatever the row says.
-        Ok(size.map(uint).filter(|_| {
+        Ok(found.and_then(|(size, unsynced)| {
+            self.rely_on(unsynced);
             let path = self.root.join("blobs/sha256").join(digest.hex());
-            rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_ok()
+            let there = rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_ok();
+            there.then_some(uint(size))
         }))
     }
 
@@ -75,6 +80,7 @@ impl Index {
             // ORDER: the file has its name before a row says so, as with layers. A file that a
             // power cut made doubtful is replaced.
             std::fs::rename(from, to).map_err(|source| StoreError::io("rename", from, source))?;
+            self.rely_on(true);
             failpoint!("blob.renamed");
             transaction
                 .execute("DELETE FROM blobs WHERE digest = ?1", [digest])

@@ -13,6 +13,9 @@ impl Index {
     ///
     /// An image that is there already, with the same names, costs a look-up and no write: its
     /// `created_ms` is not compared, and stays.
+    ///
+    /// An image with names is safe from a power cut when this returns, and if the power goes before, its
+    /// names are where they were.
     pub fn put_image(&self, image: &StoredImage, names: &[String]) -> Result<(), StoreError> {
         let same = |index: &Connection| -> rusqlite::Result<(bool, bool)> {
             let stored = self.find_image(index, image.config)?;
@@ -28,10 +31,10 @@ impl Index {
         if self.read(same)? == (true, true) {
             return Ok(());
         }
-        self.write(|transaction| {
+        let put = |transaction: &Connection, boot: Option<&str>| -> rusqlite::Result<()> {
             let (same_image, _) = same(transaction)?;
             if !same_image {
-                self.insert_image(transaction, image)?;
+                insert_image(transaction, image, boot)?;
             }
             failpoint!("image.inserted");
             for name in names {
@@ -43,40 +46,24 @@ impl Index {
                     .execute(params![name, image.config])?;
             }
             Ok(())
-        })?;
-        failpoint!("image.published");
-        Ok(())
-    }
-
-    fn insert_image(&self, index: &Connection, image: &StoredImage) -> rusqlite::Result<()> {
-        index.execute("DELETE FROM images WHERE config = ?1", [image.config])?;
-        index.execute("DELETE FROM image_layers WHERE config = ?1", [image.config])?;
-        index
-            .prepare_cached(
-                "INSERT INTO images (config, manifest, created, boot) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![
-                image.config,
-                image.manifest,
-                int(image.created_ms),
-                self.boot()
-            ])?;
-        let mut insert = index.prepare_cached(
-            "INSERT INTO image_layers (config, position, diff_id, layer, blob, blob_size, \
-             media_type) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?;
-        for (position, layer) in image.layers.iter().enumerate() {
-            let blob = layer.blob.as_ref();
-            insert.execute(params![
-                image.config,
-                int(position as u64),
-                layer.diff_id.0,
-                layer.layer,
-                blob.map(|blob| blob.digest),
-                blob.map(|blob| int(blob.size)),
-                blob.map(|blob| &blob.media_type),
-            ])?;
+        };
+        let replaces = |index: &Connection| -> rusqlite::Result<bool> {
+            index
+                .prepare_cached("SELECT 1 FROM images WHERE config = ?1")?
+                .exists([image.config])
+        };
+        if names.is_empty() && !self.read(replaces)? {
+            self.rely_on(true);
+            self.write(|transaction| put(transaction, Some(self.boot())))?;
+        } else {
+            // ORDER: all that the image needs is on the disk before a name moves to it. In between, the
+            // name stands for what it stood for, which is safe.
+            self.sync()?;
+            self.write_durably(|transaction| {
+                put(transaction, None).map_err(|source| self.error(source))
+            })?;
         }
+        failpoint!("image.published");
         Ok(())
     }
 
@@ -153,19 +140,21 @@ impl Index {
 
     /// Takes a name away. An image without names stays until it is pruned. True if it was there.
     pub fn remove_name(&self, name: &str) -> Result<bool, StoreError> {
-        self.write(|transaction| {
-            Ok(transaction
-                .prepare_cached("DELETE FROM names WHERE name = ?1")?
-                .execute([name])?
-                > 0)
+        self.write_durably(|transaction| {
+            let removed = transaction
+                .prepare_cached("DELETE FROM names WHERE name = ?1")
+                .and_then(|mut statement| statement.execute([name]));
+            Ok(removed.map_err(|source| self.error(source))? > 0)
         })
     }
 
     /// Removes an image and all its names. Its layers and blobs stay until they are pruned.
     pub fn remove_image(&self, config: Digest) -> Result<(), StoreError> {
-        self.write(|transaction| {
+        self.write_durably(|transaction| {
             for table in ["names", "image_layers", "images"] {
-                transaction.execute(&format!("DELETE FROM {table} WHERE config = ?1"), [config])?;
+                transaction
+                    .execute(&format!("DELETE FROM {table} WHERE config = ?1"), [config])
+                    .map_err(|source| self.error(source))?;
             }
             Ok(())
         })
@@ -181,10 +170,13 @@ impl Index {
         let boot = self.boot();
         let head: Option<(Option<Digest>, i64)> = index
             .prepare_cached(
-                "SELECT manifest, created FROM images \
+                "SELECT manifest, created, boot IS NOT NULL FROM images \
                  WHERE config = ?1 AND (boot IS NULL OR boot = ?2)",
             )?
-            .query_row(params![config, boot], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row(params![config, boot], |row| {
+                self.rely_on(row.get(2)?);
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .optional()?;
         let Some((manifest, created)) = head else {
             return Ok(None);
@@ -218,6 +210,42 @@ impl Index {
             created_ms: uint(created),
         }))
     }
+}
+
+fn insert_image(
+    index: &Connection,
+    image: &StoredImage,
+    boot: Option<&str>,
+) -> rusqlite::Result<()> {
+    index.execute("DELETE FROM images WHERE config = ?1", [image.config])?;
+    index.execute("DELETE FROM image_layers WHERE config = ?1", [image.config])?;
+    index
+        .prepare_cached(
+            "INSERT INTO images (config, manifest, created, boot) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![
+            image.config,
+            image.manifest,
+            int(image.created_ms),
+            boot
+        ])?;
+    let mut insert = index.prepare_cached(
+        "INSERT INTO image_layers (config, position, diff_id, layer, blob, blob_size, \
+         media_type) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    for (position, layer) in image.layers.iter().enumerate() {
+        let blob = layer.blob.as_ref();
+        insert.execute(params![
+            image.config,
+            int(position as u64),
+            layer.diff_id.0,
+            layer.layer,
+            blob.map(|blob| blob.digest),
+            blob.map(|blob| int(blob.size)),
+            blob.map(|blob| &blob.media_type),
+        ])?;
+    }
+    Ok(())
 }
 
 fn config_of(index: &Connection, name: &str) -> rusqlite::Result<Option<Digest>> {

@@ -80,6 +80,7 @@ impl Index {
                 Err(source) => return Err(StoreError::io("rename", from, source)),
             }
             moved = true;
+            self.rely_on(true);
             failpoint!("layer.renamed");
             transaction
                 .prepare_cached(
@@ -197,12 +198,15 @@ impl Index {
     /// Claims a layer that is known by its name. False if it is not there (any more).
     pub fn claim_layer_id(&self, lease: &Lease, id: LayerId) -> Result<bool, StoreError> {
         let look_up = |index: &Connection| -> rusqlite::Result<bool> {
-            Ok(index
+            let unsynced: Option<bool> = index
                 .prepare_cached(
-                    "SELECT 1 FROM layers WHERE id = ?1 AND (boot IS NULL OR boot = ?2)",
+                    "SELECT boot IS NOT NULL FROM layers \
+                     WHERE id = ?1 AND (boot IS NULL OR boot = ?2)",
                 )?
-                .exists(params![id, self.boot()])?
-                && self.has_directory(id))
+                .query_row(params![id, self.boot()], |row| row.get(0))
+                .optional()?;
+            self.rely_on(unsynced == Some(true));
+            Ok(unsynced.is_some() && self.has_directory(id))
         };
         if self.is_read_only() {
             return self.read(look_up);
@@ -221,13 +225,19 @@ impl Index {
         index: &Connection,
         chain: ChainId,
     ) -> rusqlite::Result<Option<LayerId>> {
-        let layer: Option<LayerId> = index
+        let layer: Option<(LayerId, bool)> = index
             .prepare_cached(
-                "SELECT id FROM layers WHERE chain_id = ?1 AND (boot IS NULL OR boot = ?2)",
+                "SELECT id, boot IS NOT NULL FROM layers \
+                 WHERE chain_id = ?1 AND (boot IS NULL OR boot = ?2)",
             )?
-            .query_row(params![chain.0, self.boot()], |row| row.get(0))
+            .query_row(params![chain.0, self.boot()], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .optional()?;
-        Ok(layer.filter(|layer| self.has_directory(*layer)))
+        Ok(layer.and_then(|(layer, unsynced)| {
+            self.rely_on(unsynced);
+            self.has_directory(layer).then_some(layer)
+        }))
     }
 
     /// True if the layer's directory is where it should be.

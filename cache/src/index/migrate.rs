@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::schema;
 
 /// `STEPS[n]` turns version `n + 1` into `n + 2`.
-const STEPS: &[&str] = &[schema::PINS];
+const STEPS: &[&str] = &[schema::PINS, schema::STACKS];
 
 /// What was found in `user_version`.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,6 +82,8 @@ mod tests {
         old.execute_batch(schema::TABLES).unwrap();
         old.execute_batch(
             "DROP TABLE pins; DROP TABLE pruned; ALTER TABLE records DROP COLUMN made; \
+             DROP TABLE layer_files; ALTER TABLE records DROP COLUMN stack; \
+             ALTER TABLE records DROP COLUMN inputs; ALTER TABLE records DROP COLUMN selection; \
              INSERT INTO records (key, layer, operation, content, kind, text, created, last_used, \
              cost_ms, parts) VALUES (x'01', 1, x'', x'', 'run', 'RUN x', 77, 99, 1, '[]');",
         )

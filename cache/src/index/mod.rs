@@ -10,6 +10,7 @@
 //! lost transaction would make the index name files that are gone (pruning), the commit is flushed.
 
 mod blobs;
+mod files;
 mod images;
 mod layers;
 mod leases;
@@ -22,6 +23,7 @@ pub(crate) mod usage;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +72,8 @@ pub struct Index {
     boot: String,
     read_only: bool,
     held: Mutex<Held>,
+    /// Rows were found or written whose files a power cut may still take.
+    unsynced: AtomicBool,
 }
 
 /// What this process's live leases hold, so that a blob is claimed once and not at every look.
@@ -123,6 +127,7 @@ impl Index {
             boot,
             read_only,
             held: Mutex::default(),
+            unsynced: AtomicBool::new(false),
         })
     }
 
@@ -268,6 +273,11 @@ fn index_error(path: &Path, source: rusqlite::Error) -> StoreError {
         }
         Some(ErrorCode::ReadOnly) => StoreError::ReadOnly {
             path: path.to_owned(),
+        },
+        Some(ErrorCode::SystemIoFailure) => StoreError::Disk {
+            action: "read or write",
+            path: path.to_owned(),
+            source: Box::new(source),
         },
         _ => StoreError::Index {
             path: path.to_owned(),

@@ -16,19 +16,20 @@ impl Index {
     /// already.
     pub fn pin(&self, id: &str) -> Result<bool, StoreError> {
         let now = int(now_ms());
-        self.write(|transaction| {
+        self.write_durably(|transaction| {
             let count = transaction.execute(
                 "INSERT OR IGNORE INTO pins (id, created) VALUES (?1, ?2)",
                 params![id, now],
-            )?;
-            Ok(count > 0)
+            );
+            Ok(count.map_err(|source| self.error(source))? > 0)
         })
     }
 
     /// Lets go of what [`pin`](Self::pin) kept. False if nothing did.
     pub fn unpin(&self, id: &str) -> Result<bool, StoreError> {
-        self.write(|transaction| {
-            Ok(transaction.execute("DELETE FROM pins WHERE id = ?1", [id])? > 0)
+        self.write_durably(|transaction| {
+            let count = transaction.execute("DELETE FROM pins WHERE id = ?1", [id]);
+            Ok(count.map_err(|source| self.error(source))? > 0)
         })
     }
 

@@ -5,15 +5,20 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{Index, int, uint};
 use crate::store::now_ms;
 use crate::{
-    CacheKey, CacheRecord, Digest, KeyPart, LayerId, Lease, NewRecord, StepKind, StoreError,
+    CacheKey, CacheRecord, Digest, KeyPart, LayerId, Lease, NewRecord, RecordInputs, StackId,
+    StepKind, StoreError,
 };
 
-pub(super) const COLUMNS: &str =
-    "r.key, r.layer, r.parent, r.kind, r.text, r.created, r.last_used, r.uses, r.cost_ms, r.made";
+pub(super) const COLUMNS: &str = "r.key, r.layer, r.parent, r.kind, r.text, r.created, r.last_used, r.uses, r.cost_ms, r.made, \
+     r.stack";
 
 /// Records and layers whose files a power cut can't have taken.
 pub(super) const TRUSTED: &str = "(r.boot IS NULL OR r.boot = ?1) AND EXISTS (SELECT 1 FROM layers l \
                        WHERE l.id = r.layer AND (l.boot IS NULL OR l.boot = ?1))";
+
+/// Whether a power cut may still take the record or its layer.
+const UNSYNCED: &str = "r.boot IS NOT NULL OR EXISTS (SELECT 1 FROM layers l \
+                        WHERE l.id = r.layer AND l.boot IS NOT NULL)";
 
 impl Index {
     /// Looks up `keys` and claims what is found for `lease`, in one transaction: after it, pruning
@@ -32,16 +37,10 @@ impl Index {
         if self.is_read_only() {
             return self.read(look_up);
         }
-        let now = int(now_ms());
         let claimed = self.write(|transaction| {
             let found = look_up(transaction)?;
             for record in found.iter().flatten() {
-                transaction
-                    .prepare_cached(
-                        "UPDATE records SET last_used = ?2, uses = uses + 1 WHERE key = ?1",
-                    )?
-                    .execute(params![record.key.0, now])?;
-                Self::claim_layer(transaction, lease.id(), record.layer)?;
+                Self::used(transaction, lease, record)?;
             }
             Ok(found)
         });
@@ -59,12 +58,18 @@ impl Index {
     fn find(&self, index: &Connection, key: CacheKey) -> rusqlite::Result<Option<CacheRecord>> {
         let record = index
             .prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM records r WHERE r.key = ?2 AND {TRUSTED}"
+                "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r WHERE r.key = ?2 AND {TRUSTED}"
             ))?
-            .query_row(params![self.boot(), key.0], from_row)
+            .query_row(params![self.boot(), key.0], |row| self.relied_on(row))
             .optional()?;
         // A directory that somebody deleted by hand is a miss, not a failing mount later.
         Ok(record.filter(|record| self.has_directory(record.layer)))
+    }
+
+    /// A record, of [`COLUMNS`] and [`UNSYNCED`], that somebody takes for a hit.
+    fn relied_on(&self, row: &Row<'_>) -> rusqlite::Result<CacheRecord> {
+        self.rely_on(row.get("unsynced")?);
+        from_row(row)
     }
 
     /// The newest record with this content key, claimed for `lease` and marked as used now: the same
@@ -77,23 +82,17 @@ impl Index {
         if self.is_read_only() {
             return Ok(None);
         }
-        let now = int(now_ms());
         self.write(|transaction| {
             let found = transaction
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM records r WHERE r.content = ?2 AND {TRUSTED} \
+                    "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r WHERE r.content = ?2 AND {TRUSTED} \
                      ORDER BY r.seq DESC LIMIT 1"
                 ))?
-                .query_row(params![self.boot(), content.0], from_row)
+                .query_row(params![self.boot(), content.0], |row| self.relied_on(row))
                 .optional()?
                 .filter(|record| self.has_directory(record.layer));
             if let Some(record) = &found {
-                transaction
-                    .prepare_cached(
-                        "UPDATE records SET last_used = ?2, uses = uses + 1 WHERE key = ?1",
-                    )?
-                    .execute(params![record.key.0, now])?;
-                Self::claim_layer(transaction, lease.id(), record.layer)?;
+                Self::used(transaction, lease, record)?;
             }
             Ok(found)
         })
@@ -114,6 +113,95 @@ impl Index {
                 .query_map(params![self.boot(), operation, int(limit as u64)], from_row)?
                 .collect()
         })
+    }
+
+    /// The newest record of `operation` on `stack` that read the files with the digest `selection`,
+    /// claimed for `lease` and marked as used now.
+    pub fn claim_selection(
+        &self,
+        lease: &Lease,
+        operation: Digest,
+        stack: StackId,
+        selection: Digest,
+    ) -> Result<Option<CacheRecord>, StoreError> {
+        if self.is_read_only() {
+            return Ok(None);
+        }
+        self.write(|transaction| {
+            let found = transaction
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r WHERE r.operation = ?2 \
+                     AND r.stack = ?3 AND r.selection = ?4 AND {TRUSTED} ORDER BY r.seq DESC LIMIT 1"
+                ))?
+                .query_row(
+                    params![self.boot(), operation, stack.0, selection],
+                    |row| self.relied_on(row),
+                )
+                .optional()?
+                .filter(|record| self.has_directory(record.layer));
+            if let Some(record) = &found {
+                Self::used(transaction, lease, record)?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// True if there is a record of `operation` on `stack`.
+    pub fn has_record_on(&self, operation: Digest, stack: StackId) -> Result<bool, StoreError> {
+        self.read(|index| {
+            index
+                .prepare_cached(&format!(
+                    "SELECT 1 FROM records r WHERE r.operation = ?2 AND r.stack = ?3 AND {TRUSTED}"
+                ))?
+                .exists(params![self.boot(), operation, stack.0])
+        })
+    }
+
+    /// The newest records of `operation` on `stack` of which nobody knows yet what they read, with the
+    /// stacks that they read it from.
+    pub fn records_without_selection(
+        &self,
+        operation: Digest,
+        stack: StackId,
+        limit: usize,
+    ) -> Result<Vec<RecordInputs>, StoreError> {
+        self.read(|index| {
+            index
+                .prepare_cached(&format!(
+                    "SELECT r.key, r.inputs FROM records r WHERE r.operation = ?2 AND r.stack = ?3 \
+                     AND r.selection IS NULL AND r.inputs IS NOT NULL AND {TRUSTED} \
+                     ORDER BY r.seq DESC LIMIT ?4"
+                ))?
+                .query_map(
+                    params![self.boot(), operation, stack.0, int(limit as u64)],
+                    |row| {
+                        let inputs: Vec<u8> = row.get(1)?;
+                        Ok(RecordInputs {
+                            key: CacheKey(row.get(0)?),
+                            stacks: decode_stacks(&inputs),
+                        })
+                    },
+                )?
+                .collect()
+        })
+    }
+
+    /// Remembers what the step of a record read.
+    pub fn set_selection(&self, key: CacheKey, selection: Digest) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached("UPDATE records SET selection = ?2 WHERE key = ?1")?
+                .execute(params![key.0, selection])?;
+            Ok(())
+        })
+    }
+
+    /// Notes that `lease` uses `record` now.
+    fn used(index: &Connection, lease: &Lease, record: &CacheRecord) -> rusqlite::Result<()> {
+        index
+            .prepare_cached("UPDATE records SET last_used = ?2, uses = uses + 1 WHERE key = ?1")?
+            .execute(params![record.key.0, int(now_ms())])?;
+        Self::claim_layer(index, lease.id(), record.layer)
     }
 
     /// Lets `record` stand for a layer that is there already: the step was run again with an equal
@@ -201,6 +289,7 @@ impl Index {
         created: i64,
     ) -> rusqlite::Result<()> {
         let now = int(now_ms());
+        self.rely_on(true);
         // Not an upsert: the row needs a new `seq`.
         index
             .prepare_cached("DELETE FROM records WHERE key = ?1")?
@@ -208,8 +297,8 @@ impl Index {
         index
             .prepare_cached(
                 "INSERT INTO records (key, layer, parent, kind, text, created, last_used, cost_ms, \
-                 boot, parts, operation, content, made) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?12, ?6, ?7, ?8, ?9, ?10, ?11, ?13)",
+                 boot, parts, operation, content, made, stack, inputs, selection) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?12, ?6, ?7, ?8, ?9, ?10, ?11, ?13, ?14, ?15, ?16)",
             )?
             .execute(params![
                 record.key.0,
@@ -225,9 +314,46 @@ impl Index {
                 record.content.0,
                 created,
                 record.made_ms.map_or(now, int),
+                record.stack.0,
+                encode_stacks(&record.inputs),
+                record.selection,
             ])?;
         Ok(())
     }
+}
+
+/// Each stack is the number of its layers and then their names, in 8 bytes each. None without stacks.
+fn encode_stacks(stacks: &[Vec<LayerId>]) -> Option<Vec<u8>> {
+    if stacks.is_empty() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    for stack in stacks {
+        bytes.extend_from_slice(&(stack.len() as u64).to_le_bytes());
+        for layer in stack {
+            bytes.extend_from_slice(&layer.0.to_le_bytes());
+        }
+    }
+    Some(bytes)
+}
+
+/// What [`encode_stacks`] wrote. Of anything else, nothing.
+fn decode_stacks(bytes: &[u8]) -> Vec<Vec<LayerId>> {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let mut numbers = chunks.iter().map(|bytes| u64::from_le_bytes(*bytes));
+    let mut stacks = Vec::new();
+    while let Some(length) = numbers.next() {
+        let stack: Vec<LayerId> = numbers
+            .by_ref()
+            .take(usize::try_from(length).unwrap_or(usize::MAX))
+            .map(LayerId)
+            .collect();
+        if stack.len() as u64 != length {
+            return Vec::new();
+        }
+        stacks.push(stack);
+    }
+    if rest.is_empty() { stacks } else { Vec::new() }
 }
 
 pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<CacheRecord> {
@@ -249,5 +375,30 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<CacheRecord> {
         uses: uint(row.get(7)?),
         cost_ms: uint(row.get(8)?),
         made_ms: uint(row.get(9)?),
+        stack: row.get::<_, Option<Digest>>(10)?.map(StackId),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stacks_round_trip_and_what_is_no_list_of_stacks_is_none() {
+        let stacks = vec![
+            vec![LayerId(1), LayerId(u64::MAX)],
+            vec![],
+            vec![LayerId(0)],
+        ];
+        let bytes = encode_stacks(&stacks).unwrap();
+        assert_eq!(decode_stacks(&bytes), stacks);
+        assert_eq!(encode_stacks(&[]), None);
+        for broken in [
+            &bytes[..bytes.len() - 1],
+            &bytes[..bytes.len() - 8],
+            &[0xff; 8],
+        ] {
+            assert_eq!(decode_stacks(broken), Vec::<Vec<LayerId>>::new());
+        }
+    }
 }

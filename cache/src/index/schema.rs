@@ -1,4 +1,4 @@
-//! The tables, version 2.
+//! The tables, version 3.
 //!
 //! - Keys and digests are 32-byte BLOBs, layer ids are their 64 bits as a signed integer.
 //! - `boot` is the boot that wrote a row, until a sync; NULL afterwards. A row counts if it is NULL
@@ -6,9 +6,12 @@
 //! - `seq` grows with every row ever made, so that "all that was there before the sync" can be said.
 //! - Times are milliseconds since the epoch. A record's `created` is its layer's, which images show;
 //!   `made` is when its step was last run to see what it gives.
+//! - `stack` names all the layers that a record's step ran on, `inputs` lists those that it read
+//!   besides, `selection` is the digest of what it read of them, once somebody asked.
+//! - `layer_files` has content digests of single files of layers, for those that were copied.
 
 /// Version that [`TABLES`] makes, kept in `user_version`.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 
 /// Everything, for a new index.
 pub(super) const TABLES: &str = "
@@ -43,7 +46,10 @@ CREATE TABLE records (
     cost_ms   INTEGER NOT NULL,
     boot      TEXT,
     parts     TEXT NOT NULL,
-    made      INTEGER NOT NULL DEFAULT 0
+    made      INTEGER NOT NULL DEFAULT 0,
+    stack     BLOB,
+    inputs    BLOB,
+    selection BLOB
 );
 CREATE INDEX records_content ON records (content);
 CREATE INDEX records_operation ON records (operation);
@@ -69,6 +75,13 @@ CREATE TABLE layer_blobs (
     UNIQUE (layer, encoding)
 );
 CREATE INDEX layer_blobs_digest ON layer_blobs (digest);
+
+CREATE TABLE layer_files (
+    layer  INTEGER NOT NULL,
+    path   BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (layer, path)
+) WITHOUT ROWID;
 
 CREATE TABLE images (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -130,6 +143,20 @@ CREATE TABLE pruned (
     why  TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX pruned_at ON pruned (at);
+";
+
+/// Version 2 to 3: the whole stack that a record's step ran on, what it read besides, and digests of
+/// files that were read in layers.
+pub(super) const STACKS: &str = "
+ALTER TABLE records ADD COLUMN stack BLOB;
+ALTER TABLE records ADD COLUMN inputs BLOB;
+ALTER TABLE records ADD COLUMN selection BLOB;
+CREATE TABLE layer_files (
+    layer  INTEGER NOT NULL,
+    path   BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (layer, path)
+) WITHOUT ROWID;
 ";
 
 /// Version 1 to 2: pins, a log of what was pruned, and when a record's step was last really run.

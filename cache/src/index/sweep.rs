@@ -1,11 +1,14 @@
 //! What the index does for a sync, for collecting leftovers and for pruning.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, params};
 
 use super::{Index, int};
+use crate::failpoint::failpoint;
 use crate::store::now_ms;
 use crate::{Digest, LayerId, StoreError};
 
@@ -14,11 +17,11 @@ const SYNCED: [&str; 4] = ["layers", "blobs", "records", "images"];
 
 /// The rows that were there at some moment: the highest `seq` of each table.
 #[derive(Debug)]
-pub(crate) struct Mark([i64; SYNCED.len()]);
+struct Mark([i64; SYNCED.len()]);
 
 impl Index {
     /// Notes which rows are there now, or nothing if all of them are safe.
-    pub(crate) fn mark(&self) -> Result<Option<Mark>, StoreError> {
+    fn mark(&self) -> Result<Option<Mark>, StoreError> {
         self.read(|index| {
             let mut mark = Mark([0; SYNCED.len()]);
             let mut any = false;
@@ -33,8 +36,40 @@ impl Index {
         })
     }
 
+    /// Flushes all files and says so in the rows that were there before, if there are any to be said of.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.unsynced.store(false, Ordering::Relaxed);
+        // ORDER: first what there is, then the flush, then the mark. What another process publishes
+        // after the flush has begun is not in the mark.
+        let Some(mark) = self.mark()? else {
+            return Ok(());
+        };
+        let flush = || -> Result<(), StoreError> {
+            let root = File::open(&self.root)
+                .map_err(|source| StoreError::io("open", &self.root, source))?;
+            failpoint!("sync.before");
+            rustix::fs::syncfs(&root)
+                .map_err(|source| StoreError::io("flush", &self.root, source))?;
+            failpoint!("sync.flushed");
+            self.set_synced(&mark)
+        };
+        flush().inspect_err(|_| self.unsynced.store(true, Ordering::Relaxed))
+    }
+
+    /// Notes that this process relies on a row, if its files may still be lost.
+    pub(super) fn rely_on(&self, unsynced: bool) {
+        if unsynced {
+            self.unsynced.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// True if this process found or wrote rows whose files a power cut may still take.
+    pub(crate) fn relies_on_unsynced(&self) -> bool {
+        self.unsynced.load(Ordering::Relaxed)
+    }
+
     /// Says that the files of all rows up to `mark` are on the disk.
-    pub(crate) fn set_synced(&self, mark: &Mark) -> Result<(), StoreError> {
+    fn set_synced(&self, mark: &Mark) -> Result<(), StoreError> {
         self.write_durably(|transaction| {
             for (table, highest) in SYNCED.iter().zip(mark.0) {
                 transaction
@@ -179,6 +214,7 @@ pub(super) fn drop_dangling(index: &Connection) -> rusqlite::Result<()> {
         "DELETE FROM records WHERE layer NOT IN (SELECT id FROM layers);
          DELETE FROM layer_blobs WHERE layer NOT IN (SELECT id FROM layers)
              OR digest NOT IN (SELECT digest FROM blobs);
+         DELETE FROM layer_files WHERE layer NOT IN (SELECT id FROM layers);
          DELETE FROM images WHERE config NOT IN (SELECT digest FROM blobs);
          DELETE FROM image_layers WHERE config NOT IN (SELECT config FROM images);
          DELETE FROM names WHERE config NOT IN (SELECT config FROM images);",

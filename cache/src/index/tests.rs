@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::image::{StoredBlob, StoredImage, StoredLayer};
-use crate::{CacheKey, KeyPart, Lease, NewRecord, OpenOptions, StepKind, Store};
+use crate::{CacheKey, KeyPart, Lease, NewRecord, OpenOptions, StackId, StepKind, Store};
 
 fn key(text: &str) -> CacheKey {
     CacheKey(Digest::of(text.as_bytes()))
@@ -14,6 +14,9 @@ fn record(text: &str, parent: Option<LayerId>) -> NewRecord {
         operation: Digest::of(b"operation"),
         content: CacheKey(Digest::of(b"content")),
         parent,
+        stack: StackId::empty(),
+        inputs: Vec::new(),
+        selection: None,
         kind: StepKind::Run,
         text: format!("RUN {text}"),
         parts: vec![KeyPart {

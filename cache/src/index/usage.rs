@@ -93,7 +93,7 @@ impl Index {
             layers: index
                 .prepare(
                     "SELECT id, chain_id, size, created, last_used, entries FROM layers \
-                     WHERE boot IS NULL OR boot = ?1",
+                     WHERE boot IS NULL OR boot = ?1 ORDER BY seq",
                 )?
                 .query_map(boot, |row| {
                     Ok(Layer {
@@ -117,7 +117,7 @@ impl Index {
             blobs: index
                 .prepare(
                     "SELECT digest, size, created, last_used FROM blobs \
-                     WHERE boot IS NULL OR boot = ?1",
+                     WHERE boot IS NULL OR boot = ?1 ORDER BY seq",
                 )?
                 .query_map(boot, |row| {
                     Ok(Blob {
@@ -406,6 +406,9 @@ fn remove_layer(index: &Connection, layer: LayerId) -> rusqlite::Result<bool> {
     if removed > 0 {
         index
             .prepare_cached("DELETE FROM layer_blobs WHERE layer = ?1")?
+            .execute([layer])?;
+        index
+            .prepare_cached("DELETE FROM layer_files WHERE layer = ?1")?
             .execute([layer])?;
     }
     Ok(removed > 0)

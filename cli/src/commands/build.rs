@@ -11,7 +11,6 @@ use serde_json::Value;
 use serde_json::json;
 use strata_cache::Store;
 use strata_image::Images;
-use strata_image::RegistryOptions;
 use strata_solver::BuildError;
 use strata_solver::BuildResult;
 use strata_solver::Cancel;
@@ -77,6 +76,9 @@ pub(crate) fn run(
         }
     }
     let config = Config::load()?;
+    if flags.neutral_modes.is_none() {
+        build.request.neutral_modes = config.neutral_modes();
+    }
     let cancel = Cancel::default();
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;
@@ -104,7 +106,7 @@ pub(crate) fn run(
             return Err(fail(&progress, error, signal.load(Ordering::SeqCst)));
         }
     };
-    let images = Images::new(&store, RegistryOptions::default());
+    let images = Images::new(&store, config.registries());
     let result = strata_solver::build(&store, &images, &build.request, &progress, &cancel);
     progress.close();
     show_warnings(&progress, &build);
@@ -166,7 +168,8 @@ fn watch_signals(cancel: &Cancel) -> Result<Arc<AtomicI32>, CommandError> {
 /// build, and comes again with `strata cache prune`.
 fn prune(store: &Store, config: &Config, progress: &Progress) {
     let rules = config.rules(store.room());
-    let reports = strata_cache::gc::collect_garbage(store, &rules).unwrap_or_default();
+    let budget = config.prune_budget();
+    let reports = strata_cache::gc::collect_garbage(store, &rules, budget).unwrap_or_default();
     let freed: u64 = reports.iter().map(|report| report.bytes).sum();
     let records: usize = reports.iter().map(|report| report.records.len()).sum();
     if records > 0 && matches!(progress.mode(), Mode::Plain | Mode::Tty) {

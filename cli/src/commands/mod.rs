@@ -12,6 +12,7 @@ mod images;
 mod import;
 mod inspect;
 mod load;
+mod login;
 mod pull;
 mod push;
 mod rmi;
@@ -74,6 +75,8 @@ pub(crate) fn namespace(command: &Command) -> Namespace {
         | Command::Tag(_)
         | Command::History(_)
         | Command::Check(_)
+        | Command::Login(_)
+        | Command::Logout(_)
         | Command::Completion(_)
         // It enters one itself, to tell what came of it.
         | Command::Doctor(_) => Namespace::Useless,
@@ -98,6 +101,8 @@ pub(crate) fn run(
         Command::History(flags) => history::run(&flags, root),
         Command::Pull(flags) => pull::run(&flags, root),
         Command::Push(flags) => push::run(&flags, root),
+        Command::Login(flags) => login::run(&flags),
+        Command::Logout(flags) => login::forget(&flags),
         Command::Save(flags) => save::run(&flags, root),
         Command::Load(flags) => load::run(&flags, root),
         Command::Import(flags) => import::run(&flags, root),

@@ -6,10 +6,10 @@ use strata_cache::Lease;
 use strata_image::Images;
 use strata_image::Platform;
 use strata_image::PullPolicy;
-use strata_image::RegistryOptions;
 use strata_image::ResolvedImage;
 
 use super::transfer::Transfers;
+use crate::config::Config;
 use crate::error::CommandError;
 use crate::flags::low;
 use crate::names;
@@ -20,7 +20,7 @@ pub(crate) fn run(flags: &low::Pull, root: &Path) -> Result<(), CommandError> {
     let platform = platform(flags.platform.as_deref())?;
     let store = root::open(root)?;
     let lease = store.lease("pull")?;
-    let images = Images::new(&store, RegistryOptions::default());
+    let images = Images::new(&store, Config::load()?.registries());
     let mut transfers = Transfers::start(flags.quiet);
     for text in &flags.images {
         let image = pull(

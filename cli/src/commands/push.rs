@@ -5,11 +5,12 @@ use std::path::Path;
 use strata_image::BuiltImage;
 use strata_image::Images;
 use strata_image::Reference;
-use strata_image::RegistryOptions;
+use strata_image::export::Encoding;
 use strata_image::registry::PushOptions;
 
 use super::stored;
 use super::transfer::Transfers;
+use crate::config::Config;
 use crate::error::CommandError;
 use crate::error::Kind;
 use crate::error::OrKind;
@@ -42,11 +43,14 @@ pub(crate) fn run(flags: &low::Push, root: &Path) -> Result<(), CommandError> {
         .iter()
         .filter_map(|name| Reference::parse(name).ok())
         .collect();
-    let images = Images::new(&store, RegistryOptions::default());
+    let images = Images::new(&store, Config::load()?.registries());
     let options = PushOptions {
-        codec,
+        encoding: Encoding {
+            force_codec: flags.force_compression,
+            ..Encoding::new(codec)
+        },
         write,
-        force_codec: false,
+        by_digest: false,
         sources,
     };
     let mut transfers = Transfers::start(flags.quiet);

@@ -22,12 +22,12 @@ use strata_executor::users;
 use strata_image::Images;
 use strata_image::NoProgress;
 use strata_image::PullPolicy;
-use strata_image::RegistryOptions;
 use strata_image::ResolvedImage;
 use strata_image::config::RuntimeConfig;
 
 use super::pull;
 use super::transfer::Transfers;
+use crate::config::Config;
 use crate::error::CommandError;
 use crate::error::Kind;
 use crate::error::OrKind;
@@ -70,7 +70,7 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
         tracing::info!("{notice}");
     }
     let lease = store.lease("run")?;
-    let images = Images::new(&store, RegistryOptions::default());
+    let images = Images::new(&store, Config::load()?.registries());
     let image = find(&images, &lease, &run)?;
     let layers = if image.layers.iter().all(|layer| layer.layer.is_some()) {
         images.ensure_layers(&lease, &image, &NoProgress)?

@@ -95,6 +95,10 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Upload images to their registries
     Push(Push),
+    /// Keep user name and password for a registry
+    Login(Login),
+    /// Forget user name and password for a registry
+    Logout(Logout),
     /// Write images to an archive
     Save(Save),
     /// Read images from an archive
@@ -145,6 +149,16 @@ pub(crate) struct Build {
     /// Run steps that have a network anew if their result is older than this, such as 7d
     #[arg(long, value_name = "SPAN")]
     pub(crate) cache_ttl: Option<String>,
+    /// Copy files of the context as a checkout under the umask 022 has them, whatever their modes
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "STRATA_NEUTRAL_MODES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) neutral_modes: Option<bool>,
     /// Say for each step that runs why it was not cached: the first input that changed
     #[arg(long)]
     pub(crate) explain: bool,
@@ -153,8 +167,9 @@ pub(crate) struct Build {
     pub(crate) pull: bool,
     /// What to make of the result (repeatable): DIR, `-` for a tar on standard output, or
     /// type=local|tar|oci|docker|image|registry|cacheonly with dest=PATH,
-    /// compression=gzip|zstd|uncompressed, compression-level=N, tar=false, name=NAME, push=true
-    /// [default: type=image, the store]
+    /// compression=gzip|zstd|uncompressed, compression-level=N, force-compression=true,
+    /// oci-mediatypes=false, annotation.KEY=VALUE, tar=false, name=NAME, push=true,
+    /// push-by-digest=true [default: type=image, the store]
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
     /// Put the image into the store, too: same as --output type=image
@@ -163,6 +178,10 @@ pub(crate) struct Build {
     /// Upload the image: same as --output type=registry
     #[arg(long)]
     pub(crate) push: bool,
+    /// Annotate the manifest (repeatable), or, with `manifest-descriptor:` before it, what a
+    /// layout's index says of it
+    #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
     /// Write the image ID to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -253,6 +272,9 @@ pub(crate) struct Check {
     /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
+    /// Give files or an image a name for FROM, COPY --from and mounts (repeatable), as for builds
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    pub(crate) build_context: Vec<String>,
     /// Set a build argument; without a value, the environment's is taken (repeatable)
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
@@ -502,9 +524,50 @@ pub(crate) struct Push {
     /// Compression of layers that were built here
     #[arg(long, value_name = "CODEC", default_value = "gzip")]
     pub(crate) compression: String,
+    /// Compress layers of base images anew, too, where they came in another compression
+    #[arg(long)]
+    pub(crate) force_compression: bool,
     /// Show nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// `strata login`
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// The registry: host, with a port if it has one of its own [default: docker.io]
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registry: Option<String>,
+    /// User name [default: asked for]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) username: Option<String>,
+    /// Password or access token; others on this machine may see it: better is
+    /// --password-stdin, or to be asked
+    #[arg(
+        short,
+        long,
+        value_name = "PASSWORD",
+        conflicts_with = "password_stdin"
+    )]
+    pub(crate) password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// File to keep it in [default: $REGISTRY_AUTH_FILE, else config.json in $DOCKER_CONFIG or
+    /// ~/.docker]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+}
+
+/// `strata logout`
+#[derive(Debug, Args)]
+pub(crate) struct Logout {
+    /// The registry [default: docker.io]
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registry: Option<String>,
+    /// File that it is kept in [default: every file in which credentials are looked for]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
 }
 
 /// Forms of image archives.
@@ -531,6 +594,9 @@ pub(crate) struct Save {
     /// Compression of layers that were built here: gzip, zstd, uncompressed
     #[arg(long, value_name = "CODEC", default_value = "gzip")]
     pub(crate) compression: String,
+    /// Compress layers of base images anew, too, where they came in another compression
+    #[arg(long)]
+    pub(crate) force_compression: bool,
     /// Show nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -30,6 +30,7 @@ pub fn select(tree: &dyn SourceTree, spec: &CopySpec<'_>) -> Result<Selection, C
                 add_group(&mut selection, tree, &filter, &path, entry)?;
             }
         }
+        selection.sources.push(selection.groups.len());
     }
     Ok(selection)
 }

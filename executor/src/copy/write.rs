@@ -29,6 +29,7 @@ const CHUNK: usize = 64;
 
 pub(super) fn write(
     selection: &Selection,
+    groups: &[Group],
     tree: &dyn SourceTree,
     spec: &CopySpec<'_>,
     below: &LayerView,
@@ -44,7 +45,7 @@ pub(super) fn write(
         destination: Destination::new(below, upper, spec.epoch)?,
         links: Links::default(),
     };
-    for group in &selection.groups {
+    for group in groups {
         writer.group(group, below)?;
     }
     writer.destination.finish()?;

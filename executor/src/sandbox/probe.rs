@@ -26,6 +26,19 @@ pub struct OverlayUnusable {
     pub source: io::Error,
 }
 
+impl OverlayUnusable {
+    /// True if another try may well have another answer: no room, a failing disk, too many files.
+    pub fn may_pass(&self) -> bool {
+        use nix::libc::{EAGAIN, EDQUOT, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EROFS};
+        let passing = [
+            EAGAIN, EDQUOT, EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EROFS,
+        ];
+        self.source
+            .raw_os_error()
+            .is_some_and(|error| passing.contains(&error))
+    }
+}
+
 /// Tries a real overlay, with its upper directory inside `directory`: mounts it in a namespace of
 /// its own, writes through it and removes a file of the lower layer. `directory` must exist and is
 /// left as it was. `userxattr` asks for the marks that a user namespace may write.

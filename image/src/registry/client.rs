@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ureq::http::{Method, Request, Response};
 use ureq::{Body, SendBody};
@@ -17,9 +17,8 @@ use super::transport::{Agents, COMMIT_TIMEOUT};
 use super::url::{self, Origin};
 use super::{Credentials, RegistryError, RegistryOptions, credentials, retry};
 use crate::Reference;
-use crate::reference::DEFAULT_REGISTRY;
+use crate::reference::{DEFAULT_API, DEFAULT_REGISTRY};
 
-const DOCKER_API: &str = "registry-1.docker.io";
 const MAX_REDIRECTS: u32 = 10;
 /// As much of an error's text as is read.
 const MAX_ERROR: u64 = 64 << 10;
@@ -47,6 +46,10 @@ pub(super) struct Host {
     /// `https://host:port`, once it was found out.
     base: Mutex<Option<String>>,
     pub(super) unchecked: bool,
+    /// Plain HTTP was asked for.
+    plain: bool,
+    /// Whether anybody is there, once it was asked.
+    answers: OnceLock<bool>,
     auth: Mutex<AuthState>,
     credentials: Mutex<HashMap<String, Option<Credentials>>>,
 }
@@ -151,7 +154,7 @@ impl Client {
     /// A client with `options`.
     pub fn new(options: RegistryOptions) -> Self {
         Self {
-            agents: Agents::new(options.certificates.clone()),
+            agents: Agents::new(&options),
             options,
             hosts: Mutex::default(),
         }
@@ -161,10 +164,14 @@ impl Client {
         lock(&self.hosts)
             .entry(registry.to_owned())
             .or_insert_with(|| {
+                let options = self.options.hosts.get(registry);
+                let plain = options.is_some_and(|host| host.http);
                 Arc::new(Host {
                     registry: registry.to_owned(),
                     base: Mutex::new(None),
-                    unchecked: self.options.insecure.iter().any(|host| host == registry),
+                    unchecked: plain || options.is_some_and(|host| host.insecure),
+                    plain,
+                    answers: OnceLock::new(),
                     auth: Mutex::default(),
                     credentials: Mutex::default(),
                 })
@@ -173,29 +180,39 @@ impl Client {
     }
 
     /// Scheme, host and port of the API. For hosts that may speak either, HTTPS is tried once.
-    fn base(&self, host: &Host) -> String {
+    fn base(&self, host: &Host) -> Result<String, RegistryError> {
         let mut base = lock(&host.base);
         if let Some(base) = &*base {
-            return base.clone();
+            return Ok(base.clone());
         }
         let name = if host.registry == DEFAULT_REGISTRY {
-            DOCKER_API
+            DEFAULT_API
         } else {
             &host.registry
         };
         let https = format!("https://{name}");
         let http = format!("http://{name}");
+        // A certificate that can't be read would only make this look like a registry without TLS.
+        if let Some(origin) = Origin::of(&https).filter(|_| !host.plain) {
+            self.agents.get(&origin, host.unchecked)?;
+        }
         let probe = |url: &str| -> Result<Answer, ureq::Error> {
             let origin = Origin::of(url).ok_or(ureq::Error::HostNotFound)?;
             let request = Request::get(format!("{url}/v2/")).body(())?;
-            let response = self.agents.get(&origin, host.unchecked).run(request)?;
+            let agent = self
+                .agents
+                .get(&origin, host.unchecked)
+                .map_err(|_| ureq::Error::HostNotFound)?;
+            let response = agent.run(request)?;
             Ok(Answer {
                 status: response.status().as_u16(),
                 url: url.to_owned(),
                 response,
             })
         };
-        let found = if url::is_loopback(name) {
+        let found = if host.plain {
+            http
+        } else if url::is_loopback(name) {
             match probe(&http) {
                 Ok(answer) => {
                     if wants_tls(answer) {
@@ -222,13 +239,29 @@ impl Client {
             https
         };
         *base = Some(found.clone());
-        found
+        Ok(found)
+    }
+
+    /// Whether a registry gives any answer at all: asked once, without patience.
+    pub(super) fn answers(&self, registry: &str) -> Result<bool, RegistryError> {
+        let host = self.host(registry);
+        if let Some(known) = host.answers.get() {
+            return Ok(*known);
+        }
+        let url = format!("{}/v2/", self.base(&host)?);
+        let Some(origin) = Origin::of(&url) else {
+            return Ok(false);
+        };
+        let agent = self.agents.get(&origin, host.unchecked)?;
+        let request = Request::get(url).body(());
+        let answers = request.is_ok_and(|request| agent.run(request).is_ok());
+        Ok(*host.answers.get_or_init(|| answers))
     }
 
     /// Asks, and answers with whatever status is final: the caller knows which ones are good.
     pub(crate) fn send(&self, call: &Call<'_>) -> Result<Answer, RegistryError> {
         let host = self.host(&call.reference.registry);
-        let base = self.base(&host);
+        let base = self.base(&host)?;
         let url = match call.target {
             Target::Path(path) => format!("{base}/v2/{path}"),
             Target::Url(url) => url.to_owned(),
@@ -309,7 +342,10 @@ impl Client {
                 )));
             }
             let trusted = is_same_origin(&url, base);
-            let agent = self.agents.get(&origin, host.unchecked);
+            let agent = self
+                .agents
+                .get(&origin, host.unchecked)
+                .map_err(|error| Failure::Final(error.into()))?;
             let mut builder = Request::builder().method(call.method.clone()).uri(&url);
             for (name, value) in call.headers {
                 builder = builder.header(*name, value);

@@ -1,26 +1,22 @@
-//! Who we are at a registry: Docker's and podman's files, and credential helpers.
+//! Who we are at a registry: Docker's and podman's files, and what they say of helpers.
 //!
 //! Nothing here is read before a registry asks who we are. Secrets have no `Display`, a `Debug`
 //! that shows nothing, and never get into an error.
 
 use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use serde::Deserialize;
 
+use super::helper::Helper;
 use super::{Credentials, RegistryError, RegistryOptions};
-use crate::reference::DEFAULT_REGISTRY;
+use crate::reference::{DEFAULT_API, DEFAULT_REGISTRY};
 
-/// How long a helper may think (it may ask a key ring, or a cloud).
-const HELPER_TIMEOUT: Duration = Duration::from_mins(1);
 /// The name under which Docker keeps the credentials of its own registry.
 const DOCKER_KEY: &str = "https://index.docker.io/v1/";
-const MAX_FILE: u64 = 4 << 20;
+pub(super) const MAX_FILE: u64 = 4 << 20;
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
@@ -72,7 +68,7 @@ impl AuthEntry {
     }
 }
 
-fn password_or_token(username: &str, secret: &str) -> Credentials {
+pub(super) fn password_or_token(username: &str, secret: &str) -> Credentials {
     if username == "<token>" {
         Credentials::IdentityToken(secret.to_owned())
     } else {
@@ -97,7 +93,7 @@ pub(crate) fn find(
         return Ok(Some(credentials.clone()));
     }
     let files = if options.auth_files.is_empty() {
-        usual_files(&|name| std::env::var_os(name).map(PathBuf::from))
+        usual_files()
     } else {
         options.auth_files.clone()
     };
@@ -124,18 +120,23 @@ pub(crate) fn find(
     Ok(None)
 }
 
+/// The name under which a registry stands in files and helpers.
+pub(super) fn server_of(registry: &str) -> &str {
+    if registry == DEFAULT_REGISTRY {
+        DOCKER_KEY
+    } else {
+        registry
+    }
+}
+
 fn look_up(
     file: &AuthFile,
     registry: &str,
     repository: &str,
 ) -> Result<Option<Credentials>, String> {
-    let server = if registry == DEFAULT_REGISTRY {
-        DOCKER_KEY
-    } else {
-        registry
-    };
+    let server = server_of(registry);
     if let Some(helper) = file.cred_helpers.get(registry)
-        && let Some(found) = ask_helper(helper, server)?
+        && let Some(found) = Helper::new(helper)?.get(server)?
     {
         return Ok(Some(found));
     }
@@ -153,42 +154,49 @@ fn look_up(
         }
     }
     if !file.creds_store.is_empty() {
-        return ask_helper(&file.creds_store, server);
+        return Helper::new(&file.creds_store)?.get(server);
     }
     Ok(None)
 }
 
-/// The entry with this key. Keys may be URLs, with a version of the API at the end.
+/// The registry that a key means: keys may be URLs, with a version of the API at the end.
+pub(super) fn registry_of(key: &str) -> &str {
+    let name = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
+    let name = name.trim_end_matches('/');
+    let name = name
+        .strip_suffix("/v1")
+        .or_else(|| name.strip_suffix("/v2"))
+        .unwrap_or(name);
+    match name {
+        "index.docker.io" | DEFAULT_API => DEFAULT_REGISTRY,
+        other => other,
+    }
+}
+
+/// The entry with this key, in whatever spelling.
 fn find_entry<'a>(file: &'a AuthFile, key: &str) -> Option<&'a AuthEntry> {
     if let Some(entry) = file.auths.get(key) {
         return Some(entry);
     }
-    let plain = |name: &str| {
-        let name = name
-            .strip_prefix("https://")
-            .or_else(|| name.strip_prefix("http://"))
-            .unwrap_or(name);
-        let name = name.trim_end_matches('/');
-        let name = name
-            .strip_suffix("/v1")
-            .or_else(|| name.strip_suffix("/v2"))
-            .unwrap_or(name);
-        match name {
-            "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY.to_owned(),
-            other => other.to_owned(),
-        }
-    };
     // Sorted, so that two spellings of one host always give the same answer.
     let mut names: Vec<&String> = file
         .auths
         .keys()
-        .filter(|name| plain(name) == key)
+        .filter(|name| registry_of(name) == key)
         .collect();
     names.sort();
     names.first().and_then(|name| file.auths.get(*name))
 }
 
-fn usual_files(env: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
+/// The files in which credentials are looked for, in this order. The first is where they are kept.
+pub fn usual_files() -> Vec<PathBuf> {
+    files_by(&|name| std::env::var_os(name).map(PathBuf::from))
+}
+
+fn files_by(env: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     let home = env("HOME");
     let mut files = Vec::new();
     if let Some(path) = env("REGISTRY_AUTH_FILE") {
@@ -210,7 +218,7 @@ fn usual_files(env: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     files
 }
 
-fn read_file(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
+pub(super) fn read_file(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -219,75 +227,6 @@ fn read_file(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE).read_to_end(&mut bytes)?;
     Ok((!bytes.is_empty()).then_some(bytes))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HelperAnswer {
-    username: String,
-    secret: String,
-}
-
-/// Runs `docker-credential-NAME get`. None if it has nothing for `server`.
-fn ask_helper(name: &str, server: &str) -> Result<Option<Credentials>, String> {
-    let program = format!("docker-credential-{name}");
-    if name.contains('/') {
-        return Err(format!(
-            "`{program}` is not the name of a credential helper"
-        ));
-    }
-    let mut child = Command::new(&program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| format!("run `{program}`: {error}"))?;
-    if let Some(mut input) = child.stdin.take() {
-        // A helper that does not read its input (it may have failed already) is judged by its
-        // answer.
-        drop(writeln!(input, "{server}"));
-    }
-    let mut output = child
-        .stdout
-        .take()
-        .ok_or_else(|| format!("run `{program}`: no output"))?;
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let result = output.by_ref().take(MAX_FILE).read_to_end(&mut bytes);
-        drop(sender.send(result.map(|_| bytes)));
-    });
-    let answer = receiver.recv_timeout(HELPER_TIMEOUT);
-    if answer.is_err() {
-        drop(child.kill());
-    }
-    let status = child
-        .wait()
-        .map_err(|error| format!("run `{program}`: {error}"))?;
-    let bytes = match answer {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) => return Err(format!("read from `{program}`: {error}")),
-        Err(_) => {
-            return Err(format!(
-                "`{program}` gave no answer in {} s",
-                HELPER_TIMEOUT.as_secs()
-            ));
-        }
-    };
-    if !status.success() {
-        let text = String::from_utf8_lossy(&bytes);
-        if text.contains("credentials not found") {
-            return Ok(None);
-        }
-        return Err(format!("`{program}` failed ({status}): {}", text.trim()));
-    }
-    let answer: HelperAnswer = serde_json::from_slice(&bytes)
-        .map_err(|_| format!("`{program}` gave an answer that is not credentials"))?;
-    if answer.username.is_empty() && answer.secret.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(password_or_token(&answer.username, &answer.secret)))
 }
 
 #[cfg(test)]
@@ -382,7 +321,7 @@ mod tests {
             _ => None,
         };
         assert_eq!(
-            usual_files(&env),
+            files_by(&env),
             [
                 "/home/u/.docker/config.json",
                 "/run/user/1/containers/auth.json",

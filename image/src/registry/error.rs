@@ -2,6 +2,8 @@
 
 use strata_cache::{Digest, StoreError};
 
+use super::CertificateError;
+
 /// Why a registry did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -92,6 +94,9 @@ pub enum RegistryError {
         /// What is wrong; never the secret itself.
         reason: String,
     },
+    /// A file with a certificate or a key, named for this registry, is of no use.
+    #[error("certificates of the registry")]
+    Certificate(#[from] CertificateError),
     /// The store could not take what came.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -1,5 +1,6 @@
 //! What a client needs to know of the outside world.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -29,11 +30,11 @@ impl fmt::Debug for Credentials {
 /// podman's files, TLS everywhere but on loopback.
 #[derive(Debug, Clone, Default)]
 pub struct RegistryOptions {
-    /// Hosts (with port, if not the default one) that are spoken to in plain HTTP, or in TLS
-    /// without a check of the certificate.
-    pub insecure: Vec<String>,
+    /// What is special about single registries, by their names in references (with port, if it is
+    /// not the default one).
+    pub hosts: BTreeMap<String, HostOptions>,
     /// Files with credentials, in Docker's or podman's form, in the order in which they are asked.
-    /// Empty: the usual places: `$REGISTRY_AUTH_FILE`, `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json`, `$DOCKER_CONFIG/config.json`, `~/.docker/config.json`.
+    /// Empty: the usual places, see [`super::usual_files`].
     pub auth_files: Vec<PathBuf>,
     /// Credentials by host that go before those of files.
     pub credentials: Vec<(String, Credentials)>,
@@ -46,4 +47,30 @@ pub struct RegistryOptions {
     /// Pause before the first repetition of a failed request in milliseconds; doubled each time.
     /// None is half a second.
     pub retry_pause_ms: Option<u64>,
+}
+
+/// What is special about one registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostOptions {
+    /// It is spoken to in plain HTTP.
+    pub http: bool,
+    /// Its certificate is not checked; where it speaks no TLS at all, plain HTTP will do.
+    pub insecure: bool,
+    /// Who is asked before it for manifests and blobs, in this order: `HOST[:PORT][/PATH]`. What a
+    /// mirror does not have, or can't give, comes from the next one and in the end from the
+    /// registry itself. Mirrors are never pushed to.
+    pub mirrors: Vec<String>,
+    /// Files with certificates (PEM) that are trusted for this registry.
+    pub certificates: Vec<PathBuf>,
+    /// The certificate (PEM, with its chain) and the key by which the registry knows us.
+    pub identity: Option<Identity>,
+}
+
+/// Two files: who we are, and the proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Certificates in PEM, our own first.
+    pub certificate: PathBuf,
+    /// Private key in PEM.
+    pub key: PathBuf,
 }

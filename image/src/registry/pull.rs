@@ -31,8 +31,13 @@ pub struct ManifestHead {
 }
 
 impl Client {
-    /// Fetches the manifest or index that `reference` names, by its digest if it has one.
+    /// Fetches the manifest or index that `reference` names, by its digest if it has one, from a
+    /// mirror or the registry.
     pub fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, RegistryError> {
+        self.first(reference, |place| self.manifest_at(place))
+    }
+
+    fn manifest_at(&self, reference: &Reference) -> Result<FetchedManifest, RegistryError> {
         let action = format!("pull manifest {reference}");
         let path = manifest_path(reference);
         let headers = [("accept", media::MANIFESTS.join(", "))];
@@ -192,6 +197,23 @@ impl Client {
 
     /// Streams a blob to `take`, which may say stop (then `Ok` means nothing).
     fn fetch(
+        &self,
+        reference: &Reference,
+        digest: Digest,
+        size: u64,
+        take: &mut dyn FnMut(Event<'_>) -> bool,
+    ) -> Result<(), RegistryError> {
+        let mut begun = false;
+        self.first(reference, |place| {
+            if begun && !take(Event::Restart) {
+                return Ok(());
+            }
+            begun = true;
+            self.fetch_at(place, digest, size, take)
+        })
+    }
+
+    fn fetch_at(
         &self,
         reference: &Reference,
         digest: Digest,

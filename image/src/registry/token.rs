@@ -80,7 +80,7 @@ impl Client {
                 origin.host
             )));
         }
-        let agent = self.agents.get(&origin, host.unchecked);
+        let agent = self.agents.get(&origin, host.unchecked)?;
         let mut failures = 0;
         loop {
             let result = match credentials {

@@ -1,6 +1,6 @@
 //! Connections: which agent speaks to which host, and whom we trust.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,7 +8,10 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
+use super::identity::{self, CertificateError};
 use super::url::Origin;
+use super::{HostOptions, RegistryOptions};
+use crate::reference::{DEFAULT_API, DEFAULT_REGISTRY};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest silence in the middle of an answer.
@@ -32,6 +35,7 @@ const HOST_DIRECTORIES: [&str; 2] = ["/etc/docker/certs.d", "/etc/containers/cer
 pub(crate) struct Agents {
     /// Files with certificates that are trusted besides the system's.
     certificates: Vec<PathBuf>,
+    hosts: BTreeMap<String, HostOptions>,
     made: Mutex<HashMap<Kind, Agent>>,
 }
 
@@ -43,31 +47,36 @@ enum Kind {
     Unchecked,
     /// The system's certificates.
     Checked,
-    /// The system's certificates and those of one host.
-    Host(String),
+    /// The system's certificates and those of one host, which may also want to see ours.
+    Host { name: String, unchecked: bool },
 }
 
 impl Agents {
-    pub(crate) fn new(certificates: Vec<PathBuf>) -> Self {
+    pub(crate) fn new(options: &RegistryOptions) -> Self {
         Self {
-            certificates,
+            certificates: options.certificates.clone(),
+            hosts: options.hosts.clone(),
             made: Mutex::default(),
         }
     }
 
-    /// The agent for `origin`; `unchecked` leaves out the check of its certificate.
-    pub(crate) fn get(&self, origin: &Origin, unchecked: bool) -> Agent {
+    /// The agent for `origin`; `unchecked` leaves out the check of its certificate. An error is
+    /// about a file that was named for this host.
+    pub(crate) fn get(&self, origin: &Origin, unchecked: bool) -> Result<Agent, CertificateError> {
         let name = if origin.port == 443 {
-            origin.host.clone()
+            match origin.host.as_str() {
+                DEFAULT_API => DEFAULT_REGISTRY.to_owned(),
+                host => host.to_owned(),
+            }
         } else {
             format!("{}:{}", origin.host, origin.port)
         };
         let kind = if origin.is_loopback() && !origin.https {
             Kind::Loopback
+        } else if origin.https && self.is_special(&name) {
+            Kind::Host { name, unchecked }
         } else if unchecked {
             Kind::Unchecked
-        } else if origin.https && has_own_certificates(&name) {
-            Kind::Host(name)
         } else {
             Kind::Checked
         };
@@ -75,12 +84,23 @@ impl Agents {
             .made
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        made.entry(kind.clone())
-            .or_insert_with(|| self.build(&kind, origin.is_loopback()))
-            .clone()
+        if let Some(agent) = made.get(&kind) {
+            return Ok(agent.clone());
+        }
+        let agent = self.build(&kind, origin.is_loopback())?;
+        made.insert(kind, agent.clone());
+        Ok(agent)
     }
 
-    fn build(&self, kind: &Kind, loopback: bool) -> Agent {
+    fn is_special(&self, name: &str) -> bool {
+        let configured = self
+            .hosts
+            .get(name)
+            .is_some_and(|host| !host.certificates.is_empty() || host.identity.is_some());
+        configured || has_own_certificates(name)
+    }
+
+    fn build(&self, kind: &Kind, loopback: bool) -> Result<Agent, CertificateError> {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             // Redirects are followed by hand: what may be sent along depends on where they lead.
@@ -100,16 +120,33 @@ impl Agents {
             Kind::Loopback => None,
             Kind::Unchecked => Some(TlsConfig::builder().disable_verification(true).build()),
             Kind::Checked => Some(TlsConfig::builder().root_certs(roots(self.own())).build()),
-            Kind::Host(name) => {
-                let mut own = self.own();
-                own.extend(own_certificates(name));
-                Some(TlsConfig::builder().root_certs(roots(own)).build())
-            }
+            Kind::Host { name, unchecked } => Some(self.host(name, *unchecked)?),
         };
         if let Some(tls) = tls {
             config = config.tls_config(tls);
         }
-        config.build().new_agent()
+        Ok(config.build().new_agent())
+    }
+
+    /// Trust and identity for one registry: what was configured goes before what lies in
+    /// directories.
+    fn host(&self, name: &str, unchecked: bool) -> Result<TlsConfig, CertificateError> {
+        let options = self.hosts.get(name);
+        let mut trusted = self.own();
+        trusted.extend(own_certificates(name));
+        for path in options.map_or(&[][..], |host| &host.certificates) {
+            trusted.extend(identity::certificates(path)?);
+        }
+        let configured = options.and_then(|host| host.identity.clone());
+        let ours = configured.or_else(|| {
+            let mut directories = HOST_DIRECTORIES.iter();
+            directories.find_map(|parent| identity::in_directory(&Path::new(parent).join(name)))
+        });
+        Ok(TlsConfig::builder()
+            .disable_verification(unchecked)
+            .root_certs(roots(trusted))
+            .client_cert(ours.as_ref().map(identity::client).transpose()?)
+            .build())
     }
 
     fn own(&self) -> Vec<Certificate<'static>> {

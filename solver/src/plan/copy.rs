@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use strata_cache::Digest;
+use strata_executor::users::has_names;
 use strata_parser::chmod::Chmod;
 use strata_parser::instruction::{CopyInstruction, Source};
 use strata_parser::{Diagnostics, Span, Spanned};
@@ -11,6 +12,7 @@ use super::named::remote_name;
 use super::run::one_line;
 use super::scope::{expand_error, find};
 use super::stage::{Applied, PlannedHistory, StageState};
+use super::unreached::no_such_number;
 use super::{NewVertex, Planner, join_path, text};
 use crate::graph::{CopyFrom, CopyOp, Op, Root, Source as RemoteSource, SourceId};
 use crate::remote::Remote;
@@ -53,7 +55,7 @@ impl Planner<'_> {
                     };
                     match remote {
                         None => sources.push(path),
-                        Some(remote) => remotes.push((remote, word.span)),
+                        Some(remote) => remotes.push((sources.len(), remote, word.span)),
                     }
                 }
                 Source::Heredoc(heredoc) => {
@@ -85,6 +87,18 @@ impl Planner<'_> {
             Some(word) => Some(applied.expand(state, word, &mut self.warnings)?)
                 .filter(|owner| !owner.is_empty()),
         };
+        if let (true, Some(owner), Some(word)) = (copy.link, &chown, &copy.chown)
+            && has_names(owner)
+        {
+            return Err(applied
+                .error(
+                    "link-owner",
+                    word.span,
+                    format!("`--chown={owner}` can't be looked up: with `--link` there is no image to do it in"),
+                )
+                .with_help("give numbers, such as `--chown=1000:1000`, or leave `--link` away")
+                .into());
+        }
         let chmod = match &copy.chmod {
             None => None,
             Some(word) => {
@@ -156,9 +170,9 @@ impl Planner<'_> {
         &mut self,
         applied: &Applied<'_>,
         copy: &CopyInstruction,
-        remotes: Vec<(Remote, Span)>,
+        remotes: Vec<(usize, Remote, Span)>,
         checksum: Option<&Spanned<String>>,
-    ) -> Result<Vec<SourceId>, Diagnostics> {
+    ) -> Result<Vec<(usize, SourceId)>, Diagnostics> {
         if let Some(checksum) = checksum
             && (remotes.len() != 1 || copy.sources.len() != 1)
         {
@@ -171,7 +185,7 @@ impl Planner<'_> {
                 .into());
         }
         let mut ids = Vec::with_capacity(remotes.len());
-        for (remote, span) in remotes {
+        for (before, remote, span) in remotes {
             let refused = |reason: String| {
                 let span = checksum.map_or(span, |checksum| checksum.span);
                 applied.error("bad-checksum", span, reason)
@@ -215,7 +229,8 @@ impl Planner<'_> {
             };
             let name = remote_name(&source);
             let step = format!("[internal] load {name}");
-            ids.push(self.source(applied.place, name, step, source, applied.at(span)));
+            let id = self.source(applied.place, name, step, source, applied.at(span));
+            ids.push((before, id));
         }
         Ok(ids)
     }
@@ -235,22 +250,11 @@ impl Planner<'_> {
         let wanted = from.to_lowercase();
         let index = if numbers && let Ok(number) = from.parse::<usize>() {
             if number >= stages.len() {
-                return Err(applied
-                    .error("no-stage", span, format!("`--from={from}` names no stage"))
-                    .with_help(format!(
-                        "this file has {} stages, counted from 0",
-                        stages.len()
-                    ))
-                    .into());
+                return Err(no_such_number(from, applied.at(span), stages.len()).into());
             }
             Some(number)
         } else {
-            // The latest one above; one below is found too, to say what is wrong.
-            let named = |stage: &strata_parser::Stage| stage.name() == Some(wanted.as_str());
-            stages[..applied.stage]
-                .iter()
-                .rposition(named)
-                .or_else(|| stages.iter().position(named))
+            self.stage_named(from, applied.stage)
         };
         if let Some(index) = index {
             if index >= applied.stage {
@@ -275,6 +279,10 @@ impl Planner<'_> {
         }
         if let Some(named) = self.named(from, &platform) {
             return self.named_source(place, from, &named, &platform, applied.at(span));
+        }
+        if from == "scratch" && !numbers {
+            // A mount may show an empty directory.
+            return Ok(CopyFrom::Root(Root::Empty));
         }
         if wanted == "scratch" {
             return Err(applied

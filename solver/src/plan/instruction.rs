@@ -35,15 +35,16 @@ impl Planner<'_> {
             InstructionKind::Volume(volume) => self.volume(state, applied, volume)?,
             InstructionKind::Expose(words) => self.expose(state, applied, words)?,
             InstructionKind::Cmd(command) => {
-                let (argv, shell) = command_line(state, command);
+                let argv = command_line(state, command);
                 state.config_history(text::quoted_list("CMD", &argv));
                 let runtime = state.runtime();
                 runtime.cmd = Some(argv);
-                runtime.args_escaped = shell;
+                // In either form, as images of other builders have it.
+                runtime.args_escaped = true;
                 state.cmd_set = true;
             }
             InstructionKind::Entrypoint(command) => {
-                let (argv, shell) = command_line(state, command);
+                let argv = command_line(state, command);
                 state.config_history(text::quoted_list("ENTRYPOINT", &argv));
                 let cmd_set = state.cmd_set;
                 let runtime = state.runtime();
@@ -51,7 +52,6 @@ impl Planner<'_> {
                 if !cmd_set {
                     // A CMD of the base was meant for the base's entry point.
                     runtime.cmd = None;
-                    runtime.args_escaped = shell;
                 }
             }
             InstructionKind::Shell(words) => {
@@ -233,6 +233,9 @@ impl Planner<'_> {
         words: &[Spanned<String>],
     ) -> Result<(), Diagnostic> {
         let mut ports = Vec::new();
+        // The words are sorted, not what comes of them.
+        let mut words: Vec<&Spanned<String>> = words.iter().collect();
+        words.sort_by(|left, right| left.value.cmp(&right.value));
         for word in words {
             let expanded = applied
                 .lexer
@@ -249,23 +252,21 @@ impl Planner<'_> {
                 ports.extend(parsed.keys());
             }
         }
-        ports.sort();
-        ports.dedup();
         state.config_history(text::plain_list("EXPOSE", &ports));
         state.runtime().exposed_ports.extend(ports);
         Ok(())
     }
 }
 
-/// The arguments that the config keeps, and whether they are a shell's.
-fn command_line(state: &StageState, command: &Command) -> (Vec<String>, bool) {
+/// The arguments that the config keeps.
+fn command_line(state: &StageState, command: &Command) -> Vec<String> {
     match command {
         Command::Shell(text) => {
             let mut argv = state.shell();
             argv.push(text.value.clone());
-            (argv, true)
+            argv
         }
-        Command::Exec(words) => (words.iter().map(|word| word.value.clone()).collect(), false),
+        Command::Exec(words) => words.iter().map(|word| word.value.clone()).collect(),
     }
 }
 

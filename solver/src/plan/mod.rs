@@ -10,12 +10,15 @@ mod instruction;
 mod mounts;
 mod named;
 mod reuse;
+#[cfg(test)]
+mod rules_tests;
 mod run;
 mod scope;
 mod stage;
 #[cfg(test)]
 pub(crate) mod tests;
 mod text;
+mod unreached;
 
 use std::collections::HashMap;
 
@@ -30,6 +33,7 @@ use crate::graph::{Graph, ImageId, ImageVertex, Op, Reuse, Root, SourceId, Verte
 use crate::request::BuildRequest;
 pub use check::{Checked, Reached, check, reached};
 pub use scope::GlobalScope;
+pub(crate) use scope::{expand_error, find};
 pub use stage::{PlannedHistory, StageState};
 
 /// A planned build.
@@ -54,7 +58,9 @@ pub fn plan(
 ) -> Result<Plan, Diagnostics> {
     let target = find_target(dockerfile, request.target.as_deref())?;
     let mut planner = Planner::new(dockerfile, request, bases)?;
+    planner.check_bases()?;
     let target = planner.stage(target)?;
+    planner.check_dependencies()?;
     let (graph, steps) = planner.number_steps();
     Ok(Plan {
         graph,
@@ -99,6 +105,45 @@ fn find_target(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, D
         diagnostic = diagnostic.with_help(format!("stages of this file: {}", names.join(", ")));
     }
     Err(diagnostic.into())
+}
+
+/// The variables before the first FROM.
+pub(crate) fn global_scope(
+    dockerfile: &Dockerfile,
+    request: &BuildRequest,
+) -> Result<GlobalScope, Diagnostics> {
+    let (platform, host) = platforms(dockerfile, request)?;
+    global(dockerfile, request, (&platform, &host), &mut Vec::new())
+}
+
+/// The platform that is built for, and this machine's.
+fn platforms(
+    dockerfile: &Dockerfile,
+    request: &BuildRequest,
+) -> Result<(Platform, Platform), Diagnostic> {
+    let host = Platform::host();
+    let platform = match &request.platform {
+        None => host.clone(),
+        Some(text) => Platform::parse(text, &host).map_err(|error| {
+            Diagnostic::error("bad-platform", dockerfile.stages[0].span, error.to_string())
+        })?,
+    };
+    Ok((platform, host))
+}
+
+fn global(
+    dockerfile: &Dockerfile,
+    request: &BuildRequest,
+    (platform, host): (&Platform, &Platform),
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<GlobalScope, Diagnostics> {
+    // `TARGETSTAGE`: the last stage's name if nothing is asked for.
+    let last = dockerfile
+        .stages
+        .last()
+        .and_then(strata_parser::Stage::name);
+    let target = request.target.as_deref().or(last).unwrap_or("default");
+    GlobalScope::new(dockerfile, request, platform, host, target, warnings)
 }
 
 /// Whether an image can't be had because the store is full.
@@ -149,26 +194,9 @@ impl<'a> Planner<'a> {
         request: &'a BuildRequest,
         bases: &'a dyn Bases,
     ) -> Result<Self, Diagnostics> {
-        let host = Platform::host();
-        let platform = match &request.platform {
-            None => host.clone(),
-            Some(text) => Platform::parse(text, &host).map_err(|error| {
-                Diagnostic::error("bad-platform", dockerfile.stages[0].span, error.to_string())
-            })?,
-        };
-        let target_name = request
-            .target
-            .clone()
-            .unwrap_or_else(|| "default".to_owned());
         let mut warnings = Vec::new();
-        let global = GlobalScope::new(
-            dockerfile,
-            request,
-            &platform,
-            &host,
-            &target_name,
-            &mut warnings,
-        )?;
+        let (platform, host) = platforms(dockerfile, request)?;
+        let global = global(dockerfile, request, (&platform, &host), &mut warnings)?;
         Ok(Self {
             dockerfile,
             request,

@@ -23,6 +23,10 @@ impl Planner<'_> {
             return None;
         }
         let name = canonical(name);
+        // Neither is ever a name for something else.
+        if matches!(name.as_str(), "scratch" | "context") {
+            return None;
+        }
         let special = format!("{name}::{platform}");
         let find = |wanted: &str| {
             contexts

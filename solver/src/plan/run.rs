@@ -1,8 +1,10 @@
 //! RUN.
 
 use strata_executor::sandbox::Network;
-use strata_parser::instruction::{Network as NetworkFlag, RunForm, RunInstruction, Security};
-use strata_parser::{Diagnostic, Diagnostics};
+use strata_parser::instruction::{
+    Device, Network as NetworkFlag, RunForm, RunInstruction, Security,
+};
+use strata_parser::{Diagnostic, Diagnostics, Spanned};
 
 use super::scope::set;
 use super::stage::{Applied, DEFAULT_PATH, PlannedHistory, StageState};
@@ -41,14 +43,8 @@ impl Planner<'_> {
         }
         let network = self.network(applied, run)?;
         let insecure = self.security(applied, run)?;
-        if let Some(device) = run.devices.first() {
-            return Err(applied
-                .error(
-                    "no-devices",
-                    device.span,
-                    "`RUN --device` is not supported yet",
-                )
-                .into());
+        for device in &run.devices {
+            self.device(applied, device)?;
         }
         let mut mounts = Vec::with_capacity(run.mounts.len());
         for flag in &run.mounts {
@@ -73,6 +69,12 @@ impl Planner<'_> {
                 )
             })
             .collect();
+        // What ENV sets hides an argument of that name.
+        let arguments = args
+            .iter()
+            .map(|(name, _)| name.clone())
+            .filter(|name| state.config.config.env(name).is_none())
+            .collect();
         let reuse = self.reuse_of_command(applied, network);
         let history = text::run(&argv, &args);
         let hostname = self
@@ -89,6 +91,7 @@ impl Planner<'_> {
                 op: Op::Run(RunOp {
                     argv,
                     env,
+                    arguments,
                     hidden_env: self.global.proxies(),
                     cwd: state.workdir().to_owned(),
                     user: state.config.config.user.clone(),
@@ -137,6 +140,34 @@ impl Planner<'_> {
                 Ok(true)
             }
         }
+    }
+
+    /// No device of the host is ever given. One that isn't `required` is left out, as it is by other
+    /// builders on a machine without it.
+    fn device(
+        &mut self,
+        applied: &Applied<'_>,
+        device: &Spanned<Device>,
+    ) -> Result<(), Diagnostic> {
+        let name = &device.value.name;
+        if device.value.required {
+            return Err(applied
+                .error(
+                    "no-devices",
+                    device.span,
+                    format!("the device `{name}` is required, and devices of the host (CDI) are not supported"),
+                )
+                .with_help("without `required` the step runs without the device"));
+        }
+        let message = format!(
+            "the step runs without the device `{name}`: devices of the host (CDI) are not supported"
+        );
+        self.warnings.push(Diagnostic::warning(
+            "no-devices",
+            applied.at(device.span),
+            message,
+        ));
+        Ok(())
     }
 
     fn entitled(

@@ -126,7 +126,7 @@ impl GlobalScope {
 }
 
 /// The value of `name` in an ordered list of variables.
-pub(super) fn find<'a>(values: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub(crate) fn find<'a>(values: &'a [(String, String)], name: &str) -> Option<&'a str> {
     values
         .iter()
         .find(|(known, _)| known == name)
@@ -142,12 +142,12 @@ pub(super) fn set(values: &mut Vec<(String, String)>, name: &str, value: String)
 }
 
 /// An expansion that failed, as people see it.
-pub(super) fn expand_error(error: &ExpandError, word: &Spanned<String>) -> Diagnostic {
+pub(crate) fn expand_error(error: &ExpandError, word: &Spanned<String>) -> Diagnostic {
     Diagnostic::error("bad-expansion", word.span, error.to_string()).with_label("in this word")
 }
 
 /// Build arguments for the builder alone, which no instruction can see.
-const INVISIBLE: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+pub(super) const INVISIBLE: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// Findings for names that are not set, unless they are `declared` and just have no value. `known`
 /// are names that may have been meant.

@@ -3,7 +3,7 @@
 use strata_image::Platform as ImagePlatform;
 use strata_image::config::{History, ImageConfig, RuntimeConfig};
 use strata_parser::expand::Lexer;
-use strata_parser::platform::Platform;
+use strata_parser::platform::{Platform, PlatformError};
 use strata_parser::{
     Diagnostic, Diagnostics, Instruction, InstructionKind, Span, Spanned, Stage, parse_trigger,
 };
@@ -130,7 +130,9 @@ impl StageState {
 
     /// A build argument came into scope.
     pub(super) fn set_arg(&mut self, name: &str, value: Option<String>) {
-        if let Some(value) = &value {
+        if let Some(value) = &value
+            && !scope::INVISIBLE.contains(&name)
+        {
             set(&mut self.scope, name, value.clone());
         }
         match self.args.iter_mut().find(|(known, _)| known == name) {
@@ -271,8 +273,11 @@ impl Planner<'_> {
         Ok(state)
     }
 
-    /// The state after FROM.
-    fn start(&mut self, index: usize, stage: &Stage) -> Result<StageState, Diagnostics> {
+    /// What FROM names, its variables replaced: the image or stage, and `--platform`.
+    pub(super) fn base_words(
+        &self,
+        stage: &Stage,
+    ) -> Result<(String, Option<Platform>), Diagnostic> {
         let lexer = Lexer::new(self.dockerfile.directives.escape);
         // Names that aren't declared are found by the linter, in the stages that aren't built too.
         let expand = |word: &Spanned<String>| -> Result<String, Diagnostic> {
@@ -284,24 +289,31 @@ impl Planner<'_> {
             Ok(expanded.text)
         };
         let image = expand(&stage.from.image)?;
-        let platform = match &stage.from.platform {
-            None => None,
-            Some(word) => Some((expand(word)?, word.span)),
-        };
         if image.is_empty() {
             return Err(Diagnostic::error(
                 "blank-base",
                 stage.from.image.span,
                 format!("base name `{}` should not be blank", stage.from.image.value),
             )
-            .with_help("give the argument a default, or pass it with `--build-arg`")
-            .into());
+            .with_help("give the argument a default, or pass it with `--build-arg`"));
         }
-        let platform = match platform {
-            None => self.platform.clone(),
-            Some((text, span)) => Platform::parse(&text, &self.host)
-                .map_err(|error| Diagnostic::error("bad-platform", span, error.to_string()))?,
+        let platform = match &stage.from.platform {
+            None => None,
+            Some(word) => {
+                let parsed = Platform::parse(&expand(word)?, &self.host);
+                let bad = |error: PlatformError| {
+                    Diagnostic::error("bad-platform", word.span, error.to_string())
+                };
+                Some(parsed.map_err(bad)?)
+            }
         };
+        Ok((image, platform))
+    }
+
+    /// The state after FROM.
+    fn start(&mut self, index: usize, stage: &Stage) -> Result<StageState, Diagnostics> {
+        let (image, platform) = self.base_words(stage)?;
+        let platform = platform.unwrap_or_else(|| self.platform.clone());
 
         let only = self.dockerfile.stages.len() == 1 && stage.name().is_none();
         let name = match stage.name() {
@@ -320,15 +332,14 @@ impl Planner<'_> {
             .iter()
             .rposition(|earlier| earlier.name() == Some(image.as_str()));
         let mut state = if let Some(above) = above {
+            // Its platform too, whatever `--platform` says: that chooses among images.
             let mut state = self.stage(above)?;
             state.name = name;
             state.cmd_set = false;
-            if stage.from.platform.is_some() {
-                state.platform = platform;
-            }
             state
         } else if image == "scratch" {
-            let mut state = StageState::empty(name, platform);
+            // An empty image is for whatever is built.
+            let mut state = StageState::empty(name, self.platform.clone());
             "/".clone_into(&mut state.runtime().working_dir);
             state
         } else if let Some(named) = self.named(&image, &platform) {

@@ -10,7 +10,7 @@ use crate::graph::{CopyFrom, MountSource, Op, Root};
 use crate::request::{BuildRequest, Context, Pull};
 
 /// Images by name, with configs as JSON.
-struct Fake(Vec<(&'static str, &'static str)>);
+pub(super) struct Fake(pub(super) Vec<(&'static str, &'static str)>);
 
 impl Bases for Fake {
     fn resolve(
@@ -242,7 +242,7 @@ fn history_has_the_forms_that_docker_history_shows() {
         ("CMD [\"/bin/ash\" \"-c\" \"run it\"]", true),
         ("ENTRYPOINT [\"e\" \"f\"]", true),
         (
-            "HEALTHCHECK &{[\"CMD-SHELL\" \"ok\"] \"30s\" \"0s\" \"0s\" \"0s\" '\\x03'}",
+            "HEALTHCHECK {Test:[CMD-SHELL ok] Interval:30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:3}",
             true,
         ),
         ("MAINTAINER me", true),

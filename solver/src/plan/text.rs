@@ -69,20 +69,16 @@ pub(super) fn pairs(name: &str, pairs: &[(String, String)]) -> String {
         })
 }
 
-/// `HEALTHCHECK &{["CMD-SHELL" "true"] "30s" "0s" "0s" "0s" '\x03'}`.
+/// `HEALTHCHECK {Test:[CMD-SHELL true] Interval:30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:3}`.
 pub(super) fn healthcheck(check: &Healthcheck) -> String {
-    let retries = u32::try_from(check.retries)
-        .ok()
-        .and_then(char::from_u32)
-        .unwrap_or('\u{fffd}');
     format!(
-        "HEALTHCHECK &{{{} {} {} {} {} {}}}",
-        quoted(&check.test),
-        quote(&duration(check.interval)),
-        quote(&duration(check.timeout)),
-        quote(&duration(check.start_period)),
-        quote(&duration(check.start_interval)),
-        quote_char(retries),
+        "HEALTHCHECK {{Test:[{}] Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
+        check.test.join(" "),
+        duration(check.interval),
+        duration(check.timeout),
+        duration(check.start_period),
+        duration(check.start_interval),
+        check.retries,
     )
 }
 
@@ -126,16 +122,6 @@ fn quote(text: &str) -> String {
         }
     }
     quoted.push('"');
-    quoted
-}
-
-fn quote_char(character: char) -> String {
-    let mut quoted = "'".to_owned();
-    match character {
-        '\'' => quoted.push_str("\\'"),
-        character => escape(character, &mut quoted),
-    }
-    quoted.push('\'');
     quoted
 }
 
@@ -191,7 +177,6 @@ mod tests {
             "CMD [\"a\" \"b c\"]"
         );
         assert_eq!(quoted_list("CMD", &[]), "CMD []");
-        assert_eq!(quote_char('\u{3}'), "'\\x03'");
     }
 
     #[test]

@@ -120,9 +120,25 @@ fn git(address: &str, written: &str) -> Result<Remote, AddressError> {
         directory.clone_into(&mut git.subdirectory);
     }
     if let Some(query) = query {
+        let mut seen: Vec<&str> = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if seen.contains(&key) {
+                return Err(error(&format!("`{key}` is given twice")));
+            }
+            if value.is_empty() && !matches!(key, "submodules" | "keep-git-dir" | "fetch-by-commit")
+            {
+                return Err(error(&format!("`{key}` needs a value")));
+            }
+            seen.push(key);
             option(&mut git, key, value).map_err(|reason| error(&reason))?;
+        }
+        // A commit alone is what is checked out, wherever branches are.
+        if git.reference.is_none() {
+            git.reference = git
+                .commit
+                .clone()
+                .filter(|commit| matches!(commit.len(), 40 | 64));
         }
     }
     let directory = crate::plan::join_path("/", &git.subdirectory);
@@ -141,19 +157,21 @@ fn git(address: &str, written: &str) -> Result<Remote, AddressError> {
 /// One key of the query form.
 fn option(git: &mut GitAddress, key: &str, value: &str) -> Result<(), String> {
     let flag = || match value {
-        "" | "1" | "true" => Ok(true),
-        "0" | "false" => Ok(false),
+        "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         other => Err(format!("`{key}={other}` is neither true nor false")),
     };
     match key {
         "ref" | "branch" | "tag" => {
-            let wanted = match key {
-                "branch" => format!("refs/heads/{value}"),
-                "tag" => format!("refs/tags/{value}"),
-                _ => value.to_owned(),
+            let prefix = match key {
+                "branch" => "refs/heads/",
+                "tag" => "refs/tags/",
+                _ => "",
             };
+            let bare = value.strip_prefix(prefix).unwrap_or(value);
+            let wanted = format!("{prefix}{bare}");
             match &git.reference {
-                Some(known) if *known != wanted && *known != value => {
+                Some(known) if *known != wanted => {
                     return Err(format!(
                         "`{key}` and another reference contradict each other"
                     ));
@@ -172,10 +190,11 @@ fn option(git: &mut GitAddress, key: &str, value: &str) -> Result<(), String> {
             if !hex || !(7..=64).contains(&value.len()) {
                 return Err(format!("`{value}` is no commit id of at least 7 digits"));
             }
-            if git.commit.as_ref().is_some_and(|known| known != value) {
+            let value = value.to_ascii_lowercase();
+            if git.commit.as_ref().is_some_and(|known| *known != value) {
                 return Err("two commit ids are given".to_owned());
             }
-            git.commit = Some(value.to_ascii_lowercase());
+            git.commit = Some(value);
         }
         "keep-git-dir" => git.keep_git_dir = flag()?,
         "submodules" => git.without_submodules = !flag()?,
@@ -274,6 +293,11 @@ mod tests {
         assert_eq!(query.reference.as_deref(), Some("refs/tags/v1"));
         assert_eq!(query.commit.as_deref(), Some("abcdef0"));
         assert!(query.keep_git_dir && query.without_submodules && query.commit_time);
+        let branch = parsed("https://h/x.git?branch=refs/heads/b&submodules=F");
+        assert_eq!(branch.reference.as_deref(), Some("refs/heads/b"));
+        let commit = format!("https://h/x.git?commit={}", "A".repeat(40));
+        assert_eq!(parsed(&commit).reference, Some("a".repeat(40)));
+        assert_eq!(parsed("https://h/x.git?commit=aaaaaaa").reference, None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use strata_executor::copy::{self, CopySpec};
 use strata_executor::tree::{FileTree, LayerTree, SourceTree};
 use strata_image::fetch::Fetcher;
 
-use super::{GitAddress, Remote, RemoteError, Surroundings, WebFile, git, web};
+use super::{Remote, RemoteError, Surroundings, WebFile, git, web};
 use crate::error::{BuildError, chain};
 use crate::request::{BuildRequest, Cancel, Context};
 
@@ -40,6 +40,11 @@ impl<'store> Unpacked<'store> {
     /// The files as something to copy from.
     pub(crate) fn tree(&self) -> LayerTree {
         tree(&self.root, &self.links)
+    }
+
+    /// The directory that they are in.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     fn context(&self) -> Context {
@@ -228,11 +233,17 @@ pub fn prepare<'store>(
             }
             unpacked
         }
-        Origin::Remote(Remote::Git(address)) => {
-            Some(repository(store, surroundings, &address).map_err(&failed)?)
+        Origin::Remote(Remote::Git(mut address)) => {
+            address.keep_git_dir |= keeps_git_dir(request);
+            let commit = git::resolve(surroundings, &address).map_err(&failed)?;
+            let files = git::check_out(store, surroundings, &address, &commit).map_err(&failed)?;
+            request.context_time =
+                git::commit_time(surroundings, &address, &commit).map_err(&failed)?;
+            Some(files)
         }
         Origin::Remote(Remote::Web(url)) => {
             let file = web::file(&fetcher, surroundings, &url, None).map_err(&failed)?;
+            request.context_time = Some(file.mtime).filter(|time| *time != 0);
             let files = web_files(store, &file, &url, cancel).map_err(&failed)?.ok();
             if files.is_none() {
                 request.context = Context::Empty;
@@ -287,14 +298,15 @@ pub fn prepare<'store>(
     Ok(Prepared(files))
 }
 
-/// The files of a repository.
-pub(crate) fn repository<'s>(
-    store: &'s Store,
-    surroundings: Surroundings<'_>,
-    address: &GitAddress,
-) -> Result<Unpacked<'s>, RemoteError> {
-    let commit = git::resolve(surroundings, address)?;
-    git::check_out(store, surroundings, address, &commit)
+/// Whether the build argument for it asks for the context's `.git`.
+fn keeps_git_dir(request: &BuildRequest) -> bool {
+    let argument = request
+        .build_args
+        .iter()
+        .rfind(|(name, _)| name == "BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+    argument.is_some_and(|(_, value)| {
+        matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True")
+    })
 }
 
 /// Unpacks an archive that comes through a pipe: none if it isn't one.

@@ -127,9 +127,7 @@ pub(crate) fn check_out<'s>(
             git.run("read-tree", &["-u", "--reset", commit], at)?;
         }
         let time = if address.commit_time {
-            let arguments = ["-s", "--format=%ct", commit];
-            let text = git.run("show", &arguments, At::bare(&mirror))?;
-            text.trim().parse().ok()
+            git.time(&mirror, commit)?
         } else {
             None
         };
@@ -151,6 +149,21 @@ pub(crate) fn check_out<'s>(
         top = found.host_path;
     }
     Ok(Unpacked::new(scratch, top, HardLinks::default()))
+}
+
+/// When `commit` was made.
+pub(crate) fn commit_time(
+    surroundings: Surroundings<'_>,
+    address: &GitAddress,
+    commit: &str,
+) -> Result<Option<i64>, RemoteError> {
+    let git = Git {
+        surroundings,
+        address,
+    };
+    let (mirror, _guard) = surroundings.directory(&format!("git {}", address.url))?;
+    git.fetch(&mirror, commit)?;
+    git.time(&mirror, commit)
 }
 
 fn is_whole_id(text: &str) -> bool {
@@ -207,6 +220,13 @@ impl Git<'_> {
             url: self.address.to_string(),
             reference: wanted.to_owned(),
         })
+    }
+
+    /// When `commit`, which is in the mirror, was made.
+    fn time(&self, mirror: &Path, commit: &str) -> Result<Option<i64>, RemoteError> {
+        let arguments = ["-s", "--format=%ct", commit];
+        let text = self.run("show", &arguments, At::bare(mirror))?;
+        Ok(text.trim().parse().ok())
     }
 
     /// Brings `commit` into the mirror.

@@ -163,13 +163,13 @@ pub(crate) fn file_name(url: &str) -> String {
         return unnamed();
     };
     let rest = &rest[..rest.find(['?', '#']).unwrap_or(rest.len())];
-    let path = rest.find('/').map_or("", |slash| &rest[slash..]);
+    let path = decode(rest.find('/').map_or("", |slash| &rest[slash..]));
     let last = path.trim_end_matches('/').rsplit('/').next();
-    let name = decode(last.unwrap_or_default());
-    if matches!(name.as_str(), "" | "." | "..") || name.contains(['/', '\0']) {
-        return unnamed();
+    match last.unwrap_or_default() {
+        "" | "." | ".." => unnamed(),
+        name if name.contains('\0') => unnamed(),
+        name => name.to_owned(),
     }
-    name
 }
 
 /// Resolves `%41`. What is no such escape stays.
@@ -208,7 +208,8 @@ mod tests {
             ("https://h", "__unnamed__"),
             ("https://h?q", "__unnamed__"),
             ("https://h/a%20b", "a b"),
-            ("https://h/a%2Fb", "__unnamed__"),
+            ("https://h/a%2Fb", "b"),
+            ("https://h/a%00b", "__unnamed__"),
             ("https://h/..", "__unnamed__"),
             ("https://h/50%", "50%"),
         ] {

@@ -1,14 +1,15 @@
 //! COPY and ADD.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use strata_cache::{HardLinks, Scratch};
+use strata_cache::{HardLinks, LayerView, Scratch};
 use strata_executor::copy::{self, CopyError, CopySpec};
-use strata_executor::tree::{LayerTree, MemoryTree, SourceTree};
+use strata_executor::tree::{MemoryTree, SourceTree};
 use strata_executor::users;
 
 use super::{Failure, Shared, Stacks, user_error};
-use crate::graph::{CopyFrom, CopyOp, Root, Vertex, VertexId};
+use crate::graph::{CopyFrom, CopyOp, Root, SourceId, Vertex, VertexId};
 use crate::recipes::{copy_diagnostic, with_spec};
 use crate::remote::RemoteError;
 use crate::sources::remote_diagnostic;
@@ -30,67 +31,96 @@ impl Shared<'_> {
                 Some(users::owner(&below, text).map_err(|error| user_error(&error, vertex.span))?)
             }
         };
-        let place = self.place(op.from);
-        let failed = |error: CopyError| match error {
-            CopyError::Cancelled => Failure::Stopped,
-            error => Failure::from(copy_diagnostic(&error, vertex.span, &place)),
+        let copying = Copying {
+            vertex,
+            op,
+            owner,
+            below,
+            scratch,
         };
         let mut result = copy::Written::default();
-        if !op.sources.is_empty() {
-            let written = with_spec(op, &op.sources, owner, self.stop, |spec| match op.from {
-                CopyFrom::Context | CopyFrom::Source(_) => {
-                    let selection = &self.recipes.selections[&id];
-                    let tree = self.sources.tree(op.from);
-                    selection.write(tree, spec, &below, scratch.upper())
-                }
-                CopyFrom::Root(root) => {
-                    let stack = stacks(root);
-                    let mut hard_links = Vec::with_capacity(stack.len());
-                    for layer in &stack {
-                        hard_links.push(self.store.hard_links(*layer).unwrap_or_default());
-                    }
-                    let tree = LayerTree::new(self.view(&stack), &hard_links);
-                    write_all(&tree, spec, &below, scratch)
-                }
-            });
-            result.merge(written.map_err(failed)?);
+        // In the order in which they are written: a later source replaces files of an earlier one.
+        let mut begin = 0;
+        for (before, remote) in &op.remotes {
+            if *before > begin {
+                result.merge(self.local(id, &copying, begin..*before, stacks)?);
+                begin = *before;
+            }
+            result.merge(self.remote(&copying, *remote)?);
         }
-        for remote in &op.remotes {
-            let source = &self.graph.sources[remote.0];
-            let name = source.name.as_str();
-            let (tree, whole) = self.sources.remote(*remote).map_err(|error| match error {
-                RemoteError::Cancelled => Failure::Stopped,
-                error => Failure::from(remote_diagnostic(&error, vertex.span)),
-            })?;
-            let failed = |error: CopyError| match error {
-                CopyError::Cancelled => Failure::Stopped,
-                error => Failure::from(copy_diagnostic(&error, vertex.span, name)),
-            };
-            let op = CopyOp {
-                unpack: op.unpack_remotes,
-                ..op.clone()
-            };
-            let written = with_spec(&op, &[whole], owner, self.stop, |spec| {
-                write_all(tree, spec, &below, scratch)
-            });
-            result.merge(written.map_err(failed)?);
+        if begin < op.sources.len() {
+            result.merge(self.local(id, &copying, begin..op.sources.len(), stacks)?);
         }
         if !op.files.is_empty() {
-            let names: Vec<String> = op.files.iter().map(|(name, _)| name.clone()).collect();
-            let tree = MemoryTree::new(
-                op.files
-                    .iter()
-                    .map(|(name, content)| (name.clone(), content.clone().into_bytes()))
-                    .collect(),
-            );
-            let written = with_spec(op, &names, owner, self.stop, |spec| {
-                write_all(&tree, spec, &below, scratch)
-            });
-            result.merge(written.map_err(failed)?);
+            result.merge(self.heredocs(&copying)?);
         }
         self.foreign_owners
             .fetch_add(result.foreign_owners, Ordering::Relaxed);
         Ok(result.links)
+    }
+
+    /// Copies some of the sources in the context, a stage or an image.
+    fn local(
+        &self,
+        id: VertexId,
+        copying: &Copying<'_>,
+        sources: Range<usize>,
+        stacks: Stacks<'_>,
+    ) -> Result<copy::Written, Failure> {
+        let op = copying.op;
+        let upper = copying.scratch.upper();
+        let all = &op.sources;
+        let written = with_spec(op, all, copying.owner, self.stop, |spec| match op.from {
+            CopyFrom::Context | CopyFrom::Source(_) => {
+                let selection = &self.recipes.selections[&id];
+                let tree = self.sources.tree(op.from);
+                selection.write_sources(sources, tree, spec, &copying.below, upper)
+            }
+            CopyFrom::Root(root) => {
+                let tree = self.stage_tree(&stacks(root));
+                copying.whole(&tree, spec)
+            }
+        });
+        written.map_err(|error| copying.failure(error, &self.place(op.from)))
+    }
+
+    /// Copies a source that was fetched.
+    fn remote(&self, copying: &Copying<'_>, remote: SourceId) -> Result<copy::Written, Failure> {
+        let span = copying.vertex.span;
+        let (tree, whole) = self.sources.remote(remote).map_err(|error| match error {
+            RemoteError::Cancelled => Failure::Stopped,
+            error => Failure::from(remote_diagnostic(&error, span)),
+        })?;
+        let op = CopyOp {
+            unpack: copying.op.unpack_remotes,
+            ..copying.op.clone()
+        };
+        let written = with_spec(&op, &[whole], copying.owner, self.stop, |spec| {
+            copying.whole(tree, spec)
+        });
+        let name = &self.graph.sources[remote.0].name;
+        written.map_err(|error| copying.failure(error, name))
+    }
+
+    /// Writes the files that are in the Dockerfile. They are what they are: never archives, and
+    /// below no directory whose path could be kept.
+    fn heredocs(&self, copying: &Copying<'_>) -> Result<copy::Written, Failure> {
+        let op = CopyOp {
+            unpack: false,
+            parents: false,
+            ..copying.op.clone()
+        };
+        let names: Vec<String> = op.files.iter().map(|(name, _)| name.clone()).collect();
+        let tree = MemoryTree::new(
+            op.files
+                .iter()
+                .map(|(name, content)| (name.clone(), content.clone().into_bytes()))
+                .collect(),
+        );
+        let written = with_spec(&op, &names, copying.owner, self.stop, |spec| {
+            copying.whole(&tree, spec)
+        });
+        written.map_err(|error| copying.failure(error, "the Dockerfile"))
     }
 
     /// What people call the place that is copied from.
@@ -112,11 +142,30 @@ impl Shared<'_> {
     }
 }
 
-fn write_all(
-    tree: &dyn SourceTree,
-    spec: &CopySpec<'_>,
-    below: &strata_cache::LayerView,
-    scratch: &Scratch<'_>,
-) -> Result<copy::Written, CopyError> {
-    copy::select(tree, spec)?.write(tree, spec, below, scratch.upper())
+/// One COPY or ADD while its sources are written, one after the other.
+struct Copying<'a> {
+    vertex: &'a Vertex,
+    op: &'a CopyOp,
+    owner: Option<(u32, u32)>,
+    below: LayerView,
+    scratch: &'a Scratch<'a>,
+}
+
+impl Copying<'_> {
+    /// Writes everything that `spec` selects in `tree`.
+    fn whole(
+        &self,
+        tree: &dyn SourceTree,
+        spec: &CopySpec<'_>,
+    ) -> Result<copy::Written, CopyError> {
+        copy::select(tree, spec)?.write(tree, spec, &self.below, self.scratch.upper())
+    }
+
+    /// What a copy from `place` that failed means for the step.
+    fn failure(&self, error: CopyError, place: &str) -> Failure {
+        match error {
+            CopyError::Cancelled => Failure::Stopped,
+            error => Failure::from(copy_diagnostic(&error, self.vertex.span, place)),
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use strata_cache::codec::Codec;
+use strata_image::export::Encoding;
 use strata_solver::request::BuildRequest;
 use strata_solver::request::Context;
 use strata_solver::request::Output;
@@ -22,6 +23,7 @@ use super::limits;
 use super::shm_size;
 use super::ulimits;
 use crate::error::CommandError;
+use crate::flags::annotation;
 use crate::flags::context::Elsewhere;
 use crate::flags::context::Found;
 use crate::flags::context::Source;
@@ -97,7 +99,7 @@ impl Build {
             None => None,
             Some(text) => flag("--call", call(text))?,
         };
-        let build_args = build_args(&low.build_arg, surroundings)?;
+        let mut build_args = build_args(&low.build_arg, surroundings)?;
         let labels = each("--label", &low.label, value::assignment)?
             .into_iter()
             .map(|(name, value)| (name, value.unwrap_or_default()))
@@ -124,7 +126,7 @@ impl Build {
             }
             secrets.push(new);
         }
-        let epoch = flag("SOURCE_DATE_EPOCH", epoch(surroundings))?;
+        let epoch = epoch(surroundings, &mut build_args)?;
         let jobs = match low.jobs.as_deref() {
             None => surroundings.cores,
             Some(text) => flag(
@@ -200,6 +202,7 @@ impl Build {
                 labels,
                 tags,
                 outputs,
+                neutral_modes: low.neutral_modes.unwrap_or(false),
                 no_cache: low.no_cache,
                 no_cache_filter: low.no_cache_filter.clone(),
                 cache_ttl,
@@ -220,6 +223,7 @@ impl Build {
                 extra_hosts,
                 jobs,
                 epoch,
+                context_time: None,
             },
             elsewhere,
             progress,
@@ -249,7 +253,11 @@ fn outputs(
         if let Some(path) = output::path_mut(&mut parsed.output) {
             *path = surroundings.path(path);
         }
-        tags.extend(parsed.name.filter(|name| !tags.contains(name)));
+        for name in parsed.names {
+            if !tags.contains(&name) {
+                tags.push(name);
+            }
+        }
         outputs.push(parsed.output);
     }
     if outputs
@@ -263,8 +271,11 @@ fn outputs(
         ));
     }
     if low.push {
-        let codec = Codec::Gzip(6);
-        outputs.push(Output::Registry { name: None, codec });
+        outputs.push(Output::Registry {
+            names: Vec::new(),
+            by_digest: false,
+            encoding: Encoding::new(Codec::Gzip(6)),
+        });
     }
     if low.load && !outputs.contains(&Output::Store) {
         outputs.push(Output::Store);
@@ -272,7 +283,25 @@ fn outputs(
     if outputs.is_empty() {
         outputs.push(Output::Store);
     }
-    let nameless = |output: &Output| matches!(output, Output::Registry { name: None, .. });
+    for text in &low.annotation {
+        let (level, name, value) = flag("--annotation", annotation::of_flag(text))?;
+        let mut taken = false;
+        for encoding in outputs.iter_mut().filter_map(output::encoding_mut) {
+            flag(
+                "--annotation",
+                annotation::add(encoding, level, &name, &value),
+            )?;
+            taken = true;
+        }
+        if !taken {
+            return Err(CommandError::usage(
+                "`--annotation`: only manifests have annotations: give an output that has one, \
+                 such as `--push` or `-o type=oci,dest=FILE`",
+            ));
+        }
+    }
+    let nameless =
+        |output: &Output| matches!(output, Output::Registry { names, .. } if names.is_empty());
     if tags.is_empty() && outputs.iter().any(nameless) {
         let name = if low.push { "--push" } else { "--output" };
         return Err(CommandError::usage(format!(
@@ -282,14 +311,26 @@ fn outputs(
     Ok(outputs)
 }
 
-fn epoch(surroundings: &Surroundings<'_>) -> Result<Option<i64>, String> {
-    match surroundings.text("SOURCE_DATE_EPOCH")? {
-        Some(text) if !text.is_empty() => text
-            .parse()
-            .ok()
-            .filter(|seconds| *seconds >= 0)
-            .map(Some)
-            .ok_or_else(|| format!("`{text}` is not a number of seconds since 1970")),
+/// The environment's `SOURCE_DATE_EPOCH`. If it is no number it names something that the solver finds, as
+/// the build argument does.
+fn epoch(
+    surroundings: &Surroundings<'_>,
+    build_args: &mut Vec<(String, String)>,
+) -> Result<Option<i64>, CommandError> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    match flag(NAME, surroundings.text(NAME))? {
+        Some(text) if !text.is_empty() => match text.parse::<i64>() {
+            Ok(seconds) if seconds >= 0 => Ok(Some(seconds)),
+            Ok(_) => Err(CommandError::usage(format!(
+                "`{NAME}`: `{text}` is before 1970"
+            ))),
+            Err(_) => {
+                if !build_args.iter().any(|(name, _)| name == NAME) {
+                    build_args.push((NAME.to_owned(), text));
+                }
+                Ok(None)
+            }
+        },
         _ => Ok(None),
     }
 }

@@ -12,6 +12,7 @@ use super::flag;
 use crate::error::CommandError;
 use crate::flags::context::Source;
 use crate::flags::low;
+use crate::flags::named;
 use crate::flags::value;
 
 /// Questions that a Dockerfile answers without being built.
@@ -85,6 +86,10 @@ impl Check {
             .as_deref()
             .map(|text| flag("--platform", value::platform(text)))
             .transpose()?;
+        let mut build_contexts = Vec::with_capacity(low.build_context.len());
+        for text in &low.build_context {
+            build_contexts.push(flag("--build-context", named::context(text, surroundings))?);
+        }
         let source = Source::find(
             &low.context,
             low.file.as_deref(),
@@ -101,6 +106,7 @@ impl Check {
             request: BuildRequest {
                 dockerfile_path: source.path,
                 build_args,
+                build_contexts,
                 outputs: vec![Output::CacheOnly],
                 pull: Pull::Never,
                 platform,

@@ -1,0 +1,117 @@
+//! What has to hold for every stage, also for those that the target does not need: their bases are
+//! names, and no stage needs itself. Their instructions are not looked at.
+
+use strata_parser::reference::ImageReference;
+use strata_parser::{Diagnostic, Diagnostics, InstructionKind, Span};
+
+use super::{Planner, check};
+
+/// A stage that another one names, and where it does.
+type Edge = (usize, Span);
+
+impl Planner<'_> {
+    /// An error for the first FROM that can't be understood.
+    pub(super) fn check_bases(&self) -> Result<(), Diagnostics> {
+        for (index, stage) in self.dockerfile.stages.iter().enumerate() {
+            let (image, _) = self.base_words(stage)?;
+            let above = self.dockerfile.stages[..index].iter();
+            let is_stage = above.rev().any(|stage| stage.name() == Some(&*image));
+            if is_stage || image == "scratch" || check::may_exist(&image) {
+                continue;
+            }
+            if let Err(error) = ImageReference::parse(&image)
+                && self.named(&image, &self.platform).is_none()
+            {
+                let span = stage.from.image.span;
+                return Err(Diagnostic::error("bad-reference", span, error.to_string())
+                    .with_label("needed here"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An error if a stage needs itself, by whatever way, or a number that no stage has.
+    pub(super) fn check_dependencies(&self) -> Result<(), Diagnostics> {
+        let mut edges = Vec::with_capacity(self.dockerfile.stages.len());
+        for index in 0..self.dockerfile.stages.len() {
+            edges.push(self.needs(index)?);
+        }
+        // Stages on the way to the one looked at, and those that are done with.
+        let mut done = vec![false; edges.len()];
+        for start in 0..edges.len() {
+            let mut way: Vec<(usize, usize)> = vec![(start, 0)];
+            while let Some((stage, next)) = way.last_mut() {
+                let Some((needed, span)) = edges[*stage].get(*next).copied() else {
+                    done[*stage] = true;
+                    way.pop();
+                    continue;
+                };
+                *next += 1;
+                if way.iter().any(|(stage, _)| *stage == needed) {
+                    let first = self.dockerfile.stages[needed].span;
+                    return Err(Diagnostic::error(
+                        "stage-cycle",
+                        span,
+                        "stages need each other in a circle",
+                    )
+                    .with_related(first, "this stage needs what needs it")
+                    .with_help("a stage can only copy from stages above it"))?;
+                }
+                if !done[needed] {
+                    way.push((needed, 0));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The stages that the one at `index` names.
+    fn needs(&self, index: usize) -> Result<Vec<Edge>, Diagnostic> {
+        let stages = &self.dockerfile.stages;
+        let mut edges = Vec::new();
+        for instruction in &stages[index].instructions {
+            match &instruction.kind {
+                InstructionKind::Copy(copy) => {
+                    let Some(from) = &copy.from else { continue };
+                    match from.value.parse::<usize>() {
+                        Ok(number) if number >= stages.len() => {
+                            return Err(no_such_number(&from.value, from.span, stages.len()));
+                        }
+                        Ok(number) => edges.push((number, from.span)),
+                        Err(_) => {
+                            let found = self.stage_named(&from.value, index);
+                            edges.extend(found.map(|stage| (stage, from.span)));
+                        }
+                    }
+                }
+                InstructionKind::Run(run) => {
+                    for mount in &run.mounts {
+                        let from = mount.from.as_deref();
+                        let found = from.and_then(|from| self.stage_named(from, index));
+                        edges.extend(found.map(|stage| (stage, mount.span)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(edges)
+    }
+
+    /// The stage that `name` means in the stage at `index`: the latest above, else the first that has
+    /// the name, which only serves to say what is wrong.
+    pub(super) fn stage_named(&self, name: &str, index: usize) -> Option<usize> {
+        let stages = &self.dockerfile.stages;
+        let wanted = name.to_lowercase();
+        let named = |stage: &strata_parser::Stage| stage.name() == Some(wanted.as_str());
+        stages[..index]
+            .iter()
+            .rposition(named)
+            .or_else(|| stages.iter().position(named))
+    }
+}
+
+/// `--from` with a number that is too large.
+pub(super) fn no_such_number(from: &str, span: Span, stages: usize) -> Diagnostic {
+    Diagnostic::error("no-stage", span, format!("`--from={from}` names no stage"))
+        .with_help(format!("this file has {stages} stages, counted from 0"))
+}
