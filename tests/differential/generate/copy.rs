@@ -47,7 +47,9 @@ impl Writer<'_> {
                 1 => "/".to_owned(),
                 _ => format!("/unpacked{number}"),
             };
-            let flags = self.flags(&directory);
+            // docker 20.10 gives --chown to the directory only.
+            let mut flags = self.flags(&directory);
+            flags.retain(|flag| !flag.starts_with("--chown"));
             let to = self.literal(&directory) + self.random.of(&["", "/"]);
             let rest = self.line(&flags, vec![source], &to, false);
             self.put("ADD", &rest);
