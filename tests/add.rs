@@ -133,6 +133,14 @@ fn chown_applies_to_all_that_is_unpacked(sandbox: &Sandbox) {
             "f 0640 1000:9 new/sub/inner",
         ]
     );
+    // Directories that the archive doesn't list are root's.
+    let plain = run_tar(sandbox, &["--owner=5", "--group=6", "sub/inner"]);
+    sandbox.write("implied.tar", std::fs::read(plain).unwrap());
+    let image = sandbox.build("FROM busybox\nADD --chown=app:9 implied.tar /new/\n");
+    assert_eq!(
+        changes_inside(&image),
+        ["d 0755 0:0 new/sub", "f 0640 1000:9 new/sub/inner"]
+    );
 }
 
 fn what_is_no_archive_is_copied(sandbox: &Sandbox) {

@@ -361,6 +361,12 @@ fn chmod_reaches_files_directories_and_new_parents(sandbox: &Sandbox) {
             "f 0700 0:0 p/d/x",
         ],
     );
+    // Set-id bits are for what is copied, not for what is made on the way.
+    check(
+        sandbox,
+        "COPY --chmod=4711 a.txt /p/f",
+        &["d 0711 0:0 p", "f 4711 0:0 p/f"],
+    );
 }
 
 /// §9.16.

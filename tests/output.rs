@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Dockerd, Image, Sandbox, Tree, cases, run, run_quietly, skip};
 
@@ -19,6 +19,8 @@ cases! { Root, User =>
     an_image_is_saved_and_loaded_again,
     images_of_other_tools_are_loaded,
     compression_can_be_chosen,
+    layers_of_a_base_are_compressed_anew_when_asked,
+    a_manifest_is_annotated_or_dockers,
     a_failed_build_writes_nothing,
 }
 
@@ -386,6 +388,88 @@ fn compression_can_be_chosen(sandbox: &Sandbox) {
             );
         }
     }
+}
+
+fn layers_of_a_base_are_compressed_anew_when_asked(sandbox: &Sandbox) {
+    sandbox.busybox();
+    // A base whose layer came as gzip.
+    let gzip = sandbox.fresh_output("tar");
+    sandbox.run(&["save", "-o", gzip.to_str().unwrap(), "busybox"]);
+    sandbox.run(&["rmi", "busybox"]);
+    sandbox.run(&["cache", "prune", "--all"]);
+    sandbox.run(&["load", "-i", gzip.to_str().unwrap()]);
+    sandbox.dockerfile("FROM busybox\nRUN echo x > /x\n");
+    let media_types = |more: &str| {
+        let path = sandbox.fresh_output("tar");
+        build_to(
+            sandbox,
+            &[format!(
+                "type=oci,dest={},compression=zstd{more}",
+                path.display()
+            )],
+        );
+        let image = Image::read(&path);
+        assert_eq!(image.tree().text("x"), "x\n");
+        let layers = image.manifest["layers"].as_array().unwrap().clone();
+        let last_words = layers.iter().map(|layer| {
+            let media_type = layer["mediaType"].as_str().unwrap();
+            media_type.rsplit('+').next().unwrap().to_owned()
+        });
+        last_words.collect::<Vec<_>>()
+    };
+    assert_eq!(media_types(""), ["gzip", "zstd"]);
+    assert_eq!(media_types(",force-compression=true"), ["zstd", "zstd"]);
+    assert_eq!(media_types(""), ["gzip", "zstd"]);
+}
+
+fn a_manifest_is_annotated_or_dockers(sandbox: &Sandbox) {
+    rich(sandbox);
+    let layout = sandbox.fresh_output("layout");
+    sandbox.steps(&[
+        "--annotation",
+        "org.opencontainers.image.Source=here",
+        "--annotation",
+        "manifest-descriptor:com.example.stage=test",
+        "--output",
+        &format!(
+            "type=oci,tar=false,dest={},annotation.com.example.n=1",
+            layout.display()
+        ),
+    ]);
+    let image = Image::read(&layout);
+    let annotations = json!({
+        "org.opencontainers.image.Source": "here",
+        "com.example.n": "1"
+    });
+    assert_eq!(image.manifest["annotations"], annotations);
+    let index: Value =
+        serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let descriptor = &index["manifests"][0]["annotations"];
+    assert_eq!(descriptor["com.example.stage"], "test");
+
+    let docker = sandbox.fresh_output("layout");
+    build_to(
+        sandbox,
+        &[format!(
+            "type=oci,tar=false,oci-mediatypes=false,dest={}",
+            docker.display()
+        )],
+    );
+    let image = Image::read(&docker);
+    let family = "application/vnd.docker.";
+    let types = [
+        image.manifest["mediaType"].as_str(),
+        image.manifest["config"]["mediaType"].as_str(),
+        image.manifest["layers"][0]["mediaType"].as_str(),
+    ];
+    assert!(
+        types.iter().all(|it| it.unwrap().starts_with(family)),
+        "{types:?}"
+    );
+    let store = ["--output", "type=image", "--annotation", "a=b"];
+    let refused = sandbox.try_build(&store);
+    assert_eq!(refused.code(), 2, "{refused}");
+    assert!(refused.stderr.contains("--annotation"), "{refused}");
 }
 
 fn a_failed_build_writes_nothing(sandbox: &Sandbox) {

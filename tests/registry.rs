@@ -18,6 +18,7 @@ cases! { Root, User =>
     a_base_is_looked_up_again_only_when_asked,
     a_digest_is_never_looked_up_again,
     build_can_push,
+    a_push_by_digest_leaves_no_tag,
     pushing_again_sends_nothing_new,
 }
 
@@ -340,6 +341,27 @@ fn build_can_push(sandbox: &Sandbox) {
         by_skopeo(sandbox, &registry, "built:2").tree().text("x"),
         "x\n"
     );
+}
+
+fn a_push_by_digest_leaves_no_tag(sandbox: &Sandbox) {
+    let registry = Registry::start();
+    sandbox
+        .busybox()
+        .dockerfile("FROM busybox\nRUN echo x > /x\n");
+    let (name, other) = (registry.reference("built"), registry.reference("other"));
+    let metadata = sandbox.fresh_output("json");
+    sandbox.steps(&[
+        "--output",
+        &format!("type=registry,push-by-digest=true,\"name={name},{other}\""),
+        "--metadata-file",
+        metadata.to_str().unwrap(),
+    ]);
+    let metadata: Value = serde_json::from_slice(&fs::read(metadata).unwrap()).unwrap();
+    let digest = metadata["containerimage.digest"].as_str().unwrap();
+    for name in [name, other] {
+        assert_eq!(sandbox.try_run(&["pull", &name]).code(), 1);
+        sandbox.run(&["pull", &format!("{name}@{digest}")]);
+    }
 }
 
 fn pushing_again_sends_nothing_new(sandbox: &Sandbox) {

@@ -23,13 +23,6 @@ cases! { Root, User =>
     a_terminal_can_be_had,
 }
 
-cases! { Root =>
-    a_memory_limit_holds,
-    a_limit_of_processes_holds,
-    a_limit_of_processors_is_set,
-    limits_hold_for_build_steps,
-}
-
 /// An image named `it`.
 fn image(sandbox: &Sandbox, body: &str) {
     sandbox
@@ -306,65 +299,4 @@ fn a_terminal_can_be_had(sandbox: &Sandbox) {
     );
     let said = says(sandbox, &["-t"], "[ -t 1 ] && tty");
     assert!(said.starts_with("/dev/pts/"), "{said:?}");
-}
-
-/// Needs between 100 and 400 MB of memory at once.
-const EAT: &str =
-    "awk 'BEGIN { s = \"x\"; while (length(s) < 100000000) s = s s }' && echo survived";
-
-fn a_memory_limit_holds(sandbox: &Sandbox) {
-    image(sandbox, "");
-    let output = sandbox.try_run(&["run", "--memory", "64m", "it", "sh", "-c", EAT]);
-    assert!(!output.stdout.contains("survived"), "{output}");
-    assert_eq!(says(sandbox, &["--memory", "512m"], EAT), "survived\n");
-}
-
-fn a_limit_of_processes_holds(sandbox: &Sandbox) {
-    image(sandbox, "");
-    let many = "for i in $(seq 40); do sleep 5 & done 2> /dev/null; jobs | wc -l; kill $(jobs -p)";
-    let said = sandbox.try_run(&["run", "--pids-limit", "20", "it", "sh", "-c", many]);
-    let count: u32 = said
-        .stdout
-        .lines()
-        .next()
-        .and_then(|line| line.trim().parse().ok())
-        .unwrap_or(0);
-    assert!(count < 20, "{said}");
-    assert_eq!(says(sandbox, &["--pids-limit", "100"], many).trim(), "40");
-}
-
-fn a_limit_of_processors_is_set(sandbox: &Sandbox) {
-    image(sandbox, "");
-    let gate = Gate::new();
-    let command = gate.command();
-    let args = ["run", "--cpus", "0.5", "it", "sh", "-c", &command];
-    let running = sandbox.strata().args(args).spawn();
-    let waiting = gate.wait();
-    // The quota of the control group that the command is in, wherever that is mounted.
-    let quota = std::process::Command::new("sh")
-        .args([
-            "-c",
-            "find /sys/fs/cgroup -path '*strata*' \\( -name cpu.cfs_quota_us -o -name cpu.max \\) \
-            -exec cat {} +",
-        ])
-        .output()
-        .unwrap();
-    waiting.open();
-    running.wait().success();
-    let quota = String::from_utf8_lossy(&quota.stdout).into_owned();
-    assert!(
-        quota.split_whitespace().any(|word| word == "50000"),
-        "{quota}"
-    );
-}
-
-fn limits_hold_for_build_steps(sandbox: &Sandbox) {
-    sandbox
-        .busybox()
-        .dockerfile(&format!("FROM busybox\nRUN {EAT}\n"));
-    let output = sandbox.try_build(&["--memory", "64m"]).failure(1);
-    assert!(output.stderr.contains("memory"), "{output}");
-    // A limit is in no key.
-    sandbox.steps(&["--memory", "1g"]);
-    assert_eq!(sandbox.steps(&[]).ran(), Vec::<&str>::new());
 }

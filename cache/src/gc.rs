@@ -1,7 +1,7 @@
 //! Pruning by policy, after builds.
 
 use std::fs::File;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::prune::{PruneOptions, PruneReport, prune};
 use crate::{Store, StoreError};
@@ -9,16 +9,18 @@ use crate::{Store, StoreError};
 /// What only has become old is looked for this often.
 const INTERVAL: Duration = Duration::from_hours(24);
 
-/// A store that is not pressed gives up so many records at once: the next build waits for none of it.
-const GENTLE: usize = 100;
-
 /// Prunes by each of `rules` in turn, if that is needed: a rule's bound is broken, or no rule was
 /// looked at for a day. Otherwise this is a look at the file system and one sum. Nothing is done if
 /// another prune is at work.
+///
+/// A store that is not pressed gets about as much time as `budget`: the next build waits for none of it.
+/// What there was no time for is left to the next call.
 pub fn collect_garbage(
     store: &Store,
     rules: &[PruneOptions],
+    budget: Duration,
 ) -> Result<Vec<PruneReport>, StoreError> {
+    let until = Instant::now() + budget;
     if store.is_read_only() {
         return Ok(Vec::new());
     }
@@ -32,10 +34,18 @@ pub fn collect_garbage(
     for rule in rules {
         let options = PruneOptions {
             unless_busy: true,
-            most_records: (!pressed).then_some(GENTLE),
+            until: (!pressed).then_some(until),
             ..rule.clone()
         };
-        reports.push(prune(store, &options)?);
+        let report = prune(store, &options)?;
+        let cut_short = report.cut_short;
+        reports.push(report);
+        if cut_short {
+            // As if the last look were long ago.
+            let stamp = File::options().write(true).open(stamp(store));
+            drop(stamp.and_then(|stamp| stamp.set_modified(SystemTime::UNIX_EPOCH)));
+            break;
+        }
     }
     Ok(reports)
 }
@@ -88,6 +98,8 @@ mod tests {
     use super::*;
     use crate::{CacheKey, Digest, NewRecord, StackId, StepKind};
 
+    const BUDGET: Duration = Duration::from_mins(1);
+
     fn step(store: &Store, text: &str) {
         let lease = store.lease("build").unwrap();
         let scratch = store.scratch(&[]).unwrap();
@@ -124,11 +136,14 @@ mod tests {
             ..PruneOptions::default()
         };
         assert_eq!(
-            collect_garbage(&store, std::slice::from_ref(&by_age)).unwrap(),
+            collect_garbage(&store, std::slice::from_ref(&by_age), BUDGET).unwrap(),
             []
         );
-        assert_eq!(collect_garbage(&store, &[by_size(1 << 30)]).unwrap(), []);
-        let reports = collect_garbage(&store, &[by_size(60_000)]).unwrap();
+        assert_eq!(
+            collect_garbage(&store, &[by_size(1 << 30)], BUDGET).unwrap(),
+            []
+        );
+        let reports = collect_garbage(&store, &[by_size(60_000)], BUDGET).unwrap();
         assert_eq!(reports[0].records.len(), 1);
         let yesterday = SystemTime::now() - INTERVAL;
         File::options()
@@ -137,8 +152,47 @@ mod tests {
             .unwrap()
             .set_modified(yesterday)
             .unwrap();
-        let reports = collect_garbage(&store, std::slice::from_ref(&by_age)).unwrap();
+        let reports = collect_garbage(&store, std::slice::from_ref(&by_age), BUDGET).unwrap();
         assert_eq!(reports[0].records.len(), 1);
-        assert_eq!(collect_garbage(&store, &[by_age]).unwrap(), []);
+        assert_eq!(collect_garbage(&store, &[by_age], BUDGET).unwrap(), []);
+    }
+
+    #[test]
+    fn a_store_that_is_not_pressed_is_pruned_bit_by_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        for number in 0..50 {
+            step(&store, &format!("step {number}"));
+        }
+        let by_age = PruneOptions {
+            older_than: Some(Duration::ZERO),
+            ..PruneOptions::default()
+        };
+        File::create(stamp(&store))
+            .unwrap()
+            .set_modified(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        // No time at all: something is done each time until nothing is left.
+        let gone: Vec<usize> = (0..4)
+            .map(|_| {
+                let rules = std::slice::from_ref(&by_age);
+                let reports = collect_garbage(&store, rules, Duration::ZERO).unwrap();
+                let layers: usize = reports.iter().map(|report| report.layers.len()).sum();
+                let records: usize = reports.iter().map(|report| report.records.len()).sum();
+                assert_eq!(layers, records);
+                records
+            })
+            .collect();
+        assert_eq!(gone, [20, 20, 10, 0]);
+        // A ceiling is no matter of time.
+        for number in 0..50 {
+            step(&store, &format!("again {number}"));
+        }
+        let ceiling = PruneOptions {
+            keep_bytes: Some(60_000),
+            ..PruneOptions::default()
+        };
+        let reports = collect_garbage(&store, &[ceiling], Duration::ZERO).unwrap();
+        assert_eq!(reports[0].records.len(), 49);
     }
 }

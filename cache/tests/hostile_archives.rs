@@ -519,6 +519,16 @@ fn what_must_be_refused_is() {
             "sparse",
         ),
         (
+            "a prefix in an unknown version of ustar",
+            Tar::new()
+                .raw(&raw(b"a", b'0').field(|h| {
+                    h.magic = *b"ustar\x0001";
+                    h.prefix = b"dir".to_vec();
+                }))
+                .end(),
+            "version",
+        ),
+        (
             "star's sparse file",
             Tar::new()
                 .pax(b'x', &record("SCHILY.realsize", b"1"))

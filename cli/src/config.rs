@@ -1,6 +1,8 @@
 //! The configuration file: `$XDG_CONFIG_HOME/strata/config.toml`, else `/etc/strata/config.toml`.
 //!
 //! ```toml
+//! prune-budget = "100ms"        # unless a bound is broken
+//!
 //! [[prune]]                     # after builds, in this order
 //! filter = ["kind=mount"]
 //! keep-duration = "14d"
@@ -9,6 +11,9 @@
 //! max-used-space = "50%"        # of the file system
 //! min-free-space = "10g"
 //! reserved-space = "2g"
+//!
+//! [build]
+//! neutral-modes = true          # as `build --neutral-modes`
 //!
 //! [registry."docker.io"]
 //! mirrors = ["cache.example:5000"]
@@ -20,6 +25,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use strata_cache::Room;
@@ -129,9 +135,22 @@ pub(crate) struct Config {
     /// Rules that are looked at after builds; none means [`default_rules`].
     #[serde(default)]
     prune: Vec<Rule>,
+    /// What builds do unless a flag says otherwise.
+    #[serde(default)]
+    build: BuildDefaults,
+    /// How long a build may take at its end to prune what has become old; a bound that is broken is
+    /// seen to whatever it takes.
+    prune_budget: Option<String>,
     /// What is special about registries, by name.
     #[serde(default)]
     registry: BTreeMap<String, Registry>,
+}
+
+/// The `[build]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct BuildDefaults {
+    neutral_modes: bool,
 }
 
 /// An entry of `[registry]`: the keys that BuildKit's configuration has.
@@ -151,6 +170,9 @@ struct Keypair {
     key: PathBuf,
     cert: PathBuf,
 }
+
+/// The time for what has become old, if nothing is said.
+const BUDGET: Duration = Duration::from_millis(100);
 
 /// What is pruned if nothing is said: what was not used for two months, and then what is least useful
 /// while the store takes more than three quarters of its file system or that is nearly full.
@@ -217,6 +239,12 @@ impl Config {
             rule.options(None, "")
                 .map_err(|error| wrong(format!("prune rule {number}: {error}")))?;
         }
+        config
+            .prune_budget
+            .as_deref()
+            .map(human::parse_duration)
+            .transpose()
+            .map_err(|error| wrong(format!("`prune-budget`: {error}")))?;
         for (name, registry) in &config.registry {
             let wrong = |error: &str| wrong(format!("registry `{name}`: {error}"));
             if name.is_empty() || name.contains(['/', '@', ' ']) {
@@ -235,6 +263,11 @@ impl Config {
             }
         }
         Ok(config)
+    }
+
+    /// Whether builds copy the context with neutral modes.
+    pub(crate) fn neutral_modes(&self) -> bool {
+        self.build.neutral_modes
     }
 
     /// How registries are reached.
@@ -257,6 +290,14 @@ impl Config {
             hosts: hosts.collect(),
             ..RegistryOptions::default()
         }
+    }
+
+    /// How long builds may take at their end to prune, unless a bound is broken.
+    pub(crate) fn prune_budget(&self) -> Duration {
+        let text = self.prune_budget.as_deref();
+        // It was read once already.
+        text.and_then(|text| human::parse_duration(text).ok())
+            .unwrap_or(BUDGET)
     }
 
     /// What is pruned after builds. There is always a ceiling.
@@ -299,11 +340,16 @@ mod tests {
         assert_eq!(rules[0].keep_bytes, Some(1 << 30));
         let own = "[[prune]]\nkeep-duration = \"1d\"\n[[prune]]\nmax-used-space = \"1g\"\n";
         assert_eq!(parse(own).unwrap().rules(None).len(), 2);
+        let budget = |text: &str| parse(text).unwrap().prune_budget();
+        assert_eq!(budget("prune-budget = \"2s\"\n"), Duration::from_secs(2));
+        assert_eq!(budget(""), BUDGET);
         for (text, part) in [
             ("[[prune]]\nkeep = 1\n", "keep"),
             ("[[prune]]\nkeep-duration = \"x\"\n", "keep-duration"),
             ("[[prune]]\nfilter = [\"x=y\"]\n", "filter"),
             ("prune = 1", "prune"),
+            ("[build]\nneutral = true\n", "neutral"),
+            ("prune-budget = \"soon\"\n", "prune-budget"),
             ("[registry.\"a/b\"]\nhttp = true\n", "a/b"),
             ("[registry.x]\nmirrors = [\"https://m\"]\n", "https://m"),
             ("[registry.x]\nmirror = [\"m\"]\n", "mirror"),

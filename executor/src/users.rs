@@ -139,8 +139,8 @@ fn find_owner(view: &LayerView, user: Option<Id<'_>>) -> Result<(u32, u32), User
 /// Whether the owner that `text` names stands in no number, so that an image's files must tell. False for
 /// what is no owner at all.
 pub fn has_names(text: &str) -> bool {
-    let name = |id: &Option<Id<'_>>| matches!(id, Some(Id::Name(name)) if *name != "root");
-    split(text).is_ok_and(|(user, group)| name(&user) || group.as_ref().is_some_and(name))
+    let name = |id: Option<Id<'_>>| matches!(id, Some(Id::Name(name)) if name != "root");
+    split(text).is_ok_and(|(user, group)| name(user) || name(group.flatten()))
 }
 
 fn unknown_user(name: &str) -> UserError {

@@ -31,6 +31,8 @@ pub mod media {
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
     /// Docker layer, gzip.
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// Docker layer, zstd.
+    pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
     /// Docker layer that must not be pushed (Windows).
     pub const DOCKER_LAYER_FOREIGN: &str =
         "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
@@ -52,6 +54,17 @@ pub mod media {
         match media_type {
             DOCKER_LAYER => OCI_LAYER,
             DOCKER_LAYER_GZIP => OCI_LAYER_GZIP,
+            DOCKER_LAYER_ZSTD => OCI_LAYER_ZSTD,
+            other => other,
+        }
+    }
+
+    /// The Docker type that says the same as an OCI layer type; others stay.
+    pub fn docker_layer(media_type: &str) -> &str {
+        match media_type {
+            OCI_LAYER => DOCKER_LAYER,
+            OCI_LAYER_GZIP => DOCKER_LAYER_GZIP,
+            OCI_LAYER_ZSTD => DOCKER_LAYER_ZSTD,
             other => other,
         }
     }

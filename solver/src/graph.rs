@@ -99,6 +99,9 @@ pub enum Source {
     },
 }
 
+/// What the text of a step begins with that puts files of a context where a command can mount them.
+pub const MOUNTED_FILES: &str = "mount of ";
+
 /// A vertex: one operation on one root, with one layer as its result.
 #[derive(Debug)]
 pub struct Vertex {
@@ -129,6 +132,9 @@ pub struct Reuse {
     pub ttl: Option<(Duration, String)>,
 }
 
+/// Clocks of one machine differ by less than this, as a rule.
+const SKEW_MS: u64 = 600_000;
+
 impl Reuse {
     /// Why `record` may not be taken at `now_ms`, if it may not.
     pub fn refusal(&self, record: &CacheRecord, now_ms: u64) -> Option<String> {
@@ -136,6 +142,12 @@ impl Reuse {
             return Some(format!("{never} is given"));
         }
         let (longest, says) = self.ttl.as_ref()?;
+        // A time in the future says that a clock was wrong, and nothing of the age.
+        if record.made_ms > now_ms.saturating_add(SKEW_MS) {
+            return Some(format!(
+                "its result says that it comes from the future, and {says} sets an age"
+            ));
+        }
         let age = Duration::from_millis(now_ms.saturating_sub(record.made_ms));
         (age > *longest).then(|| format!("its result is older than {says} allows"))
     }

@@ -4,7 +4,7 @@ use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredLayer;
 use strata_cache::{Digest, Lease, Store};
 use strata_image::config::{History, Time};
-use strata_image::export::{self, ExportOptions, Format};
+use strata_image::export::{self, Encoding, ExportOptions, Format};
 use strata_image::registry::PushOptions;
 use strata_image::{BuiltImage, ImageConfig, Images, Reference};
 
@@ -205,7 +205,8 @@ impl Finished<'_> {
         made: &mut Made,
     ) -> Result<(), BuildError> {
         let names = self.names()?;
-        let (format, destination, codec) = match output {
+        let blobless = Encoding::new(Codec::None);
+        let (format, destination, encoding) = match output {
             Output::CacheOnly => return Ok(()),
             Output::Store => {
                 let stored = export::store_image(self.store, self.lease, image, &names)
@@ -213,11 +214,12 @@ impl Finished<'_> {
                 made.image = Some(stored.config);
                 return Ok(());
             }
-            Output::Registry { name, codec } => {
-                let targets = match name {
-                    Some(name) => vec![name.clone()],
-                    None => names.clone(),
-                };
+            Output::Registry {
+                names: own,
+                by_digest,
+                encoding,
+            } => {
+                let targets = if own.is_empty() { &names } else { own };
                 if targets.is_empty() {
                     return Err(BuildError::Request(
                         "nothing says where to push: give the image a name with `--tag`".to_owned(),
@@ -225,29 +227,30 @@ impl Finished<'_> {
                 }
                 made.image = Some(image.id());
                 for target in targets {
-                    let manifest = self.push(image, &target, *codec, step)?;
-                    made.manifests.push((target, manifest));
+                    let manifest = self.push(image, target, encoding, *by_digest, step)?;
+                    made.manifests.push((target.clone(), manifest));
                 }
                 return Ok(());
             }
             Output::Oci {
                 destination,
                 archive: true,
-                codec,
-            } => (Format::OciArchive, destination.clone(), *codec),
+                encoding,
+            } => (Format::OciArchive, destination.clone(), encoding),
             Output::Oci {
                 destination,
                 archive: false,
-                codec,
-            } => (Format::OciDirectory, destination.clone(), *codec),
-            Output::Docker { destination, codec } => {
-                (Format::DockerArchive, destination.clone(), *codec)
-            }
-            Output::Tar { destination } => (Format::Tar, destination.clone(), Codec::None),
+                encoding,
+            } => (Format::OciDirectory, destination.clone(), encoding),
+            Output::Docker {
+                destination,
+                encoding,
+            } => (Format::DockerArchive, destination.clone(), encoding),
+            Output::Tar { destination } => (Format::Tar, destination.clone(), &blobless),
             Output::Local { destination } => (
                 Format::Local,
                 Destination::Path(destination.clone()),
-                Codec::None,
+                &blobless,
             ),
         };
         let what = match &destination {
@@ -260,9 +263,8 @@ impl Finished<'_> {
         };
         let options = ExportOptions {
             format,
-            codec,
+            encoding,
             write: self.options(),
-            force_codec: false,
             names: &names,
         };
         let manifest = export::export(
@@ -285,7 +287,8 @@ impl Finished<'_> {
         &self,
         image: &BuiltImage,
         target: &str,
-        codec: Codec,
+        encoding: &Encoding,
+        by_digest: bool,
         step: StepId,
     ) -> Result<Digest, BuildError> {
         let reference = Reference::parse(target)
@@ -295,9 +298,9 @@ impl Finished<'_> {
             .into_iter()
             .collect();
         let options = PushOptions {
-            codec,
+            encoding: encoding.clone(),
             write: self.options(),
-            force_codec: false,
+            by_digest,
             sources,
         };
         let pushed = self

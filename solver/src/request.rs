@@ -9,6 +9,7 @@ use std::time::Duration;
 use strata_cache::{DiffId, Digest, HardLinks, LayerId};
 use strata_executor::sandbox::{Limits, Network, SecretBytes};
 use strata_image::ImageConfig;
+use strata_image::export::Encoding;
 
 use crate::remote::Remote;
 
@@ -84,15 +85,15 @@ pub enum Output {
         destination: Destination,
         /// A tar, or a directory.
         archive: bool,
-        /// Compression of layers built here.
-        codec: Codec,
+        /// How blobs and manifest are written.
+        encoding: Encoding,
     },
     /// An archive for `docker load`.
     Docker {
         /// Where.
         destination: Destination,
-        /// Compression of layers built here.
-        codec: Codec,
+        /// How blobs and manifest are written.
+        encoding: Encoding,
     },
     /// The root file system as one tar.
     Tar {
@@ -104,12 +105,14 @@ pub enum Output {
         /// Which directory.
         destination: PathBuf,
     },
-    /// A registry. The names come from the request's tags or from `name`.
+    /// A registry. The names come from the request's tags or from `names`.
     Registry {
-        /// A name in place of the tags.
-        name: Option<String>,
-        /// Compression of layers built here.
-        codec: Codec,
+        /// Names in place of the tags.
+        names: Vec<String>,
+        /// Give the manifest no tag: it is there by its digest only.
+        by_digest: bool,
+        /// How blobs and manifest are written.
+        encoding: Encoding,
     },
     /// Nothing: only the cache is filled.
     CacheOnly,
@@ -153,6 +156,9 @@ pub struct BuildRequest {
     pub no_cache_filter: Vec<String>,
     /// Run steps that may look into the network anew if their results are older than this.
     pub cache_ttl: Option<Duration>,
+    /// Files of the build context and of named directories are copied as a checkout under the umask 022
+    /// would have them, owned by root, whatever their modes and owners are.
+    pub neutral_modes: bool,
     /// See [`Pull`].
     pub pull: Pull,
     /// Platform, such as `linux/arm64`; none means this machine's.
@@ -205,6 +211,7 @@ impl BuildRequest {
             no_cache: false,
             no_cache_filter: Vec::new(),
             cache_ttl: None,
+            neutral_modes: false,
             pull: Pull::default(),
             platform: None,
             network: Network::default(),

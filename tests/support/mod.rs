@@ -2,6 +2,7 @@
 //! registry, and readers for what it writes.
 
 mod bases;
+mod delegated;
 mod disk;
 mod dockerd;
 mod filter;
@@ -19,6 +20,7 @@ mod users;
 mod web;
 
 pub(crate) use bases::Base;
+pub(crate) use delegated::Delegated;
 pub(crate) use disk::{Broken, Disk, Left, Log};
 pub(crate) use dockerd::Dockerd;
 pub(crate) use filter::redact;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -46,6 +46,37 @@ impl Strata {
         Self {
             command,
             stdin: Vec::new(),
+        }
+    }
+
+    /// The same command, to be started as a member of these control groups.
+    ///
+    /// Only root may put a process there, so a shell does it before it becomes the sandbox's user.
+    pub(crate) fn within(self, sandbox: &Sandbox, groups: &[PathBuf]) -> Self {
+        let mut joins = String::new();
+        for group in groups {
+            joins += &format!("echo $$ > {}/cgroup.procs && ", group.display());
+        }
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{joins}exec \"$@\""), "sh"]);
+        if !sandbox.account().is_me() {
+            let (uid, gid) = (sandbox.account().uid, sandbox.account().gid);
+            command.arg("setpriv").arg(format!("--reuid={uid}"));
+            command.args([&format!("--regid={gid}"), "--clear-groups"]);
+        }
+        command
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
+            .current_dir(sandbox.context())
+            .env_clear()
+            .envs(
+                self.command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            );
+        Self {
+            command,
+            stdin: self.stdin,
         }
     }
 

@@ -56,7 +56,10 @@ impl Index {
             .execute(params![lease, layer])?;
         let now = now_ms();
         index
-            .prepare_cached("UPDATE layers SET last_used = ?2 WHERE id = ?1 AND last_used < ?3")?
+            .prepare_cached(
+                "UPDATE layers SET last_used = ?2 \
+                 WHERE id = ?1 AND last_used NOT BETWEEN ?3 AND ?2",
+            )?
             .execute(params![layer, int(now), int(now.saturating_sub(GRAIN_MS))])?;
         Ok(())
     }

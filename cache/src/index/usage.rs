@@ -93,7 +93,7 @@ impl Index {
             layers: index
                 .prepare(
                     "SELECT id, chain_id, size, created, last_used, entries FROM layers \
-                     WHERE boot IS NULL OR boot = ?1",
+                     WHERE boot IS NULL OR boot = ?1 ORDER BY seq",
                 )?
                 .query_map(boot, |row| {
                     Ok(Layer {
@@ -117,7 +117,7 @@ impl Index {
             blobs: index
                 .prepare(
                     "SELECT digest, size, created, last_used FROM blobs \
-                     WHERE boot IS NULL OR boot = ?1",
+                     WHERE boot IS NULL OR boot = ?1 ORDER BY seq",
                 )?
                 .query_map(boot, |row| {
                     Ok(Blob {

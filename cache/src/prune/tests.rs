@@ -5,7 +5,7 @@ use crate::image::{StoredBlob, StoredImage, StoredLayer};
 use crate::index::LayerBlob;
 use crate::usage::{ItemKind, list, usage};
 use crate::verify::{VerifyOptions, verify};
-use crate::{CacheKey, DiffId, HardLinks, Lease, NewRecord, StackId, StepKind};
+use crate::{CacheKey, ChainId, DiffId, HardLinks, Lease, NewRecord, StackId, StepKind};
 
 fn key(text: &str) -> CacheKey {
     CacheKey(Digest::of(text.as_bytes()))
@@ -464,4 +464,86 @@ fn usage_adds_up_and_the_listing_names_everything() {
             + used.index.bytes
     );
     assert_eq!(used.reclaimable, 0);
+}
+
+/// Sets when a record was made and used, in hours before now (negative: after now).
+fn made_and_used(store: &Store, text: &str, hours_ago: i64) {
+    let then = i64::try_from(now_ms()).unwrap() - hours_ago * 3_600_000;
+    let sql = [
+        "UPDATE records SET made = ?2, created = ?2, last_used = ?2 WHERE key = ?1",
+        "UPDATE layers SET created = ?2, last_used = ?2 \
+         WHERE id = (SELECT layer FROM records WHERE key = ?1)",
+    ];
+    for sql in sql {
+        store
+            .index()
+            .write(|index| index.execute(sql, rusqlite::params![key(text).0, then]))
+            .unwrap();
+    }
+}
+
+fn pruned(store: &Store, hours: u64) -> Vec<String> {
+    let options = PruneOptions {
+        older_than: Some(Duration::from_hours(hours)),
+        dry_run: true,
+        ..PruneOptions::default()
+    };
+    let report = prune(store, &options).unwrap();
+    let mut texts: Vec<String> = report.records.into_iter().map(|it| it.text).collect();
+    texts.sort();
+    texts
+}
+
+#[test]
+fn what_comes_from_the_future_is_as_old_as_what_was_made_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("test").unwrap();
+    for text in ["old", "far", "young", "near"] {
+        step(&store, &lease, None, text);
+    }
+    drop(lease);
+    made_and_used(&store, "old", 100);
+    made_and_used(&store, "far", -24 * 365);
+    made_and_used(&store, "young", 1);
+    made_and_used(&store, "near", -24 * 365);
+    assert_eq!(pruned(&store, 50), ["far", "old"]);
+    assert_eq!(pruned(&store, 200), Vec::<String>::new());
+    // Of the order of use, too: what is no older than its elders goes after them.
+    let options = PruneOptions {
+        keep_bytes: Some(120_000),
+        ..PruneOptions::default()
+    };
+    let report = prune(&store, &options).unwrap();
+    let gone: Vec<&str> = report.records.iter().map(|it| it.text.as_str()).collect();
+    assert_eq!(gone.len(), 2);
+    assert!(gone.contains(&"old") && gone.contains(&"far"), "{gone:?}");
+}
+
+#[test]
+fn a_clock_that_is_behind_makes_nothing_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("test").unwrap();
+    for text in ["a", "b"] {
+        step(&store, &lease, None, text);
+        // As a clock that says 1970 sees them.
+        made_and_used(&store, text, -24 * 365 * 50);
+    }
+    drop(lease);
+    assert_eq!(pruned(&store, 1), Vec::<String>::new());
+}
+
+#[test]
+fn a_use_is_noted_whatever_the_clock_said_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("test").unwrap();
+    step(&store, &lease, None, "a");
+    made_and_used(&store, "a", -24 * 365);
+    store.index().claim(&lease, &[key("a")]).unwrap();
+    let snapshot = store.index().snapshot().unwrap();
+    let now = now_ms();
+    assert!(snapshot.records[0].last_used_ms <= now);
+    assert!(snapshot.layers[0].last_used_ms <= now);
 }

@@ -76,6 +76,9 @@ pub(crate) fn run(
         }
     }
     let config = Config::load()?;
+    if flags.neutral_modes.is_none() {
+        build.request.neutral_modes = config.neutral_modes();
+    }
     let cancel = Cancel::default();
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;
@@ -165,7 +168,8 @@ fn watch_signals(cancel: &Cancel) -> Result<Arc<AtomicI32>, CommandError> {
 /// build, and comes again with `strata cache prune`.
 fn prune(store: &Store, config: &Config, progress: &Progress) {
     let rules = config.rules(store.room());
-    let reports = strata_cache::gc::collect_garbage(store, &rules).unwrap_or_default();
+    let budget = config.prune_budget();
+    let reports = strata_cache::gc::collect_garbage(store, &rules, budget).unwrap_or_default();
     let freed: u64 = reports.iter().map(|report| report.bytes).sum();
     let records: usize = reports.iter().map(|report| report.records.len()).sum();
     if records > 0 && matches!(progress.mode(), Mode::Plain | Mode::Tty) {

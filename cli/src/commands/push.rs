@@ -5,6 +5,7 @@ use std::path::Path;
 use strata_image::BuiltImage;
 use strata_image::Images;
 use strata_image::Reference;
+use strata_image::export::Encoding;
 use strata_image::registry::PushOptions;
 
 use super::stored;
@@ -44,9 +45,12 @@ pub(crate) fn run(flags: &low::Push, root: &Path) -> Result<(), CommandError> {
         .collect();
     let images = Images::new(&store, Config::load()?.registries());
     let options = PushOptions {
-        codec,
+        encoding: Encoding {
+            force_codec: flags.force_compression,
+            ..Encoding::new(codec)
+        },
         write,
-        force_codec: false,
+        by_digest: false,
         sources,
     };
     let mut transfers = Transfers::start(flags.quiet);

@@ -7,6 +7,7 @@ use strata_cache::diff::WriteOptions;
 use strata_image::BuiltImage;
 use strata_image::export;
 use strata_image::export::Destination;
+use strata_image::export::Encoding;
 use strata_image::export::ExportOptions;
 use strata_image::export::Format;
 
@@ -61,11 +62,14 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
             images.push((built, name.into_iter().collect()));
         }
     }
+    let encoding = Encoding {
+        force_codec: flags.force_compression,
+        ..Encoding::new(codec)
+    };
     let options = ExportOptions {
         format,
-        codec,
+        encoding: &encoding,
         write,
-        force_codec: false,
         names: &[],
     };
     let mut transfers = Transfers::start(flags.quiet);

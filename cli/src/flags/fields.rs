@@ -3,7 +3,7 @@
 /// One field of such a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Field {
-    /// Lower case.
+    /// Lower case, but for the names of annotations.
     pub(crate) key: String,
     /// None if there was no `=`.
     pub(crate) value: Option<String>,
@@ -17,7 +17,12 @@ pub(crate) fn fields(text: &str) -> Result<Vec<Field>, String> {
             Some((key, value)) => (key, Some(value.to_owned())),
             None => (record.as_str(), None),
         };
-        let key = key.trim().to_ascii_lowercase();
+        let lower = key.trim().to_ascii_lowercase();
+        let key = if lower.starts_with("annotation") {
+            key.trim().to_owned()
+        } else {
+            lower
+        };
         if key.is_empty() {
             return Err(format!("`{text}` has a field without a name"));
         }

@@ -147,6 +147,16 @@ pub(crate) struct Build {
     /// Run steps that have a network anew if their result is older than this, such as 7d
     #[arg(long, value_name = "SPAN")]
     pub(crate) cache_ttl: Option<String>,
+    /// Copy files of the context as a checkout under the umask 022 has them, whatever their modes
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "STRATA_NEUTRAL_MODES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) neutral_modes: Option<bool>,
     /// Say for each step that runs why it was not cached: the first input that changed
     #[arg(long)]
     pub(crate) explain: bool,
@@ -155,8 +165,9 @@ pub(crate) struct Build {
     pub(crate) pull: bool,
     /// What to make of the result (repeatable): DIR, `-` for a tar on standard output, or
     /// type=local|tar|oci|docker|image|registry|cacheonly with dest=PATH,
-    /// compression=gzip|zstd|uncompressed, compression-level=N, tar=false, name=NAME, push=true
-    /// [default: type=image, the store]
+    /// compression=gzip|zstd|uncompressed, compression-level=N, force-compression=true,
+    /// oci-mediatypes=false, annotation.KEY=VALUE, tar=false, name=NAME, push=true,
+    /// push-by-digest=true [default: type=image, the store]
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
     /// Put the image into the store, too: same as --output type=image
@@ -165,6 +176,10 @@ pub(crate) struct Build {
     /// Upload the image: same as --output type=registry
     #[arg(long)]
     pub(crate) push: bool,
+    /// Annotate the manifest (repeatable), or, with `manifest-descriptor:` before it, what a
+    /// layout's index says of it
+    #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
     /// Write the image ID to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -507,6 +522,9 @@ pub(crate) struct Push {
     /// Compression of layers that were built here
     #[arg(long, value_name = "CODEC", default_value = "gzip")]
     pub(crate) compression: String,
+    /// Compress layers of base images anew, too, where they came in another compression
+    #[arg(long)]
+    pub(crate) force_compression: bool,
     /// Show nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -574,6 +592,9 @@ pub(crate) struct Save {
     /// Compression of layers that were built here: gzip, zstd, uncompressed
     #[arg(long, value_name = "CODEC", default_value = "gzip")]
     pub(crate) compression: String,
+    /// Compress layers of base images anew, too, where they came in another compression
+    #[arg(long)]
+    pub(crate) force_compression: bool,
     /// Show nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -1,6 +1,7 @@
 //! Flags in two steps: [`low`] is what was typed, the other modules say what it means. The rest of
 //! the program never sees a flag.
 
+pub(crate) mod annotation;
 pub(crate) mod context;
 pub(crate) mod fields;
 pub(crate) mod filter;

@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 
 use strata_cache::codec::Codec;
+use strata_image::export::Encoding;
+use strata_image::export::MediaTypes;
 use strata_solver::request::Destination;
 use strata_solver::request::Output;
 
+use super::annotation;
+use super::annotation::Level;
 use super::fields::Field;
 use super::fields::fields;
 use super::fields::required;
@@ -16,20 +20,20 @@ use super::fields::switch;
 pub(crate) struct Parsed {
     /// What to make.
     pub(crate) output: Output,
-    /// A further name for the image in the store, in full.
-    pub(crate) name: Option<String>,
+    /// Further names for the image in the store, in full.
+    pub(crate) names: Vec<String>,
 }
 
 /// Reads one `--output`. `stdout_is_terminal` refuses archives that would land on a screen.
 pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, String> {
     // `-o -` and `-o DIR`, as for docker build.
-    let mut name = None;
+    let mut names = Vec::new();
     let output = if text == "-" {
         Output::Tar {
             destination: Destination::Stdout,
         }
     } else if text.contains('=') {
-        Fields::read(text)?.output(&mut name)?
+        Fields::read(text)?.output(&mut names)?
     } else if text.is_empty() {
         return Err("an empty value names no output".into());
     } else {
@@ -43,7 +47,7 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
              `dest=FILE`"
         ));
     }
-    Ok(Parsed { output, name })
+    Ok(Parsed { output, names })
 }
 
 /// True if the output goes to standard output.
@@ -70,6 +74,16 @@ pub(crate) fn path_mut(output: &mut Output) -> Option<&mut PathBuf> {
     }
 }
 
+/// How an output writes its manifest, if it has one.
+pub(crate) fn encoding_mut(output: &mut Output) -> Option<&mut Encoding> {
+    match output {
+        Output::Oci { encoding, .. }
+        | Output::Docker { encoding, .. }
+        | Output::Registry { encoding, .. } => Some(encoding),
+        _ => None,
+    }
+}
+
 #[derive(Debug, Default)]
 struct Fields {
     kind: String,
@@ -79,6 +93,10 @@ struct Fields {
     push: Option<bool>,
     compression: Option<String>,
     level: Option<String>,
+    force: Option<bool>,
+    oci_types: Option<bool>,
+    by_digest: Option<bool>,
+    annotations: Vec<(Level, String, String)>,
 }
 
 impl Fields {
@@ -105,7 +123,14 @@ impl Fields {
             "push" => self.push = Some(switch(field)?),
             "compression" => self.compression = Some(required(field)?.to_owned()),
             "compression-level" => self.level = Some(required(field)?.to_owned()),
-            "oci-mediatypes" if switch(field)? => {}
+            "force-compression" => self.force = Some(switch(field)?),
+            "oci-mediatypes" => self.oci_types = Some(switch(field)?),
+            "push-by-digest" => self.by_digest = Some(switch(field)?),
+            key if key.starts_with("annotation") => {
+                let (level, name) = annotation::of_field(key)?;
+                let value = field.value.clone().unwrap_or_default();
+                self.annotations.push((level, name, value));
+            }
             key => {
                 let value = field.value.as_deref().unwrap_or_default();
                 return Err(format!("`{key}={value}` is not supported"));
@@ -114,14 +139,14 @@ impl Fields {
         Ok(())
     }
 
-    fn output(self, store_name: &mut Option<String>) -> Result<Output, String> {
-        let allowed: &[&str] = match self.kind.as_str() {
-            "local" | "tar" => &["dest"],
-            "oci" => &["dest", "tar", "compression", "compression-level"],
-            "docker" => &["dest", "compression", "compression-level"],
-            "image" => &["name", "push", "compression", "compression-level"],
-            "registry" => &["name", "push", "compression", "compression-level"],
-            "cacheonly" => &[],
+    fn output(self, store_names: &mut Vec<String>) -> Result<Output, String> {
+        // What has a manifest can be told how to write it.
+        let (allowed, has_manifest): (&[&str], bool) = match self.kind.as_str() {
+            "local" | "tar" => (&["dest"], false),
+            "oci" => (&["dest", "tar"], true),
+            "docker" => (&["dest"], true),
+            "image" | "registry" => (&["name", "push", "push-by-digest"], true),
+            "cacheonly" => (&[], false),
             other => {
                 return Err(format!(
                     "`type={other}` is not an output: expected one of local, tar, oci, docker, \
@@ -134,14 +159,16 @@ impl Fields {
             ("name", self.name.is_some()),
             ("tar", self.archive.is_some()),
             ("push", self.push.is_some()),
-            ("compression", self.compression.is_some()),
-            ("compression-level", self.level.is_some()),
+            ("push-by-digest", self.by_digest.is_some()),
         ] {
             if given && !allowed.contains(&key) {
                 return Err(format!("`{key}` has no meaning with `type={}`", self.kind));
             }
         }
-        let codec = self.codec()?;
+        if let Some(key) = self.manifest_key().filter(|_| !has_manifest) {
+            return Err(format!("`{key}` has no meaning with `type={}`", self.kind));
+        }
+        let encoding = self.encoding()?;
         let destination = match self.destination.as_deref() {
             None | Some("-") => Destination::Stdout,
             Some(path) => Destination::Path(PathBuf::from(path)),
@@ -160,46 +187,80 @@ impl Fields {
                 Ok(Output::Oci {
                     destination,
                     archive,
-                    codec,
+                    encoding,
                 })
             }
             // Without a file, docker's own exporter loads the image: here, into the store.
             "docker" if self.destination.is_none() => {
-                self.no_compression()?;
+                self.no_manifest()?;
                 Ok(Output::Store)
             }
-            "docker" => Ok(Output::Docker { destination, codec }),
-            "image" if self.push == Some(true) => Ok(Output::Registry {
-                name: self.name.as_deref().map(super::value::tag).transpose()?,
-                codec,
+            "docker" => Ok(Output::Docker {
+                destination,
+                encoding,
             }),
-            "image" => {
-                self.no_compression()?;
-                *store_name = self.name.as_deref().map(super::value::tag).transpose()?;
+            "image" if self.push != Some(true) => {
+                self.no_manifest()?;
+                if self.by_digest == Some(true) {
+                    return Err("`push-by-digest` needs `push=true`".into());
+                }
+                *store_names = self.names()?;
                 Ok(Output::Store)
             }
-            "registry" => {
+            "image" | "registry" => {
                 if self.push == Some(false) {
                     return Err("`push=false` has no meaning with `type=registry`".into());
                 }
                 Ok(Output::Registry {
-                    name: self.name.as_deref().map(super::value::tag).transpose()?,
-                    codec,
+                    names: self.names()?,
+                    by_digest: self.by_digest.unwrap_or(false),
+                    encoding,
                 })
             }
             _ => Ok(Output::CacheOnly),
         }
     }
 
-    fn no_compression(&self) -> Result<(), String> {
-        match self.compression {
-            Some(_) => Err(
-                "`compression` has no meaning for an image in the store: layers are compressed \
-                 when they leave it"
-                    .into(),
-            ),
+    /// The names, which commas part: `"name=a,b"`.
+    fn names(&self) -> Result<Vec<String>, String> {
+        let names = self.name.iter().flat_map(|names| names.split(','));
+        names.map(|name| super::value::tag(name.trim())).collect()
+    }
+
+    /// A key that tells how to write blobs or a manifest.
+    fn manifest_key(&self) -> Option<&'static str> {
+        let keys = [
+            ("compression", self.compression.is_some()),
+            ("compression-level", self.level.is_some()),
+            ("force-compression", self.force.is_some()),
+            ("oci-mediatypes", self.oci_types.is_some()),
+            ("annotation", !self.annotations.is_empty()),
+        ];
+        keys.iter().find(|(_, given)| *given).map(|(key, _)| *key)
+    }
+
+    fn no_manifest(&self) -> Result<(), String> {
+        match self.manifest_key() {
+            Some(key) => Err(format!(
+                "`{key}` has no meaning for an image in the store: blobs and a manifest are made \
+                 when it leaves it"
+            )),
             None => Ok(()),
         }
+    }
+
+    fn encoding(&self) -> Result<Encoding, String> {
+        let mut encoding = Encoding {
+            force_codec: self.force.unwrap_or(false),
+            ..Encoding::new(self.codec()?)
+        };
+        if self.oci_types == Some(false) {
+            encoding.types = MediaTypes::Docker;
+        }
+        for (level, name, value) in &self.annotations {
+            annotation::add(&mut encoding, *level, name, value)?;
+        }
+        Ok(encoding)
     }
 
     fn codec(&self) -> Result<Codec, String> {
@@ -260,7 +321,7 @@ mod tests {
                 Output::Oci {
                     destination: path("x.tar"),
                     archive: true,
-                    codec: Codec::Gzip(6),
+                    encoding: Encoding::new(Codec::Gzip(6)),
                 },
             ),
             (
@@ -268,14 +329,14 @@ mod tests {
                 Output::Oci {
                     destination: path("d"),
                     archive: false,
-                    codec: Codec::Zstd(9),
+                    encoding: Encoding::new(Codec::Zstd(9)),
                 },
             ),
             (
                 "type=docker,dest=-,compression=uncompressed",
                 Output::Docker {
                     destination: Destination::Stdout,
-                    codec: Codec::None,
+                    encoding: Encoding::new(Codec::None),
                 },
             ),
             ("type=docker", Output::Store),
@@ -283,15 +344,16 @@ mod tests {
             (
                 "type=image,push=true",
                 Output::Registry {
-                    name: None,
-                    codec: Codec::Gzip(6),
+                    names: Vec::new(),
+                    by_digest: false,
+                    encoding: Encoding::new(Codec::Gzip(6)),
                 },
             ),
             ("type=cacheonly", Output::CacheOnly),
         ] {
             let parsed = output(text, false).unwrap();
             assert_eq!(parsed.output, expected, "{text}");
-            assert_eq!(parsed.name, None, "{text}");
+            assert_eq!(parsed.names, [""; 0], "{text}");
         }
     }
 
@@ -320,6 +382,15 @@ mod tests {
                 "rewrite-timestamp=true",
             ),
             ("type=oci,dest=", "needs a value"),
+            ("type=tar,dest=x,annotation.a=b", "`annotation` has no"),
+            ("type=image,compression=gzip", "leaves it"),
+            ("type=image,push-by-digest=true", "push=true"),
+            ("type=oci,dest=x,annotation-index.a=b", "index"),
+            ("type=oci,dest=x,annotationa=b", "annotationa"),
+            (
+                "type=oci,dest=x,oci-mediatypes=false,annotation.a=b",
+                "Docker's",
+            ),
             ("type=cacheonly,dest=x", "`dest` has no meaning"),
         ] {
             let error = output(text, false).unwrap_err();
@@ -329,10 +400,40 @@ mod tests {
 
     #[test]
     fn an_image_in_the_store_can_be_named() {
-        let parsed = output("type=image,name=a/b", false).unwrap();
+        let parsed = output("type=image,\"name=a/b,c:1\"", false).unwrap();
         assert_eq!(parsed.output, Output::Store);
-        assert_eq!(parsed.name.as_deref(), Some("docker.io/a/b:latest"));
+        assert_eq!(
+            parsed.names,
+            ["docker.io/a/b:latest", "docker.io/library/c:1"]
+        );
         assert!(output("type=image,name=A", false).is_err());
+    }
+
+    #[test]
+    fn a_manifest_can_be_told_how_to_be() {
+        let text = "type=registry,name=r.example/a,push-by-digest=true,compression=zstd,\
+                    force-compression=true,annotation.org.Example=v,\
+                    annotation-manifest-descriptor.k=\"\"";
+        let text = text.replace("k=\"\"", "k=w");
+        let Output::Registry {
+            names,
+            by_digest,
+            encoding,
+        } = output(&text, false).unwrap().output
+        else {
+            panic!("not a registry");
+        };
+        assert_eq!(names, ["r.example/a:latest"]);
+        assert!(by_digest && encoding.force_codec);
+        assert_eq!(encoding.codec, Codec::Zstd(3));
+        let annotations = encoding.annotations;
+        assert_eq!(annotations.manifest["org.Example"], "v");
+        assert_eq!(annotations.descriptor["k"], "w");
+        let docker = output("type=oci,dest=x,oci-mediatypes=false", false).unwrap();
+        let Output::Oci { encoding, .. } = docker.output else {
+            panic!("not a layout");
+        };
+        assert_eq!(encoding.types, MediaTypes::Docker);
     }
 
     #[test]

@@ -124,7 +124,13 @@ struct Layers<'a> {
 
 impl Layers<'_> {
     fn mount(&self, target: &OwnedFd, stage: impl Fn() -> String) -> Result<OwnedFd, Failure> {
-        let (first, words) = match self.mount_one_by_one() {
+        // An older kernel would refuse, and complain in its log at each step of each build.
+        let first = if takes_layers_one_by_one() {
+            self.mount_one_by_one()
+        } else {
+            Err(io::Error::from_raw_os_error(libc::EINVAL).into())
+        };
+        let (first, words) = match first {
             Ok(mount) => {
                 attach(&mount, target).stage(&stage)?;
                 return Ok(mount);
@@ -132,7 +138,6 @@ impl Layers<'_> {
             Err(Trouble::Layer(failure)) => return Err(failure),
             Err(Trouble::Mount(error, words)) => (error, words),
         };
-        // Kernels before 6.7 don't know `lowerdir+`: EINVAL, or EOPNOTSUPP without the mount API.
         match self.mount_at_once(target) {
             Ok(mount) => Ok(mount),
             Err(Trouble::Layer(failure)) => Err(failure),
@@ -277,6 +282,19 @@ impl Layers<'_> {
     }
 }
 
+/// Whether this kernel's overlayfs knows `lowerdir+`.
+fn takes_layers_one_by_one() -> bool {
+    let kernel = rustix::system::uname();
+    // Whatever has no such number is no kernel from before it.
+    release(&kernel.release().to_string_lossy()).is_none_or(|release| release >= (6, 7))
+}
+
+/// The first two numbers of a kernel's release, such as `6.1.0-13-amd64`.
+fn release(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|letter: char| !letter.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 /// What the kernel has written about a failed mount, in its own words.
 fn kernel_words(context: &OwnedFd) -> String {
     let mut words = Vec::new();
@@ -291,4 +309,17 @@ fn kernel_words(context: &OwnedFd) -> String {
         words.push(line.get(2..).unwrap_or(line).to_owned());
     }
     words.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::release;
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        assert_eq!(release("6.1.0-13-amd64"), Some((6, 1)));
+        assert_eq!(release("6.12-rc3"), Some((6, 12)));
+        assert!(release("6.12.1") > release("6.7.0"));
+        assert_eq!(release("custom"), None);
+    }
 }

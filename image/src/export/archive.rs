@@ -33,14 +33,7 @@ pub(super) fn write(
 ) -> Result<Vec<Digest>, ExportError> {
     let mut assembled = Vec::with_capacity(images.len());
     for (image, names) in images {
-        let one = assemble(
-            store,
-            image,
-            options.codec,
-            options.force_codec,
-            options.write,
-            progress,
-        )?;
+        let one = assemble(store, image, options.encoding, options.write, progress)?;
         assembled.push((*image, *names, one));
     }
     let path = match destination {

@@ -23,14 +23,7 @@ pub(super) fn write(
     progress: &dyn Progress,
 ) -> Result<Digest, ExportError> {
     let mut index = read_index(path)?;
-    let one = assemble(
-        store,
-        image,
-        options.codec,
-        options.force_codec,
-        options.write,
-        progress,
-    )?;
+    let one = assemble(store, image, options.encoding, options.write, progress)?;
     let blobs = path.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).map_err(|source| failed("create", &blobs, source))?;
     for blob in &one.layers {

@@ -12,7 +12,7 @@ use strata_cache::image::{StoredBlob, StoredLayer};
 use strata_cache::index::LayerBlob;
 use strata_cache::{DiffId, Digest, LayerId, Store, StoreError};
 
-use super::ExportError;
+use super::{Encoding, ExportError};
 use crate::Progress;
 use crate::pipe::{Hashing, PipeReader, PipeWriter, Watched, copy, pipe};
 use crate::unpack::{self, Compression};
@@ -267,18 +267,18 @@ pub fn image_blob(
     options: WriteOptions,
     progress: &dyn Progress,
 ) -> Result<StoredBlob, ExportError> {
-    blob_for(store, layer, codec, false, options, progress)
+    blob_for(store, layer, &Encoding::new(codec), options, progress)
 }
 
 /// [`image_blob`], with the choice to compress anew.
 pub(crate) fn blob_for(
     store: &Store,
     layer: &StoredLayer,
-    codec: Codec,
-    force_codec: bool,
+    encoding: &Encoding,
     options: WriteOptions,
     progress: &dyn Progress,
 ) -> Result<StoredBlob, ExportError> {
+    let (codec, force_codec) = (encoding.codec, encoding.force_codec);
     let gone = || ExportError::LayerGone {
         diff_id: layer.diff_id.0,
     };

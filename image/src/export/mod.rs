@@ -2,22 +2,22 @@
 
 mod archive;
 mod directory;
+mod encoding;
 mod layer;
 mod local;
 mod output;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use encoding::{Annotations, Encoding, MediaTypes};
 pub(crate) use layer::{blob_for, is_present, open_at};
 pub use layer::{diff_id, image_blob, layer_blob};
 
-use strata_cache::codec::Codec;
 use strata_cache::diff::{DiffError, WriteOptions};
 use strata_cache::image::{StoredBlob, StoredImage, StoredLayer};
 use strata_cache::{Digest, LayerId, Lease, Store, StoreError};
 
-use crate::manifest::{Descriptor, Manifest, media};
+use crate::manifest::{Descriptor, Manifest};
 use crate::parallel::in_parallel;
 use crate::resolve::now_ms;
 use crate::{ImageConfig, Progress};
@@ -239,12 +239,10 @@ pub enum Format {
 pub struct ExportOptions<'a> {
     /// The form.
     pub format: Format,
-    /// For layers that have no blob yet.
-    pub codec: Codec,
+    /// How blobs and the manifest are written, for the forms that have them.
+    pub encoding: &'a Encoding,
     /// Clamps the times of layers that are made into blobs here, and of the tar and local forms.
     pub write: WriteOptions,
-    /// Compress layers anew with `codec`, even those that came with a blob.
-    pub force_codec: bool,
     /// Names in full, for the forms that have names.
     pub names: &'a [String],
 }
@@ -345,26 +343,28 @@ struct Assembled {
 fn assemble(
     store: &Store,
     image: &BuiltImage,
-    codec: Codec,
-    force_codec: bool,
+    encoding: &Encoding,
     write: WriteOptions,
     progress: &dyn Progress,
 ) -> Result<Assembled, ExportError> {
     let layers = in_parallel(PACKERS, &image.layers, |layer| {
-        blob_for(store, layer, codec, force_codec, write, progress)
+        blob_for(store, layer, encoding, write, progress)
     })?;
     let config = Descriptor::new(
-        media::OCI_CONFIG,
+        encoding.types.config(),
         image.config_digest,
         image.config_bytes.len() as u64,
     );
-    let manifest = manifest_of(image, &layers);
+    let manifest = manifest_of(image, &layers, encoding);
     let mut descriptor = Descriptor::new(
-        media::OCI_MANIFEST,
+        encoding.types.manifest(),
         Digest::of(&manifest),
         manifest.len() as u64,
     );
     descriptor.platform = Some(image.config.platform());
+    descriptor
+        .annotations
+        .clone_from(&encoding.annotations.descriptor);
     Ok(Assembled {
         manifest,
         descriptor,
@@ -373,21 +373,26 @@ fn assemble(
     })
 }
 
-/// The bytes of the OCI manifest of an image with these blobs.
-pub(crate) fn manifest_of(image: &BuiltImage, layers: &[StoredBlob]) -> Vec<u8> {
+/// The bytes of the manifest of an image with these blobs.
+pub(crate) fn manifest_of(
+    image: &BuiltImage,
+    layers: &[StoredBlob],
+    encoding: &Encoding,
+) -> Vec<u8> {
+    let types = encoding.types;
     let manifest = Manifest {
         schema_version: 2,
-        media_type: Some(media::OCI_MANIFEST.to_owned()),
+        media_type: Some(types.manifest().to_owned()),
         config: Descriptor::new(
-            media::OCI_CONFIG,
+            types.config(),
             image.config_digest,
             image.config_bytes.len() as u64,
         ),
         layers: layers
             .iter()
-            .map(|blob| Descriptor::new(media::oci_layer(&blob.media_type), blob.digest, blob.size))
+            .map(|blob| Descriptor::new(types.layer(&blob.media_type), blob.digest, blob.size))
             .collect(),
-        annotations: BTreeMap::new(),
+        annotations: encoding.annotations.manifest.clone(),
     };
     serde_json::to_vec_pretty(&manifest).expect("string keys and plain values always serialise")
 }

@@ -3,14 +3,12 @@
 
 use std::io::{self, Read};
 
-use strata_cache::codec::Codec;
 use strata_cache::diff::WriteOptions;
 use strata_cache::image::{StoredBlob, StoredLayer};
 use strata_cache::{Digest, Lease};
 
 use super::{RegistryError, Upload};
-use crate::export::{self, blob_for, is_present, open_at};
-use crate::manifest::media;
+use crate::export::{self, Encoding, blob_for, is_present, open_at};
 use crate::parallel::in_parallel;
 use crate::{BuiltImage, ExportError, Images, NoProgress, Progress, Reference};
 
@@ -32,12 +30,12 @@ pub enum PushError {
 /// How to push.
 #[derive(Debug, Clone)]
 pub struct PushOptions {
-    /// For layers that have no blob yet.
-    pub codec: Codec,
+    /// How blobs and the manifest are written.
+    pub encoding: Encoding,
     /// Clamps the times of layers that are made into blobs here.
     pub write: WriteOptions,
-    /// Compress layers anew with `codec`, even those that came with a blob.
-    pub force_codec: bool,
+    /// Give the manifest no tag: it is there by its digest only, for an index to be made later.
+    pub by_digest: bool,
     /// Repositories that are known to hold layers of the image (its bases): asked to mount from if
     /// they are on the same registry, read from if the store has not kept a blob.
     pub sources: Vec<Reference>,
@@ -86,10 +84,16 @@ impl Images<'_> {
         };
         self.client().upload(target, &upload, &NoProgress)?;
 
-        let manifest = export::manifest_of(image, &layers);
-        let digest = self
-            .client()
-            .put_manifest(target, media::OCI_MANIFEST, &manifest)?;
+        let encoding = &options.encoding;
+        let manifest = export::manifest_of(image, &layers, encoding);
+        let digest = if options.by_digest {
+            let target = target.with_digest(Digest::of(&manifest));
+            self.client()
+                .put_manifest(&target, encoding.types.manifest(), &manifest)?
+        } else {
+            self.client()
+                .put_manifest(target, encoding.types.manifest(), &manifest)?
+        };
         Ok(Pushed {
             manifest: digest,
             size: manifest.len() as u64,
@@ -107,21 +111,14 @@ impl Images<'_> {
         let store = self.store();
         // A blob that the store has not kept may be in the registry, where it can stay.
         if !is_present(store, layer)
-            && !options.force_codec
+            && !options.encoding.force_codec
             && let Some(blob) = &layer.blob
             && let Some(size) = self.client().blob_size(target, blob.digest, "pull,push")?
             && size == blob.size
         {
             return Ok(blob.clone());
         }
-        let blob = match blob_for(
-            store,
-            layer,
-            options.codec,
-            options.force_codec,
-            options.write,
-            progress,
-        ) {
+        let blob = match blob_for(store, layer, &options.encoding, options.write, progress) {
             Ok(blob) => blob,
             Err(gone @ ExportError::LayerGone { .. }) => {
                 self.fetch_again(layer, &options.sources, gone, progress)?

@@ -6,7 +6,7 @@ use std::path::Path;
 use strata_cache::codec::Codec;
 use strata_cache::diff::WriteOptions;
 use strata_cache::{Digest, LayerView};
-use strata_image::export::{self, Destination, ExportOptions, Format};
+use strata_image::export::{self, Destination, Encoding, ExportOptions, Format};
 use strata_image::manifest::{Index, media};
 use strata_image::{
     BuiltImage, ImageError, Images, NoProgress, Platform, PullPolicy, RegistryOptions, load,
@@ -16,12 +16,13 @@ use crate::support::{Entry, Sandbox, busybox_tar, config, gzip, is_root, tar};
 
 const NAME: &str = "docker.io/library/app:1";
 
+static GZIP: Encoding = Encoding::new(Codec::Gzip(6));
+
 fn options(format: Format, names: &[String]) -> ExportOptions<'_> {
     ExportOptions {
         format,
-        codec: Codec::Gzip(6),
+        encoding: &GZIP,
         write: WriteOptions::default(),
-        force_codec: false,
         names,
     }
 }

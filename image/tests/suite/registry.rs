@@ -8,6 +8,7 @@ use strata_cache::Digest;
 use strata_cache::codec::Codec;
 use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredLayer;
+use strata_image::export::Encoding;
 use strata_image::manifest::media;
 use strata_image::registry::{Client, Credentials, PushOptions, RegistryError, Upload, Uploaded};
 use strata_image::{
@@ -783,9 +784,9 @@ fn a_layer_that_the_store_lost_is_pushed_from_its_source() {
     });
     let push = |sources: Vec<Reference>| {
         let options = PushOptions {
-            codec: Codec::Gzip(6),
+            encoding: Encoding::new(Codec::Gzip(6)),
             write: WriteOptions::default(),
-            force_codec: false,
+            by_digest: false,
             sources,
         };
         let reference = reference(&target, "app:1");

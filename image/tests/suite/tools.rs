@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use strata_cache::Digest;
 use strata_cache::codec::Codec;
 use strata_cache::diff::WriteOptions;
-use strata_image::export::{self, BuiltImage, Destination, ExportOptions, Format};
+use strata_image::export::{self, BuiltImage, Destination, Encoding, ExportOptions, Format};
 use strata_image::registry::{HostOptions, PushOptions, RegistryError};
 use strata_image::{Images, NoProgress, Platform, PullPolicy, Reference, RegistryOptions, load};
 
@@ -35,9 +35,8 @@ fn export_to(sandbox: &Sandbox, image: &BuiltImage, format: Format, codec: Codec
     let names = ["docker.io/library/app:1".to_owned()];
     let options = ExportOptions {
         format,
-        codec,
+        encoding: &Encoding::new(codec),
         write: WriteOptions::default(),
-        force_codec: false,
         names: &names,
     };
     let destination = Destination::Path(path.to_owned());
@@ -224,9 +223,9 @@ fn a_real_registry_takes_and_gives_images() {
     let push = |name: &str, codec, sources: &[Reference]| {
         let target = Reference::parse(&format!("{}/{name}", registry.host)).unwrap();
         let options = PushOptions {
-            codec,
+            encoding: Encoding::new(codec),
             write: WriteOptions::default(),
-            force_codec: false,
+            by_digest: false,
             sources: sources.to_vec(),
         };
         let pushed = images

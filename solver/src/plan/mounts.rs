@@ -5,7 +5,7 @@ use strata_parser::{Diagnostic, Diagnostics, Spanned};
 
 use super::stage::{Applied, StageState};
 use super::{NewVertex, Planner, join_path, scope};
-use crate::graph::{CopyFrom, CopyOp, MountOp, MountSource, Op, Reuse, Root};
+use crate::graph::{CopyFrom, CopyOp, MOUNTED_FILES, MountOp, MountSource, Op, Reuse, Root};
 
 /// Where secrets without a target appear.
 const SECRETS: &str = "/run/secrets";
@@ -118,7 +118,7 @@ impl Planner<'_> {
             applied.place,
             NewVertex {
                 name: format!("{}files of {clean} for a mount", applied.prefix),
-                text: format!("mount of {clean}"),
+                text: format!("{MOUNTED_FILES}{clean}"),
                 parent: Root::Empty,
                 op: Op::Copy(CopyOp {
                     add: false,

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use strata_cache::codec::Codec;
+use strata_image::export::Encoding;
 use strata_solver::request::BuildRequest;
 use strata_solver::request::Context;
 use strata_solver::request::Output;
@@ -22,6 +23,7 @@ use super::limits;
 use super::shm_size;
 use super::ulimits;
 use crate::error::CommandError;
+use crate::flags::annotation;
 use crate::flags::context::Elsewhere;
 use crate::flags::context::Found;
 use crate::flags::context::Source;
@@ -200,6 +202,7 @@ impl Build {
                 labels,
                 tags,
                 outputs,
+                neutral_modes: low.neutral_modes.unwrap_or(false),
                 no_cache: low.no_cache,
                 no_cache_filter: low.no_cache_filter.clone(),
                 cache_ttl,
@@ -250,7 +253,11 @@ fn outputs(
         if let Some(path) = output::path_mut(&mut parsed.output) {
             *path = surroundings.path(path);
         }
-        tags.extend(parsed.name.filter(|name| !tags.contains(name)));
+        for name in parsed.names {
+            if !tags.contains(&name) {
+                tags.push(name);
+            }
+        }
         outputs.push(parsed.output);
     }
     if outputs
@@ -264,8 +271,11 @@ fn outputs(
         ));
     }
     if low.push {
-        let codec = Codec::Gzip(6);
-        outputs.push(Output::Registry { name: None, codec });
+        outputs.push(Output::Registry {
+            names: Vec::new(),
+            by_digest: false,
+            encoding: Encoding::new(Codec::Gzip(6)),
+        });
     }
     if low.load && !outputs.contains(&Output::Store) {
         outputs.push(Output::Store);
@@ -273,7 +283,25 @@ fn outputs(
     if outputs.is_empty() {
         outputs.push(Output::Store);
     }
-    let nameless = |output: &Output| matches!(output, Output::Registry { name: None, .. });
+    for text in &low.annotation {
+        let (level, name, value) = flag("--annotation", annotation::of_flag(text))?;
+        let mut taken = false;
+        for encoding in outputs.iter_mut().filter_map(output::encoding_mut) {
+            flag(
+                "--annotation",
+                annotation::add(encoding, level, &name, &value),
+            )?;
+            taken = true;
+        }
+        if !taken {
+            return Err(CommandError::usage(
+                "`--annotation`: only manifests have annotations: give an output that has one, \
+                 such as `--push` or `-o type=oci,dest=FILE`",
+            ));
+        }
+    }
+    let nameless =
+        |output: &Output| matches!(output, Output::Registry { names, .. } if names.is_empty());
     if tags.is_empty() && outputs.iter().any(nameless) {
         let name = if low.push { "--push" } else { "--output" };
         return Err(CommandError::usage(format!(

@@ -1,0 +1,274 @@
+//! Limits on memory, processors and processes, by control group.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Delegated, Gate, Output, Running, Sandbox, cases, skip, wait_until};
+
+cases! { Root =>
+    a_memory_limit_holds,
+    swap_is_limited_with_memory,
+    a_limit_of_processes_holds,
+    a_limit_of_processors_is_set,
+    limits_hold_for_build_steps,
+    a_killed_run_leaves_no_control_group,
+    what_a_dead_sandbox_left_is_removed_by_the_next,
+}
+
+cases! { User =>
+    limits_hold_in_a_part_of_the_tree_that_was_handed_over,
+    limits_on_that_part_hold_for_the_sandbox,
+    without_such_a_part_the_way_out_is_told,
+}
+
+/// An image named `it`.
+fn image(sandbox: &Sandbox) {
+    sandbox.busybox().dockerfile("FROM busybox\n");
+    sandbox.steps(&["-t", "it"]);
+}
+
+/// `strata run` of a shell command with these flags, whatever its result; in `groups`, if any.
+fn runs(sandbox: &Sandbox, groups: &[PathBuf], flags: &[&str], command: &str) -> Output {
+    let strata = sandbox.strata().within(sandbox, groups).arg("run");
+    strata
+        .args(flags)
+        .args(["it", "sh", "-c", command])
+        .output()
+}
+
+/// Uses 100 MB of memory at once.
+const EAT: &str = "dd if=/dev/zero of=/dev/null bs=100000000 count=1 2> /dev/null && echo survived";
+
+/// Starts 40 processes and prints how many there are.
+const MANY: &str =
+    "for i in $(seq 40); do sleep 50 & done 2> /dev/null; jobs | wc -l; kill $(jobs -p)";
+
+#[track_caller]
+fn memory_is_limited(sandbox: &Sandbox, groups: &[PathBuf]) {
+    let killed = runs(sandbox, groups, &["--memory", "32m"], EAT);
+    assert!(!killed.stdout.contains("survived"), "{killed}");
+    killed.failure(137).says("more memory than its limit");
+    let enough = runs(sandbox, groups, &["--memory", "256m"], EAT);
+    assert_eq!(enough.success().stdout, "survived\n");
+}
+
+#[track_caller]
+fn processes_are_limited(sandbox: &Sandbox, groups: &[PathBuf]) {
+    let few = runs(sandbox, groups, &["--pids-limit", "20"], MANY);
+    // The shell may not even be able to start what counts.
+    let count = few.stdout.trim().parse().unwrap_or(0);
+    assert!(count < 20, "{few}");
+    let all = runs(sandbox, groups, &["--pids-limit", "100"], MANY);
+    assert_eq!(all.success().stdout.trim(), "40");
+}
+
+/// Asks for a share of a processor that no other test asks for, and looks for a group that has it.
+#[track_caller]
+fn processors_are_limited(sandbox: &Sandbox, groups: &[PathBuf], share: &str, quota: &str) {
+    let gate = Gate::new();
+    let running = holds(sandbox, groups, &["--cpus", share], &gate);
+    let waiting = gate.wait();
+    let quotas: Vec<String> = sandboxes_groups()
+        .iter()
+        .flat_map(|group| ["cpu.max", "cpu.cfs_quota_us"].map(|file| group.join(file)))
+        .filter_map(|file| fs::read_to_string(file).ok())
+        .collect();
+    waiting.open();
+    running.wait().success();
+    assert!(
+        quotas
+            .iter()
+            .any(|found| found.split_whitespace().next() == Some(quota)),
+        "{quotas:?}"
+    );
+}
+
+/// `strata run` of a command that waits at the gate.
+fn holds(sandbox: &Sandbox, groups: &[PathBuf], flags: &[&str], gate: &Gate) -> Running {
+    let strata = sandbox.strata().within(sandbox, groups).arg("run");
+    strata
+        .args(flags)
+        .args(["it", "sh", "-c", &gate.command()])
+        .spawn()
+}
+
+/// All control groups of sandboxes on this machine.
+fn sandboxes_groups() -> Vec<PathBuf> {
+    fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
+        // Other tests take theirs away meanwhile.
+        let Ok(entries) = fs::read_dir(directory) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().starts_with("strata-") {
+                    found.push(entry.path());
+                }
+                walk(&entry.path(), found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(Path::new("/sys/fs/cgroup"), &mut found);
+    found
+}
+
+/// The sandbox's first process, a child of the command's, and its control groups.
+fn first_process(running: &Running) -> (Pid, Vec<PathBuf>) {
+    let parent = format!("PPid:\t{}\n", running.pid());
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let process = processes
+        .filter(|entry| {
+            let read = |name| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+            read("status").contains(&parent) && read("cmdline").starts_with("strata-sandbox")
+        })
+        .find_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .unwrap();
+    let name = format!("strata-{process}-");
+    let groups = sandboxes_groups().into_iter().filter(|path| {
+        let last = path.file_name().unwrap();
+        last.to_str().unwrap().starts_with(&name)
+    });
+    (Pid::from_raw(process), groups.collect())
+}
+
+fn a_memory_limit_holds(sandbox: &Sandbox) {
+    image(sandbox);
+    memory_is_limited(sandbox, &[]);
+}
+
+fn swap_is_limited_with_memory(sandbox: &Sandbox) {
+    image(sandbox);
+    // As much again as memory, or what is asked for in all.
+    for flags in [
+        &["--memory", "40m"] as &[_],
+        &["--memory", "60m", "--memory-swap", "80m"],
+    ] {
+        let killed = runs(sandbox, &[], flags, EAT);
+        killed.failure(137).says("more memory than its limit");
+    }
+    runs(
+        sandbox,
+        &[],
+        &["--memory", "64m", "--memory-swap", "32m"],
+        "true",
+    )
+    .failure(125)
+    .says("can't be less than `--memory`");
+}
+
+fn a_limit_of_processes_holds(sandbox: &Sandbox) {
+    image(sandbox);
+    processes_are_limited(sandbox, &[]);
+}
+
+fn a_limit_of_processors_is_set(sandbox: &Sandbox) {
+    image(sandbox);
+    processors_are_limited(sandbox, &[], "0.37", "37000");
+}
+
+fn limits_hold_for_build_steps(sandbox: &Sandbox) {
+    sandbox
+        .busybox()
+        .dockerfile(&format!("FROM busybox\nRUN {EAT}\n"));
+    let output = sandbox.try_build(&["--memory", "32m"]).failure(1);
+    assert!(output.stderr.contains("memory"), "{output}");
+    // A limit is in no key.
+    sandbox.steps(&["--memory", "1g"]);
+    assert_eq!(sandbox.steps(&[]).ran(), Vec::<&str>::new());
+}
+
+const ALL: &[&str] = &["--memory", "64m", "--cpus", "0.9", "--pids-limit", "50"];
+
+fn a_killed_run_leaves_no_control_group(sandbox: &Sandbox) {
+    image(sandbox);
+    let gate = Gate::new();
+    let running = holds(sandbox, &[], ALL, &gate);
+    let waiting = gate.wait();
+    let (_, groups) = first_process(&running);
+    assert!(!groups.is_empty());
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    waiting.wait_for_end();
+    wait_until("the groups are gone", || {
+        groups.iter().all(|group| !group.exists())
+    });
+}
+
+fn what_a_dead_sandbox_left_is_removed_by_the_next(sandbox: &Sandbox) {
+    image(sandbox);
+    let gate = Gate::new();
+    let running = holds(sandbox, &[], ALL, &gate);
+    let waiting = gate.wait();
+    let (process, groups) = first_process(&running);
+    // Whoever would take the groups away.
+    kill(process, Signal::SIGKILL).unwrap();
+    waiting.wait_for_end();
+    assert!(!running.wait().status.success());
+    // Unless another test's sandbox was quick to do it.
+    runs(sandbox, &[], ALL, "true").success();
+    for group in groups {
+        assert!(!group.exists(), "{}", group.display());
+    }
+}
+
+/// Control groups of the sandbox's user.
+fn delegated(sandbox: &Sandbox) -> Option<Delegated> {
+    if sandbox.account().is_me() {
+        skip("only root can hand control groups over");
+        return None;
+    }
+    image(sandbox);
+    Some(Delegated::new(sandbox.account()))
+}
+
+fn limits_hold_in_a_part_of_the_tree_that_was_handed_over(sandbox: &Sandbox) {
+    let Some(delegated) = delegated(sandbox) else {
+        return;
+    };
+    let shell = delegated.shell();
+    memory_is_limited(sandbox, &shell);
+    processes_are_limited(sandbox, &shell);
+    processors_are_limited(sandbox, &shell, "0.43", "43000");
+    // Nothing is left of them; what was handed over is as free as before.
+    drop(delegated);
+}
+
+fn limits_on_that_part_hold_for_the_sandbox(sandbox: &Sandbox) {
+    let Some(delegated) = delegated(sandbox) else {
+        return;
+    };
+    let scope = delegated.small_scope();
+    let strata = runs(sandbox, &scope, &["--memory", "32m"], "echo fine");
+    assert_eq!(strata.success().stdout, "fine\n");
+    // A part of the tree can't both be divided and have processes: whoever started strata is in a leaf
+    // now, as strata was.
+    let leaf: Vec<PathBuf> = scope
+        .iter()
+        .map(|group| group.join("strata-main"))
+        .filter(|leaf| leaf.exists())
+        .collect();
+    assert_eq!(!leaf.is_empty(), Delegated::is_version_2());
+    let inside = if leaf.is_empty() { &scope } else { &leaf };
+    let killed = runs(sandbox, inside, &["--memory", "256m"], EAT);
+    killed.failure(137).says("more memory than its limit");
+    runs(sandbox, inside, ALL, "true").success();
+}
+
+fn without_such_a_part_the_way_out_is_told(sandbox: &Sandbox) {
+    image(sandbox);
+    let outside = Delegated::nothing();
+    for limit in [["--memory", "64m"], ["--cpus", "1"], ["--pids-limit", "9"]] {
+        let refused = runs(sandbox, &outside, &limit, "true").failure(125);
+        let refused = refused.says("this user may not make control groups here");
+        let way_out = if Delegated::is_version_2() {
+            "systemd-run --user --scope -p Delegate=yes"
+        } else {
+            "start strata as root"
+        };
+        refused.says(way_out);
+    }
+}
