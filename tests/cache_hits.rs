@@ -13,6 +13,7 @@ cases! { Root, User =>
     times_and_unrelated_files_do_not_matter,
     a_changed_mode_matters,
     neutral_modes_make_checkouts_one,
+    the_same_file_elsewhere_is_the_same_file,
     an_argument_matters_from_its_line_on,
     settings_run_nothing_but_what_sees_them,
     comments_and_spelling_do_not_matter,
@@ -114,6 +115,7 @@ fn an_edit_taken_back_hits_again(sandbox: &Sandbox) {
     assert_eq!(sandbox.build(DOCKERFILE).tree().text("w/ab"), "ab");
 }
 
+/// §14.1.
 fn times_and_unrelated_files_do_not_matter(sandbox: &Sandbox) {
     prepared(sandbox);
     let file = fs::File::options()
@@ -127,6 +129,18 @@ fn times_and_unrelated_files_do_not_matter(sandbox: &Sandbox) {
     reruns(sandbox, &[]);
 }
 
+/// §14.4.
+fn the_same_file_elsewhere_is_the_same_file(sandbox: &Sandbox) {
+    sandbox.write("one/f", "same").write("two/deep/f", "same");
+    sandbox.dockerfile("FROM scratch\nCOPY one/f /x\nCOPY one /d\n");
+    sandbox.steps(&[]);
+    sandbox.dockerfile("FROM scratch\nCOPY two/deep/f /x\nCOPY two/deep /d\n");
+    assert_eq!(sandbox.steps(&[]).ran(), [""; 0]);
+    sandbox.write("two/deep/f", "other");
+    assert_eq!(sandbox.steps(&[]).ran().len(), 2);
+}
+
+/// §14.1.
 fn a_changed_mode_matters(sandbox: &Sandbox) {
     prepared(sandbox);
     sandbox.write_mode("c", "c", 0o600);
@@ -191,6 +205,7 @@ fn neutral_modes_make_checkouts_one(sandbox: &Sandbox) {
     assert_eq!(steps(&["--neutral-modes"]).ran(), Vec::<&str>::new());
 }
 
+/// §14.2.
 fn an_argument_matters_from_its_line_on(sandbox: &Sandbox) {
     sandbox.busybox().dockerfile(
         "ARG base=busybox\nFROM $base\nRUN echo before > /1\nARG v=0\nRUN echo $v > /2\n\
@@ -215,6 +230,7 @@ fn an_argument_matters_from_its_line_on(sandbox: &Sandbox) {
     );
 }
 
+/// §14.5.
 fn settings_run_nothing_but_what_sees_them(sandbox: &Sandbox) {
     prepared(sandbox);
     let edited = DOCKERFILE
@@ -253,6 +269,7 @@ fn comments_and_spelling_do_not_matter(sandbox: &Sandbox) {
     assert_eq!(sandbox.steps(&[]).ran(), Vec::<&str>::new());
 }
 
+/// §14.6.
 fn no_cache_runs_everything_and_is_remembered(sandbox: &Sandbox) {
     sandbox.busybox().write("a", "a");
     let dockerfile =
@@ -497,6 +514,7 @@ fn a_copy_whose_source_was_pruned_is_compared_by_what_it_makes(sandbox: &Sandbox
     assert_eq!(steps.cached(), ["RUN cp -a /o /copy"]);
 }
 
+/// §14.3.
 fn a_secret_is_not_part_of_the_key(sandbox: &Sandbox) {
     sandbox
         .busybox()

@@ -490,6 +490,7 @@ fn scratch_has_a_path_and_nothing_else(sandbox: &Sandbox) {
     assert_eq!(image.layers.len(), 1);
 }
 
+/// §12.2, §12.3.
 fn history_says_what_made_each_layer(sandbox: &Sandbox) {
     sandbox.busybox().write("a", "a").write("b", "b");
     let image = sandbox.build(
@@ -538,6 +539,7 @@ fn history_says_what_made_each_layer(sandbox: &Sandbox) {
     );
 }
 
+/// §12.5.
 fn labels_of_the_command_line_leave_no_history(sandbox: &Sandbox) {
     sandbox
         .busybox()
@@ -550,6 +552,7 @@ fn labels_of_the_command_line_leave_no_history(sandbox: &Sandbox) {
     assert_eq!(image.history()[1..], ["LABEL a=1 b=1"]);
 }
 
+/// §8.4.
 fn volumes_do_not_protect_what_is_in_them(sandbox: &Sandbox) {
     sandbox.busybox();
     let image = built(sandbox, "RUN mkdir /d\nVOLUME /d\nRUN echo kept > /d/x");

@@ -112,6 +112,11 @@ impl Planner<'_> {
 
 /// `--from` with a number that is too large.
 pub(super) fn no_such_number(from: &str, span: Span, stages: usize) -> Diagnostic {
+    let has = if stages == 1 {
+        "1 stage"
+    } else {
+        &*format!("{stages} stages")
+    };
     Diagnostic::error("no-stage", span, format!("`--from={from}` names no stage"))
-        .with_help(format!("this file has {stages} stages, counted from 0"))
+        .with_help(format!("this file has {has}, counted from 0"))
 }
