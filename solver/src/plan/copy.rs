@@ -112,6 +112,7 @@ impl Planner<'_> {
             add,
             from,
             sources,
+            literal: false,
             files,
             dest,
             chown,

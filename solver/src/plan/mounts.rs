@@ -124,6 +124,7 @@ impl Planner<'_> {
                     add: false,
                     from,
                     sources: vec![clean],
+                    literal: true,
                     files: Vec::new(),
                     dest: "/source".to_owned(),
                     chown: None,

@@ -82,6 +82,15 @@ impl StageState {
         &mut self.config.config
     }
 
+    /// Sets what the config sets: a stage begins so, and an ARG of the stage below that hid a variable
+    /// hides it no more.
+    fn variables_of_config(&mut self) {
+        for variable in &self.config.config.env {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            set(&mut self.scope, name, value.to_owned());
+        }
+    }
+
     /// Sets PATH if nothing has.
     pub(super) fn default_path(&mut self) {
         if self.platform.os != "windows" && self.config.config.env("PATH").is_none() {
@@ -336,6 +345,7 @@ impl Planner<'_> {
             let mut state = self.stage(above)?;
             state.name = name;
             state.cmd_set = false;
+            state.variables_of_config();
             state
         } else if image == "scratch" {
             // An empty image is for whatever is built.
@@ -391,10 +401,7 @@ impl Planner<'_> {
             config.set_platform(&image_platform(&state.platform));
         }
         state.config = config;
-        for variable in &state.config.config.env.clone() {
-            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
-            set(&mut state.scope, name, value.to_owned());
-        }
+        state.variables_of_config();
         state
     }
 }
