@@ -27,9 +27,12 @@ test: bases ## Run all tests, end-to-end cases both as root and as an ordinary u
 test-crash: bases ## Kill builds and prunes a thousand times (STRATA_CRASH_KILLS, STRATA_CRASH_SEED)
 	$(CARGO) test --workspace --locked --test e2e -- --ignored --nocapture a_thousand_kills
 
+# The generated cases: STRATA_DIFFERENTIAL_CASES=N of them, from STRATA_DIFFERENTIAL_SEED=N on; 0 leaves them out.
 test-differential: bases ## Compare with docker.io and buildah (STRATA_DIFFERENTIAL=NAME,… for some cases)
 	STRATA_TEST_REQUIRE=1 nice -n 19 $(CARGO) test --workspace --locked --test e2e -- --ignored --nocapture \
 		every_fixture_agrees
+	STRATA_TEST_REQUIRE=1 nice -n 19 $(CARGO) test -p strata-cli --locked --test e2e -- --ignored --nocapture \
+		generated_cases_agree
 
 fuzz: ## Fuzz every target for FUZZ_SECONDS (600); what it finds is in .test-cache/fuzz
 	.ci/fuzz

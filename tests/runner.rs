@@ -28,6 +28,7 @@ mod contexts;
 mod copy;
 mod crash;
 mod differential;
+mod doctor;
 mod errors;
 mod explain;
 mod full;

@@ -563,7 +563,10 @@ fn from_begins_stages() {
 #[test]
 fn healthchecks_have_options() {
     let text = "HEALTHCHECK --interval=1m30s --timeout=5s --start-period=0 --start-interval=100ms --retries=3 cmd curl x";
-    let InstructionKind::Healthcheck(Healthcheck::Cmd { command, options }) = kind(text) else {
+    let InstructionKind::Healthcheck(check) = kind(text) else {
+        panic!("not a HEALTHCHECK");
+    };
+    let Healthcheck::Cmd { command, options } = *check else {
         panic!()
     };
     assert!(matches!(command, Command::Shell(line) if line.as_str() == "curl x"));
@@ -578,7 +581,7 @@ fn healthchecks_have_options() {
         panic!()
     };
     assert!(matches!(
-        check,
+        *check,
         Healthcheck::Cmd {
             command: Command::Exec(_),
             ..
@@ -586,7 +589,7 @@ fn healthchecks_have_options() {
     ));
     assert_eq!(
         kind("HEALTHCHECK none"),
-        InstructionKind::Healthcheck(Healthcheck::None)
+        InstructionKind::Healthcheck(Box::new(Healthcheck::None))
     );
 }
 
@@ -643,6 +646,11 @@ fn onbuild_keeps_text_that_reads_back() {
     let rows = [
         ("§8.12 the rest of the line", "ONBUILD RUN a  b", "RUN a  b"),
         ("§8.12 joined", "ONBUILD RUN a \\\n && b", "RUN a  && b"),
+        (
+            "§8.12 with the blanks at its end",
+            "ONBUILD  RUN a \t",
+            "RUN a \t",
+        ),
         (
             "§8.12 any case",
             "onbuild copy --from=x a b",

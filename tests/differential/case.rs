@@ -48,7 +48,8 @@ pub(crate) struct Settings {
     pub(crate) fails: bool,
     /// What strata says then.
     pub(crate) message: Option<String>,
-    /// Absolute paths whose modification times are compared as well.
+    /// Absolute paths whose modification times are compared as well; `*` for all but
+    /// directories', which engines set when they like.
     pub(crate) times: Vec<String>,
     /// Images to build first.
     pub(crate) base: Vec<BaseImage>,

@@ -28,7 +28,7 @@ impl Facts {
     }
 
     /// One line for a place.
-    fn line(&self, place: &str) -> Option<String> {
+    pub(crate) fn line(&self, place: &str) -> Option<String> {
         let aspects = self.0.get(place)?;
         let values = aspects
             .iter()
@@ -84,19 +84,33 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Builds `case` with strata and with every peer that is able, and returns all that differs, explained or
-/// not.
-pub(crate) fn compare(case: &Case, engines: &Engines) -> Vec<Difference> {
+/// What a comparison found.
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    /// All that differs, explained or not.
+    pub(crate) differences: Vec<Difference>,
+    /// What strata says, if it can't build the case.
+    pub(crate) refused: Option<String>,
+}
+
+/// Builds `case` with strata and with those of `peers` that are able.
+pub(crate) fn compare(case: &Case, engines: &Engines, peers: &[Engine]) -> Comparison {
     let ours = engines.build(Engine::Strata, case);
     let mut differences = Vec::new();
     against_expected(case, &ours, engines, &mut differences);
-    for engine in [Engine::Docker, Engine::Buildah] {
+    for engine in peers.iter().copied() {
         if case.peculiar(engine).unable.is_none() {
             let theirs = engines.build(engine, case);
             between(case, engine, &ours, &theirs, &mut differences);
         }
     }
-    differences
+    Comparison {
+        differences,
+        refused: match &ours {
+            Outcome::Built(_) => None,
+            Outcome::Failed { said, .. } => Some(tail(said)),
+        },
+    }
 }
 
 /// Holds strata's result against what the case itself says.

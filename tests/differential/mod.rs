@@ -16,6 +16,8 @@ mod compare;
 mod config;
 mod differences;
 mod engines;
+mod generate;
+mod generated;
 mod report;
 mod tree;
 

@@ -35,7 +35,8 @@ impl Report {
             for _ in 0..jobs {
                 scope.spawn(|| {
                     while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let found = compare(case, engines);
+                        let peers = [Engine::Docker, Engine::Buildah];
+                        let found = compare(case, engines, &peers).differences;
                         report.lock().unwrap().add(case, found, differences);
                     }
                 });

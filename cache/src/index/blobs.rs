@@ -28,7 +28,11 @@ impl Index {
             Ok(found)
         });
         match claimed {
-            Err(error) if error.is_read_only() => Ok(Some(size)),
+            // Not held then. A blob that goes meanwhile is missed when it is read.
+            Err(error) if error.is_read_only() || error.is_no_space() => {
+                self.forget_blob(digest);
+                Ok(Some(size))
+            }
             Err(error) => {
                 self.forget_blob(digest);
                 Err(error)

@@ -189,10 +189,10 @@ impl Index {
             }
             Ok(found)
         });
-        match claimed {
-            Err(error) if error.is_read_only() => self.read(look_up),
-            other => other,
-        }
+        claimed.or_else(|error| {
+            lease.may_look(error)?;
+            self.read(look_up)
+        })
     }
 
     /// Claims a layer that is known by its name. False if it is not there (any more).
@@ -211,12 +211,16 @@ impl Index {
         if self.is_read_only() {
             return self.read(look_up);
         }
-        self.write(|transaction| {
+        let claimed = self.write(|transaction| {
             let found = look_up(transaction)?;
             if found {
                 Self::claim_layer(transaction, lease.id(), id)?;
             }
             Ok(found)
+        });
+        claimed.or_else(|error| {
+            lease.may_look(error)?;
+            self.read(look_up)
         })
     }
 

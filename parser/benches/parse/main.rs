@@ -1,38 +1,20 @@
-//! How long reading and checking take, by the length of the file: `cargo bench -p strata-parser`.
+//! How long reading, expanding and checking take, by the length of the file:
+//! `cargo bench -p strata-parser`.
 //!
-//! CPU time, so that other work on the machine counts less. A line for each shape, a column for each length; equal columns of seconds for each megabyte mean
-//! linear time.
+//! CPU time, so that other work on the machine counts less. A line for each shape: seconds of reading
+//! for each length, then of expanding every instruction, of the checks and of the advice for the last
+//! length. Times in proportion to the lengths mean linear time.
+//!
+//! Words behind `--` choose shapes by name; `--megabytes=1` sets the lengths; `--write=DIR` writes
+//! the files there instead of reading them.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
+mod shapes;
+
 use strata_parser::Dockerfile;
+use strata_parser::expand::Lexer;
 use strata_parser::lint;
-
-/// Name, what is repeated, what ends the file.
-const SHAPES: [(&str, &str, &str); 16] = [
-    ("short RUN", "RUN x\n", ""),
-    ("one long RUN", "RUN x \\\n", "\n"),
-    ("continuations", " x y z \\\n", "\n"),
-    ("comments", "# c\n", "RUN x\n"),
-    ("heredocs", "COPY <<E /x\nE\n", ""),
-    ("heredoc body", "a line of a body\n", "E\n"),
-    ("blank continuations", "RUN x \\\n\n#c\n", "\n"),
-    ("ENV", "ENV a=$b c='d'\n", ""),
-    ("legacy ENV", "ENV a b c\n", ""),
-    ("ONBUILD", "ONBUILD RUN x\n", ""),
-    ("blank lines", "\n", "RUN x\n"),
-    ("stages", "FROM a AS b\n", ""),
-    ("stages of stages", "FROM b AS b\nRUN a | b\n", ""),
-    ("JSON", "CMD [\"a\", \"b\"]\n", ""),
-    (
-        "mounts",
-        "RUN --mount=type=cache,target=/var/lib/apt/lists apt-get update && apt-get install -y x\n",
-        "",
-    ),
-    ("COPY", "COPY --chown=1:1 --chmod=755 a b c /d/\n", ""),
-];
-
-const MEGABYTES: [usize; 3] = [1, 4, 10];
 
 /// CPU time of this thread in seconds; zero where the kernel doesn't tell.
 fn cpu_time() -> f64 {
@@ -41,50 +23,77 @@ fn cpu_time() -> f64 {
     nanoseconds.unwrap_or(0.0) / 1e9
 }
 
+/// What `work` gives, and its seconds.
+fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let start = cpu_time();
+    let result = work();
+    (result, cpu_time() - start)
+}
+
+/// Expands the text of every instruction; says how many could be.
+fn expand_all(file: &Dockerfile) -> usize {
+    let lexer = Lexer::new(file.directives.escape);
+    let lookup = |name: &str| (name.len() % 2 == 1).then(|| "value".to_owned());
+    let instructions = file.stages.iter().flat_map(|stage| &stage.instructions);
+    instructions
+        .filter(|instruction| lexer.expand(&instruction.text, &lookup).is_ok())
+        .count()
+}
+
 fn main() {
     // Test runners start benches too, without this word.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    println!(
-        "{:24} {:>8} {:>8} {:>8}   check  advice at the last",
-        "seconds", "1 MB", "4 MB", "10 MB"
-    );
-    // Words behind `--` choose shapes by name.
+    let setting =
+        |name: &str| std::env::args().find_map(|word| word.strip_prefix(name).map(str::to_owned));
+    let megabytes: Vec<usize> = match setting("--megabytes=") {
+        Some(list) => list.split(',').filter_map(|one| one.parse().ok()).collect(),
+        None => vec![1, 4, 10],
+    };
+    let directory = setting("--write=");
     let wanted: Vec<String> = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with("--"))
         .collect();
-    for (name, piece, end) in SHAPES {
-        if !wanted.is_empty() && !wanted.iter().any(|word| word == name) {
+    print!("{:24}", "seconds");
+    for megabytes in &megabytes {
+        print!(" {:>8}", format!("{megabytes} MB"));
+    }
+    println!("   expand    check   advice");
+    for shape in shapes::SHAPES {
+        if !wanted.is_empty() && !wanted.iter().any(|word| word == shape.name) {
             continue;
         }
-        let first = match name {
-            "continuations" => "FROM a\nRUN a \\\n",
-            "heredoc body" => "FROM a\nRUN <<E\n",
-            _ => "FROM a\n",
-        };
-        print!("{name:24}");
-        for megabytes in MEGABYTES {
-            let text = format!(
-                "{first}{}{end}",
-                piece.repeat((megabytes << 20) / piece.len())
-            );
-            let start = cpu_time();
-            let parsed = Dockerfile::parse(text.as_bytes());
-            print!(" {:8.3}", cpu_time() - start);
-            let Ok(file) = parsed else {
-                print!(" (refused)");
+        print!("{:24}", shape.name);
+        for size in &megabytes {
+            let text = shape.text(size << 20);
+            if let Some(directory) = &directory {
+                let path = format!("{directory}/{}-{size}", shape.name.replace(' ', "-"));
+                let written = std::fs::write(&path, text);
+                print!(
+                    " {}",
+                    written.map_or_else(|error| error.to_string(), |()| path)
+                );
                 continue;
+            }
+            let (parsed, seconds) = timed(|| Dockerfile::parse(text.as_bytes()));
+            print!(" {seconds:8.3}");
+            let file = match parsed {
+                Ok(file) => file,
+                Err(errors) => {
+                    print!(" ({errors})");
+                    continue;
+                }
             };
-            if Some(&megabytes) == MEGABYTES.last() {
+            if Some(size) == megabytes.last() {
                 let settings = lint::settings(&file);
-                let start = cpu_time();
-                let checked = lint::check(&file, &settings).len();
-                print!("   {:.3} ({checked})", cpu_time() - start);
-                let start = cpu_time();
-                let advised = lint::advice(&file, &settings).len();
-                print!("  {:.3} ({advised})", cpu_time() - start);
+                let (_, seconds) = timed(|| expand_all(&file));
+                print!(" {seconds:8.3}");
+                let (checked, seconds) = timed(|| lint::check(&file, &settings).len());
+                print!(" {seconds:8.3}");
+                let (advised, seconds) = timed(|| lint::advice(&file, &settings).len());
+                print!(" {seconds:8.3}   {checked} and {advised} findings");
             }
         }
         println!();

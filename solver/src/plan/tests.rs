@@ -270,6 +270,25 @@ fn entrypoint_clears_an_inherited_cmd_but_not_the_stages_own() {
 }
 
 #[test]
+fn cmd_in_either_form_marks_its_arguments_as_escaped_and_entrypoint_does_not() {
+    for (text, expected) in [
+        ("FROM scratch\nCMD x\n", true),
+        ("FROM scratch\nCMD [\"x\"]\n", true),
+        ("FROM scratch\nENTRYPOINT x\n", false),
+        (
+            "FROM scratch AS a\nCMD x\nFROM a\nENTRYPOINT [\"x\"]\n",
+            true,
+        ),
+    ] {
+        assert_eq!(
+            good(text).target.config.config.args_escaped,
+            expected,
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_stage_starts_from_its_bases_config() {
     let plan = good("FROM base\nRUN true\nWORKDIR x\n");
     let Op::Run(run) = &plan.graph.vertices[0].op else {
