@@ -150,8 +150,10 @@ impl Case {
         );
         let made = self.directory.join("setup.sh").exists();
         let dockerfile = self.settings.dockerfile.as_deref().unwrap_or("Dockerfile");
+        let context = self.settings.context.as_deref().unwrap_or(".");
+        let dockerfile = format!("{context}/{dockerfile}");
         assert!(
-            made || self.settings.stdin.is_some() || self.directory.join(dockerfile).exists(),
+            made || self.settings.stdin.is_some() || self.directory.join(&dockerfile).exists(),
             "{name}: no {dockerfile}"
         );
     }
