@@ -154,8 +154,9 @@ impl Case {
             || self.settings.fails;
         let context = self.settings.context.as_deref().unwrap_or(".");
         let dockerfile = self.settings.dockerfile.as_deref().unwrap_or("Dockerfile");
+        let dockerfile = format!("{context}/{dockerfile}");
         assert!(
-            elsewhere || self.directory.join(context).join(dockerfile).exists(),
+            elsewhere || self.directory.join(&dockerfile).exists(),
             "{name}: no {dockerfile}"
         );
     }
