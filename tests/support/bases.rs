@@ -1,6 +1,8 @@
 //! The root file systems that images start from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use super::users::readable_by_all;
 
 /// A root file system tar that `make bases` made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,19 +14,26 @@ pub(crate) enum Base {
 }
 
 impl Base {
-    /// Its tar.
+    /// Its tar, readable by whoever the case runs as.
     pub(crate) fn path(self) -> PathBuf {
         let name = match self {
             Self::Busybox => "busybox.tar",
             Self::Debian => "debian.tar",
         };
-        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.test-cache")).join(name);
+        // A name without `..`, which could not be walked up from.
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let path = top.join(".test-cache").join(name);
         assert!(
             path.exists(),
             "{} is not there: run `make bases`",
             path.display()
         );
-        path
+        if !rustix::process::geteuid().is_root() {
+            return path;
+        }
+        // The name is a link to the file of the recipe's latest version.
+        let file = std::fs::read_link(&path).map(|name| path.with_file_name(name));
+        readable_by_all(&file.unwrap_or(path))
     }
 
     /// The name that it is imported as.

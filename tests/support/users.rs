@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Gid, Uid};
@@ -110,14 +110,39 @@ pub(crate) fn binary_for(account: &Account) -> PathBuf {
     if account.is_me() {
         return built;
     }
-    let metadata = fs::metadata(&built).unwrap();
+    shared(&built, "strata", |from, to| fs::copy(from, to).map(drop))
+}
+
+/// A file of the checkout, where every user can read it: itself, or else one in the temporary
+/// directory. A home directory, such as root's, is often closed to others.
+pub(crate) fn readable_by_all(path: &Path) -> PathBuf {
+    let open = |path: &Path, bit: u32| {
+        fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & bit != 0)
+    };
+    if open(path, 0o004) && path.ancestors().skip(1).all(|above| open(above, 0o001)) {
+        return path.to_owned();
+    }
+    let name = path.file_name().unwrap().to_str().unwrap();
+    shared(path, name, |from, to| {
+        fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))?;
+        fs::set_permissions(to, fs::Permissions::from_mode(0o644))
+    })
+}
+
+/// A copy of `built` in the temporary directory, for everybody.
+fn shared(
+    built: &Path,
+    name: &str,
+    copy_to: impl Fn(&Path, &Path) -> std::io::Result<()>,
+) -> PathBuf {
+    let metadata = fs::metadata(built).unwrap();
     let directory = std::env::temp_dir().join(format!(
         "strata-e2e-bin-{}-{}-{}",
         metadata.ino(),
         metadata.size(),
         metadata.mtime_nsec()
     ));
-    let copy = directory.join("strata");
+    let copy = directory.join(name);
     if copy.exists() {
         // A directory of this name made by anybody else would run their program.
         assert_eq!(
@@ -135,7 +160,7 @@ pub(crate) fn binary_for(account: &Account) -> PathBuf {
         .tempdir()
         .unwrap();
     fs::set_permissions(partial.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::copy(built, partial.path().join("strata")).unwrap();
+    copy_to(built, &partial.path().join(name)).unwrap();
     let partial = partial.keep();
     if let Err(error) = fs::rename(&partial, &directory) {
         fs::remove_dir_all(&partial).unwrap();
@@ -144,7 +169,7 @@ pub(crate) fn binary_for(account: &Account) -> PathBuf {
     copy
 }
 
-/// Removes copies of binaries that were built more than an hour ago: no test runs that long.
+/// Removes copies of files that were made more than an hour ago: no test runs that long.
 fn remove_old_copies() {
     let entries = fs::read_dir(std::env::temp_dir()).unwrap();
     for entry in entries.filter_map(Result::ok) {
