@@ -29,6 +29,7 @@ cases! { Root, User =>
     bind_and_tmpfs_mounts_are_for_one_step,
     many_layers_can_be_stacked,
     renames_across_layers_work,
+    a_working_directory_that_is_gone_is_made_for_the_steps_user,
 }
 
 cases! { Root =>
@@ -661,4 +662,19 @@ fn a_step_may_open_as_many_files_as_the_caller(sandbox: &Sandbox) {
     crate::support::run_quietly("sh", &["-c", &line]);
     let image = crate::support::Image::read(&archive);
     assert_eq!(image.tree().text("out"), "1000 4000\n");
+}
+
+fn a_working_directory_that_is_gone_is_made_for_the_steps_user(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let tree = sandbox
+        .build("FROM busybox\nWORKDIR /w/x\nRUN rm -r /w\nUSER 1000:1001\nRUN touch mine\n")
+        .tree();
+    assert_eq!(
+        tree.lines_below("/w"),
+        [
+            "d 0755 1000:1001 w",
+            "d 0755 1000:1001 w/x",
+            "f 0644 1000:1001 w/x/mine"
+        ]
+    );
 }

@@ -84,7 +84,7 @@ impl Program<'_> {
             capability::drop_bounding().during("drop capabilities")?;
         }
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        enter(&spec.cwd)?;
+        enter(&spec.cwd, spec.credentials.uid, spec.credentials.gid)?;
         let has_home = spec.env.iter().any(|(name, _)| name == "HOME");
         let home = (!has_home).then(|| home(spec.credentials.uid));
         // Everything that comes from the spec is turned into C strings before the filter is on.
@@ -168,14 +168,14 @@ fn limit(name: &str, soft: u64, hard: u64) -> Result<(), Failure> {
     .stage(|| format!("set limit `{name}` to {soft}:{hard}"))
 }
 
-/// Goes to the working directory, which is made if missing.
-fn enter(cwd: &Path) -> Result<(), Failure> {
+/// Goes to the working directory, which is made if missing and then belongs to the command's user.
+fn enter(cwd: &Path, uid: u32, gid: u32) -> Result<(), Failure> {
     let stage = || format!("go to working directory {}", quoted(cwd));
     if let Err(error) = rustix::process::chdir(cwd) {
         if error != rustix::io::Errno::NOENT {
             return Err(error).stage(stage);
         }
-        std::fs::create_dir_all(cwd).stage(|| format!("make working directory {}", quoted(cwd)))?;
+        make(cwd, uid, gid).stage(|| format!("make working directory {}", quoted(cwd)))?;
         rustix::process::chdir(cwd).stage(stage)?;
     }
     // A working directory that the root doesn't hold would be a way out of the sandbox.
@@ -185,6 +185,16 @@ fn enter(cwd: &Path) -> Result<(), Failure> {
     } else {
         Err(Failure::new(stage(), "it is outside the root file system"))
     }
+}
+
+/// Makes a directory and those above it that are missing.
+fn make(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
+    for path in missing.into_iter().rev() {
+        std::fs::create_dir(path)?;
+        std::os::unix::fs::chown(path, Some(uid), Some(gid))?;
+    }
+    Ok(())
 }
 
 /// The home directory of `uid` by the root's passwd file, or `/`.
