@@ -57,6 +57,12 @@ const RULES: &[(&str, &str, &str, &str)] = &[
         "/c/passwd",
     ),
     (
+        "§11.2 a star is a star",
+        "source=st*r,target=/c",
+        "cat /c/x",
+        "star",
+    ),
+    (
         "§11.2 nothing",
         "from=scratch,target=/c",
         "ls -A /c | wc -l",
@@ -109,6 +115,12 @@ const RULES: &[(&str, &str, &str, &str)] = &[
         "type=cache,target=/k,id=i,ro",
         "touch /k/y 2> /dev/null || ls /k",
         "x",
+    ),
+    (
+        "§11.10 another source to start from",
+        "type=cache,target=/k,id=i,from=other,source=/d",
+        "ls /k",
+        "b",
     ),
     (
         "§11.10 another mode",
@@ -195,7 +207,10 @@ fn mounts_show_what_the_rules_say(sandbox: &Sandbox) {
         .busybox()
         .write("in/a", "context")
         .write("hidden/x", "");
-    sandbox.write(".dockerignore", "hidden\n");
+    sandbox
+        .write(".dockerignore", "hidden\n")
+        .write("st*r/x", "star")
+        .write("star/x", "no");
     let mut dockerfile =
         "FROM busybox AS other\nRUN mkdir /d && printf stage > /d/b && ln -s d /link\n\
                           FROM busybox\nENV name=named\nWORKDIR /w\n"
@@ -237,6 +252,8 @@ fn what_is_required_and_missing_stops_the_step(sandbox: &Sandbox) {
             "{rule}: {said}"
         );
     }
+    let said = sandbox.build_fails("FROM busybox\nRUN --mount=source=D*,target=/c true\n", 2);
+    assert!(said.contains("`/D*` is not in"), "§11.2 no pattern: {said}");
 }
 
 /// While one build holds a cache, another one with the same `sharing` comes.

@@ -378,6 +378,16 @@ fn a_context_can_be_a_repository(sandbox: &Sandbox) {
     let named = format!("repo={}#v1:dir", repository.url());
     let (image, _) = sandbox.build_with(&["--build-context", &named]);
     assert_eq!(image.tree().text("x"), "x\n");
+    // §6.8: its `.git` is there if that is asked for.
+    for (argument, code) in [("BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", 0), ("X=1", 2)] {
+        let args = ["build", "-f", "-", "--build-arg", argument];
+        let build = sandbox.strata().args(args).args(["-o", "type=cacheonly"]);
+        let output = build
+            .arg(repository.url())
+            .stdin("FROM scratch\nCOPY .git/HEAD /\n")
+            .output();
+        assert_eq!(output.code(), code, "{argument}: {output}");
+    }
     // A link that leads out of the repository leads nowhere.
     let outside = format!("{}#main:dir/out/etc", repository.url());
     let output = sandbox.strata().args(["build", &outside]).output();

@@ -292,6 +292,8 @@ pub struct CopyOp {
     pub from: CopyFrom,
     /// Source paths and wildcards, expanded.
     pub sources: Vec<String>,
+    /// `sources` hold no wildcards, whatever they look like.
+    pub literal: bool,
     /// Files written into the Dockerfile: name and content.
     pub files: Vec<(String, String)>,
     /// Absolute destination; ends in `/` if it has to be a directory.

@@ -210,6 +210,7 @@ pub(crate) fn with_spec<T>(
     };
     use_it(&CopySpec {
         sources,
+        literal: copy.literal,
         destination: &copy.dest,
         owner,
         chmod: chmod.is_some().then_some(&change),

@@ -9,7 +9,7 @@
 //!   its entry or is mixed with GNU's long names, global headers that change entries;
 //! - sparse files of any kind, and entry types that are not of POSIX;
 //! - content for entries that have none (links, directories, devices), numbers that are no numbers,
-//!   names split over two fields in a header that is not of ustar's version;
+//!   names split over two fields, and extended headers, in a header that is not of ustar's version;
 //! - one empty block amidst the archive, anything but zeros behind its end, a cut inside an entry.
 //!
 //! An archive that ends between two entries without the empty blocks is accepted, as every other
@@ -341,6 +341,11 @@ impl<'a> ArchiveReader<'a> {
         }
         let mut device = (0, 0);
         let flag = block[156];
+        let has_extensions = is_gnu || (is_posix && &block[263..265] == b"00");
+        if matches!(flag, b'x' | b'g' | b'L' | b'K') && !has_extensions {
+            // To some programs it is a file.
+            return Err(self.refuse("an extended header in a format that has none"));
+        }
         if (is_posix || is_gnu) && matches!(flag, b'3' | b'4') {
             let part = |from: usize, to: usize| -> Result<u32, DiffError> {
                 let value = self.number(&block[from..to], "device number")?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Index, int, uint};
+use super::{Index, int, is_there, uint};
 use crate::failpoint::failpoint;
 use crate::store::now_ms;
 use crate::{Digest, StoreError};
@@ -62,8 +62,7 @@ impl Index {
         Ok(found.and_then(|(size, unsynced)| {
             self.rely_on(unsynced);
             let path = self.root.join("blobs/sha256").join(digest.hex());
-            let there = rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_ok();
-            there.then_some(uint(size))
+            is_there(&path).then_some(uint(size))
         }))
     }
 

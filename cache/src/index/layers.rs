@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Index, LayerBlob, LayerRow, int, uint};
+use super::{Index, LayerBlob, LayerRow, int, is_there, uint};
 use crate::failpoint::failpoint;
 use crate::store::now_ms;
 use crate::{ChainId, DiffId, Digest, HardLinks, LayerId, Lease, NewRecord, StoreError};
@@ -247,7 +247,7 @@ impl Index {
     /// True if the layer's directory is where it should be.
     pub(super) fn has_directory(&self, layer: LayerId) -> bool {
         let path = self.root.join("layers").join(layer.to_string());
-        rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_ok()
+        is_there(&path)
     }
 
     /// Remembers the diff ID of a layer, where anything can be remembered.

@@ -48,6 +48,8 @@ pub type Cancelled<'a> = dyn Fn() -> bool + Send + Sync + 'a;
 pub struct CopySpec<'a> {
     /// Source paths or wildcards, as written. Made absolute at the tree's root and cleaned.
     pub sources: &'a [String],
+    /// Sources are paths alone: `*` is a star.
+    pub literal: bool,
     /// Destination, joined with the working directory, absolute; a trailing `/` (or `/.`) is kept and means a
     /// directory.
     pub destination: &'a str,
@@ -81,6 +83,7 @@ impl Default for CopySpec<'_> {
     fn default() -> Self {
         Self {
             sources: &[],
+            literal: false,
             destination: "/",
             owner: None,
             chmod: None,

@@ -4,7 +4,7 @@ use strata_parser::mount::{Mount, MountError, MountFlag, MountKind};
 use strata_parser::{Diagnostic, Diagnostics, Spanned};
 
 use super::stage::{Applied, StageState};
-use super::{NewVertex, Planner, join_path, scope};
+use super::{NewVertex, Planner, join_path};
 use crate::graph::{CopyFrom, CopyOp, MOUNTED_FILES, MountOp, MountSource, Op, Reuse, Root};
 
 /// Where secrets without a target appear.
@@ -25,7 +25,7 @@ impl Planner<'_> {
         let mut unset = Vec::new();
         let mount = flag
             .resolve(&mut |raw| {
-                let lookup = |name: &str| scope::find(&state.scope, name).map(str::to_owned);
+                let lookup = |name: &str| state.scope.get(name).cloned();
                 let expanded = applied.lexer.expand(raw, &lookup)?;
                 unset.extend(expanded.unset);
                 Ok(expanded.text)
@@ -124,6 +124,7 @@ impl Planner<'_> {
                     add: false,
                     from,
                     sources: vec![clean],
+                    literal: true,
                     files: Vec::new(),
                     dest: "/source".to_owned(),
                     chown: None,

@@ -264,8 +264,10 @@ impl Writer<'_> {
                 let number = self.stage.number();
                 match self.random.below(4) {
                     0 => format!("env | sort > /env{number}"),
-                    1 => format!("(id; pwd; umask; cat /proc/self/cmdline) > /who{number}"),
-                    2 => format!("ls -A / | grep -v '^\\.' > /root{number}"),
+                    1 => {
+                        format!("(id -u; id -g; pwd; umask; cat /proc/self/cmdline) > /who{number}")
+                    }
+                    2 => format!("root=$(ls -A /); echo \"$root\" > /root{number}"),
                     // What a later step sees of the earlier ones.
                     _ => {
                         let mut paths = String::new();

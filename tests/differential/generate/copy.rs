@@ -1,6 +1,6 @@
 //! COPY and ADD.
 
-use super::context::{What, join};
+use super::context::{Entry, What, join};
 use super::stage::Writer;
 use super::word;
 
@@ -47,7 +47,9 @@ impl Writer<'_> {
                 1 => "/".to_owned(),
                 _ => format!("/unpacked{number}"),
             };
-            let flags = self.flags(&directory);
+            // docker 20.10 gives --chown to the directory only.
+            let mut flags = self.flags(&directory);
+            flags.retain(|flag| !flag.starts_with("--chown"));
             let to = self.literal(&directory) + self.random.of(&["", "/"]);
             let rest = self.line(&flags, vec![source], &to, false);
             self.put("ADD", &rest);
@@ -140,24 +142,35 @@ impl Writer<'_> {
             .collect();
         match self.random.below(20) {
             0 | 1 => any(self.random.of(&[".", "./", "/", "..", "/."])),
-            2..=4 => any(self.random.of(&[
-                "*",
-                "*.txt",
-                "*.c",
-                "?.txt",
-                "[a-c].txt",
-                "*/*",
-                "s*",
-                "*/*.txt",
-                "src/*",
-                "[^a]*",
-                "*.nothing",
-                "*o*",
-                "a*/",
-                "./*",
-                "**/*.txt",
-                "[a-z]*/*",
-            ])),
+            2..=4 => {
+                let word = self.random.of(&[
+                    "*",
+                    "*.txt",
+                    "*.c",
+                    "?.txt",
+                    "[a-c].txt",
+                    "*/*",
+                    "s*",
+                    "*/*.txt",
+                    "src/*",
+                    "[^a]*",
+                    "*.nothing",
+                    "*o*",
+                    "a*/",
+                    "./*",
+                    "**/*.txt",
+                    "[a-z]*/*",
+                ]);
+                // Where there are links, docker doesn't send all that wildcards below wildcards find.
+                let is_link = |entry: &Entry| matches!(entry.what, What::Symlink(_));
+                let deep = self.entries.iter().any(is_link);
+                let wild = word.find(['*', '?', '[']).unwrap_or(word.len());
+                any(if deep && word[wild..].contains('/') {
+                    "*.txt"
+                } else {
+                    word
+                })
+            }
             5 => match self.random.any(&links).cloned() {
                 // Followed, so it has to lead somewhere.
                 Some(link) if self.random.chance(10) => self.exactly(&link.path, false),

@@ -55,10 +55,31 @@ pub(crate) fn lines(random: &mut Random, entries: &[Entry]) -> Vec<String> {
     if random.chance(20) {
         lines.insert(0, random.of(&["*", "**"]).to_owned());
     }
+    while !plain(&lines, entries) {
+        lines.pop();
+    }
     while let Some(line) = fruitless(&lines, entries) {
         lines.remove(line);
     }
     lines
+}
+
+/// Whether just the last pattern that matches a path, or a directory that it is in, decides. Where a
+/// directory was ignored already, today's Moby forgets that a later pattern matches it as well, and an
+/// exception in between counts; docker 20.10 doesn't.
+fn plain(lines: &[String], entries: &[Entry]) -> bool {
+    let Ok(file) = IgnoreFile::parse(&lines.join("\n")) else {
+        return true;
+    };
+    entries.iter().all(|entry| {
+        let last = lines.iter().rev().find(|line| {
+            let pattern = line.trim().trim_start_matches('!');
+            !line.starts_with('#')
+                && IgnoreFile::parse(pattern).is_ok_and(|file| file.is_ignored(&entry.path))
+        });
+        let ignored = last.is_some_and(|line| !line.trim().starts_with('!'));
+        ignored == file.is_ignored(&entry.path)
+    })
 }
 
 /// An exception that takes nothing back of some ignored directory: docker 20.10 shows that directory,

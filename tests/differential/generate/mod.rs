@@ -91,3 +91,30 @@ impl Generated {
         text
     }
 }
+
+#[test]
+fn a_seed_gives_the_same_case_each_time() {
+    for seed in 0..40 {
+        assert_eq!(Generated::from_seed(seed), Generated::from_seed(seed));
+    }
+}
+
+#[test]
+fn most_cases_are_good_dockerfiles_and_some_are_not() {
+    let good = (0..200)
+        .filter(|seed| {
+            let text = Generated::from_seed(*seed).dockerfile();
+            strata_parser::Dockerfile::parse(text.as_bytes()).is_ok()
+        })
+        .count();
+    assert!((160..200).contains(&good), "{good} of 200 can be read");
+}
+
+#[test]
+fn shrinking_leaves_only_what_shows_it() {
+    let mut case = Generated::from_seed(1);
+    case.pieces.push("RUN needle\n".to_owned());
+    let small = shrink(&case, 500, |it| it.dockerfile().contains("needle"));
+    assert_eq!(small.pieces, ["RUN needle\n"]);
+    assert!(small.entries.is_empty() && small.ignore.is_empty() && small.args.is_empty());
+}

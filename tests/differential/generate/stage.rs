@@ -119,7 +119,7 @@ impl Stage {
 /// Writes a Dockerfile for a context.
 pub(crate) struct Writer<'a> {
     pub(crate) random: &'a mut Random,
-    entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     ignore: Vec<String>,
     /// What COPY can see.
     pub(crate) visible: Vec<Entry>,

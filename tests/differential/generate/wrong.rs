@@ -8,7 +8,7 @@ const WRONG: [(&str, &str); 40] = [
     ("COPY", "a.nowhere b.nowhere /x/"),
     ("COPY", "--from=0x0 /a /b"),
     ("COPY", "one"),
-    ("COPY", "--chmod=abc . /x/"),
+    ("COPY", "--chmod . /x/"),
     ("COPY", "--chmod=99999 . /x/"),
     ("COPY", "--nothing=1 . /x/"),
     ("COPY", "--from=99 /a /b"),
