@@ -40,6 +40,9 @@ fuzz: ## Fuzz every target for FUZZ_SECONDS (600); what it finds is in .test-cac
 test-power: bases ## Cut the power of a store's disk 240 times (STRATA_POWER_CUTS, STRATA_POWER_SEED)
 	$(CARGO) test --workspace --locked --test e2e -- --ignored --nocapture two_hundred_power_cuts
 
+test-incremental: bases ## Hold a thousand edits against fresh builds (STRATA_EDITS, STRATA_EDITS_SEED)
+	$(CARGO) test -p strata-cli --locked --test e2e -- --ignored --nocapture a_thousand_edits
+
 test-cgroup2: bases ## Run the tests of limits in a virtual machine with control groups of version 2 only
 	.ci/cgroup2
 

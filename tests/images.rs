@@ -5,6 +5,7 @@ use std::fs;
 use crate::support::{Base, Sandbox, cases, run_quietly};
 
 cases! { Root, User =>
+    an_image_keeps_its_times_whatever_the_epoch_is_later,
     images_are_listed_with_their_names,
     an_image_has_as_many_names_as_it_is_given,
     removing_a_name_keeps_the_image_until_the_last,
@@ -388,4 +389,30 @@ fn the_root_can_come_from_the_environment(sandbox: &Sandbox) {
         list.contains("busybox") || !output.status.success(),
         "{list}"
     );
+}
+
+fn an_image_keeps_its_times_whatever_the_epoch_is_later(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let build = |name: &str, epoch: &str, dockerfile: &str| {
+        sandbox.dockerfile(dockerfile);
+        let strata = sandbox.strata().env("SOURCE_DATE_EPOCH", epoch);
+        let strata = strata.args(["build", "-t", name]);
+        strata.arg(sandbox.context()).output().success();
+    };
+    let layers = |name: &str| {
+        let image = sandbox.saved(name);
+        let layers = image.config["rootfs"]["diff_ids"].as_array().unwrap();
+        layers.clone()
+    };
+    // An empty value is none.
+    build("plain", "", "FROM busybox\nRUN echo a > /a\n");
+    build("old", "1500000000", "FROM plain\nRUN echo b > /b\n");
+    build("older", "1400000000", "FROM old\nRUN echo c > /c\n");
+    build("new", "", "FROM older\nRUN echo d > /d\n");
+    // Not even a prune that takes what layers were packed into takes that away.
+    sandbox.run(&["cache", "prune", "--all"]);
+    let new = layers("new");
+    for (name, above) in [("older", 1), ("old", 2), ("plain", 3)] {
+        assert_eq!(layers(name), new[..new.len() - above], "{name}");
+    }
 }

@@ -34,6 +34,7 @@ mod explain;
 mod full;
 mod ignore;
 mod images;
+mod incremental;
 mod kills;
 mod limits;
 mod link;

@@ -182,3 +182,51 @@ fn join_roots(found: &mut Vec<Difference>) {
         index += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use strata_cache::{Digest, StackId, StepKind, Store};
+
+    use super::*;
+    use crate::key::Encoder;
+
+    fn record(key: &str, parts: Vec<KeyPart>) -> NewRecord {
+        NewRecord {
+            key: CacheKey(Digest::of(key.as_bytes())),
+            parent: None,
+            stack: StackId::empty(),
+            inputs: Vec::new(),
+            selection: None,
+            operation: Digest::of(b"operation"),
+            content: CacheKey(Digest::of(b"content")),
+            kind: StepKind::Run,
+            text: "RUN a".to_owned(),
+            parts,
+            cost_ms: 1,
+            made_ms: None,
+        }
+    }
+
+    #[test]
+    fn a_record_of_an_older_key_format_is_a_miss_that_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let lease = store.lease("test").unwrap();
+        let command = || KeyPart {
+            name: "command".to_owned(),
+            value: "a".to_owned(),
+        };
+        let explained = |now: &NewRecord| miss(store.index(), now, None).unwrap().text;
+        let (_, mut parts) = Encoder::new("run").finish();
+        parts.push(command());
+        let now = record("new", parts);
+        assert_eq!(explained(&now), "never built on this store");
+        let scratch = store.scratch(&[]).unwrap();
+        let old = record("old", vec![command()]);
+        scratch.commit(&lease, None, Some(old)).unwrap();
+        assert_eq!(
+            explained(&now),
+            "it was made by an older strata, which had other keys"
+        );
+    }
+}

@@ -64,6 +64,11 @@ pub struct LayerBlob {
     pub encoding: String,
 }
 
+/// What the encoding of a [`LayerBlob`] begins with that holds no layer, but the text of a diff ID that the
+/// layer has under some condition. It can't be found out again what that was, so it stays as long as the
+/// layer.
+pub const DIFF_ID: &str = "diffid";
+
 /// The index of a store.
 #[derive(Debug)]
 pub struct Index {

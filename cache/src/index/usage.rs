@@ -15,8 +15,8 @@ pub(crate) struct Snapshot {
     pub(crate) records: Vec<CacheRecord>,
     pub(crate) images: Vec<Image>,
     pub(crate) blobs: Vec<Blob>,
-    /// (layer, blob) of layers kept as blobs.
-    pub(crate) layer_blobs: Vec<(LayerId, Digest)>,
+    /// (layer, blob) of layers kept as blobs, and whether the blob holds just a diff ID.
+    pub(crate) layer_blobs: Vec<(LayerId, Digest, bool)>,
     pub(crate) leased_layers: HashSet<LayerId>,
     pub(crate) leased_blobs: HashSet<Digest>,
     pub(crate) mounts: Vec<Mount>,
@@ -129,8 +129,12 @@ impl Index {
                 })?
                 .collect::<rusqlite::Result<_>>()?,
             layer_blobs: index
-                .prepare("SELECT layer, digest FROM layer_blobs")?
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .prepare(
+                    "SELECT layer, digest, substr(encoding, 1, length(?1)) = ?1 FROM layer_blobs",
+                )?
+                .query_map([super::DIFF_ID], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })?
                 .collect::<rusqlite::Result<_>>()?,
             leased_layers: index
                 .prepare("SELECT DISTINCT layer FROM lease_layers")?

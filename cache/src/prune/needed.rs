@@ -87,9 +87,9 @@ pub(super) fn leftover(
     let mut needed: HashSet<Digest> = image_blobs.clone();
     needed.extend(&snapshot.leased_blobs);
     let mut packed: HashSet<Digest> = HashSet::new();
-    for (layer, digest) in &snapshot.layer_blobs {
+    for (layer, digest, is_diff_id) in &snapshot.layer_blobs {
         packed.insert(*digest);
-        if kept.contains(layer) && !options.all {
+        if kept.contains(layer) && (*is_diff_id || !options.all) {
             needed.insert(*digest);
         }
     }

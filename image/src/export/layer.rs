@@ -9,16 +9,13 @@ use std::io::{self, Read, Write};
 use strata_cache::codec::{self, Codec};
 use strata_cache::diff::{self, DiffError, WriteOptions};
 use strata_cache::image::{StoredBlob, StoredLayer};
-use strata_cache::index::LayerBlob;
+use strata_cache::index::{DIFF_ID, LayerBlob};
 use strata_cache::{DiffId, Digest, LayerId, Store, StoreError};
 
 use super::{Encoding, ExportError};
 use crate::Progress;
 use crate::pipe::{Hashing, PipeReader, PipeWriter, Watched, copy, pipe};
 use crate::unpack::{self, Compression};
-
-/// Encoding under which the text of a diff ID is kept.
-const DIFF_ID: &str = "diffid";
 
 /// The diff ID of a layer, made once for each layer and epoch and remembered in the index.
 ///
@@ -320,25 +317,48 @@ pub(crate) fn blob_for(
             return recompress(store, layer, &stored, codec, progress);
         }
     }
+    let options = options_of(store, id, layer.diff_id, options)?;
     let made = match layer_blob(store, id, codec, options, progress) {
         // Written again, a layer that another engine has made is seldom the same tar.
         Err(ExportError::DiffId { .. }) if row.chain_id.is_some() => return Err(gone()),
         other => other?,
     };
-    let expected = diff_id(store, id, options)?;
-    if expected != layer.diff_id {
-        return Err(ExportError::DiffId {
-            layer: id,
-            expected: layer.diff_id.0,
-            found: expected.0,
-        });
-    }
     Ok(StoredBlob {
         digest: made.digest,
         size: made.size,
         media_type: Compression::of_encoding(&made.encoding)
             .media_type()
             .to_owned(),
+    })
+}
+
+/// The options with which `layer` has the diff ID that its image says. `likely` ones come first: an image
+/// that was stored before, or stands on one that was, has layers with the times of that build.
+fn options_of(
+    store: &Store,
+    layer: LayerId,
+    wanted: DiffId,
+    likely: WriteOptions,
+) -> Result<WriteOptions, ExportError> {
+    let found = diff_id(store, layer, likely)?;
+    if found == wanted {
+        return Ok(likely);
+    }
+    let epochs = store.index().layer_blobs(layer)?;
+    let epochs = epochs.iter().filter_map(|blob| {
+        let epoch = blob.encoding.strip_prefix(DIFF_ID)?;
+        epoch.strip_prefix("+epoch=")?.parse().ok()
+    });
+    for epoch in epochs.map(Some).chain([None]) {
+        let options = WriteOptions { epoch };
+        if known_diff_id(store, layer, options)? == Some(wanted) {
+            return Ok(options);
+        }
+    }
+    Err(ExportError::DiffId {
+        layer,
+        expected: wanted.0,
+        found: found.0,
     })
 }
 
