@@ -27,15 +27,21 @@ test: bases ## Run all tests, end-to-end cases both as root and as an ordinary u
 test-crash: bases ## Kill builds and prunes a thousand times (STRATA_CRASH_KILLS, STRATA_CRASH_SEED)
 	$(CARGO) test --workspace --locked --test e2e -- --ignored --nocapture a_thousand_kills
 
+# The generated cases: STRATA_DIFFERENTIAL_CASES=N of them, from STRATA_DIFFERENTIAL_SEED=N on; 0 leaves them out.
 test-differential: bases ## Compare with docker.io and buildah (STRATA_DIFFERENTIAL=NAME,… for some cases)
 	STRATA_TEST_REQUIRE=1 nice -n 19 $(CARGO) test --workspace --locked --test e2e -- --ignored --nocapture \
 		every_fixture_agrees
+	STRATA_TEST_REQUIRE=1 nice -n 19 $(CARGO) test -p strata-cli --locked --test e2e -- --ignored --nocapture \
+		generated_cases_agree
 
 fuzz: ## Fuzz every target for FUZZ_SECONDS (600); what it finds is in .test-cache/fuzz
 	.ci/fuzz
 
 test-power: bases ## Cut the power of a store's disk 240 times (STRATA_POWER_CUTS, STRATA_POWER_SEED)
 	$(CARGO) test --workspace --locked --test e2e -- --ignored --nocapture two_hundred_power_cuts
+
+test-cgroup2: bases ## Run the tests of limits in a virtual machine with control groups of version 2 only
+	.ci/cgroup2
 
 demo: bases release ## Build a real image, run it, edit a source, build again
 	fixtures/demo/run.sh

@@ -81,6 +81,7 @@ fn changes_inside(image: &crate::support::Image) -> Vec<String> {
         .collect()
 }
 
+/// §9.20.
 fn an_archive_is_unpacked_whatever_its_name_and_compression(sandbox: &Sandbox) {
     sandbox.busybox();
     for (name, compress) in [
@@ -117,6 +118,7 @@ fn an_archive_keeps_owners_modes_times_and_links(sandbox: &Sandbox) {
     );
 }
 
+/// §9.20.
 fn chown_applies_to_all_that_is_unpacked(sandbox: &Sandbox) {
     sandbox.busybox();
     archive(sandbox, "a.tar", "cat");
@@ -130,6 +132,14 @@ fn chown_applies_to_all_that_is_unpacked(sandbox: &Sandbox) {
             "d 2750 1000:9 new/sub",
             "f 0640 1000:9 new/sub/inner",
         ]
+    );
+    // Directories that the archive doesn't list are root's.
+    let plain = run_tar(sandbox, &["--owner=5", "--group=6", "sub/inner"]);
+    sandbox.write("implied.tar", std::fs::read(plain).unwrap());
+    let image = sandbox.build("FROM busybox\nADD --chown=app:9 implied.tar /new/\n");
+    assert_eq!(
+        changes_inside(&image),
+        ["d 0755 0:0 new/sub", "f 0640 1000:9 new/sub/inner"]
     );
 }
 
@@ -189,6 +199,7 @@ fn unpacking_merges_into_what_is_there(sandbox: &Sandbox) {
     assert_eq!(tree.at("new/sub").mode, 0o2750);
 }
 
+/// §9.20.
 fn unpack_false_keeps_the_archive(sandbox: &Sandbox) {
     sandbox.busybox();
     archive(sandbox, "a.tar", "cat");

@@ -1,9 +1,10 @@
 //! What is a hit after which edit.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::time::SystemTime;
 
-use crate::support::{Image, Sandbox, cases};
+use crate::support::{Image, Sandbox, Who, cases};
 
 cases! { Root, User =>
     an_unchanged_build_runs_nothing,
@@ -11,6 +12,8 @@ cases! { Root, User =>
     an_edit_taken_back_hits_again,
     times_and_unrelated_files_do_not_matter,
     a_changed_mode_matters,
+    neutral_modes_make_checkouts_one,
+    the_same_file_elsewhere_is_the_same_file,
     an_argument_matters_from_its_line_on,
     settings_run_nothing_but_what_sees_them,
     comments_and_spelling_do_not_matter,
@@ -112,6 +115,7 @@ fn an_edit_taken_back_hits_again(sandbox: &Sandbox) {
     assert_eq!(sandbox.build(DOCKERFILE).tree().text("w/ab"), "ab");
 }
 
+/// §14.1.
 fn times_and_unrelated_files_do_not_matter(sandbox: &Sandbox) {
     prepared(sandbox);
     let file = fs::File::options()
@@ -125,6 +129,18 @@ fn times_and_unrelated_files_do_not_matter(sandbox: &Sandbox) {
     reruns(sandbox, &[]);
 }
 
+/// §14.4.
+fn the_same_file_elsewhere_is_the_same_file(sandbox: &Sandbox) {
+    sandbox.write("one/f", "same").write("two/deep/f", "same");
+    sandbox.dockerfile("FROM scratch\nCOPY one/f /x\nCOPY one /d\n");
+    sandbox.steps(&[]);
+    sandbox.dockerfile("FROM scratch\nCOPY two/deep/f /x\nCOPY two/deep /d\n");
+    assert_eq!(sandbox.steps(&[]).ran(), [""; 0]);
+    sandbox.write("two/deep/f", "other");
+    assert_eq!(sandbox.steps(&[]).ran().len(), 2);
+}
+
+/// §14.1.
 fn a_changed_mode_matters(sandbox: &Sandbox) {
     prepared(sandbox);
     sandbox.write_mode("c", "c", 0o600);
@@ -132,6 +148,64 @@ fn a_changed_mode_matters(sandbox: &Sandbox) {
     assert_eq!(sandbox.build(DOCKERFILE).tree().at("w/c").mode, 0o600);
 }
 
+fn neutral_modes_make_checkouts_one(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let checkout = |name: &str, umask: u32| {
+        let file = |path: &str, mode: u32| {
+            let path = format!("{name}/{path}");
+            sandbox.write_mode(&path, &path[name.len()..], mode & !umask);
+        };
+        sandbox.mkdir(&format!("{name}/src"), 0o777 & !umask);
+        file("src/a", 0o666);
+        file("src/run", 0o777);
+        let dockerfile = "FROM busybox\nCOPY src /src\nRUN --mount=target=/ctx ls -lR /ctx/src | cut -c 1-10 > /ls\n";
+        sandbox.write(&format!("{name}/Dockerfile"), dockerfile);
+        let context = sandbox.context().join(name);
+        if umask == 0o077 && sandbox.who() == Who::Root {
+            // Somebody else's, whose ids are nobody's here.
+            for path in ["src", "src/a", "src/run"] {
+                chown(context.join(path), Some(12_345), Some(23_456)).unwrap();
+            }
+        }
+        context
+    };
+    let build = |context: &std::path::Path, variable: &str, args: &[&str]| {
+        let archive = sandbox.fresh_output("tar");
+        let to = format!("type=oci,dest={}", archive.display());
+        let strata = sandbox.strata().env("STRATA_NEUTRAL_MODES", variable);
+        let strata = strata.args(["build", "--progress", "json", "--output", &to]);
+        let output = strata.args(args).arg(context).output().success();
+        (Image::read(&archive), output.steps())
+    };
+    let usual = checkout("usual", 0o022);
+    let strict = checkout("strict", 0o077);
+    let (first, _) = build(&usual, "true", &[]);
+    let (second, steps) = build(&strict, "true", &[]);
+    assert_eq!(steps.ran(), Vec::<&str>::new());
+    assert_eq!(second.digest, first.digest);
+    let tree = second.tree();
+    let modes = ["src", "src/a", "src/run"].map(|path| tree.at(path).mode);
+    assert_eq!(modes, [0o755, 0o644, 0o755]);
+    // A checkout with the usual modes is what it is without the option, too.
+    assert_eq!(build(&usual, "false", &[]).1.ran(), Vec::<&str>::new());
+    // The flag counts more than the variable, and that more than the file.
+    let (plain, steps) = build(&strict, "true", &["--neutral-modes=false"]);
+    assert_eq!(steps.cached(), Vec::<&str>::new());
+    assert_eq!(plain.tree().at("src/a").mode, 0o600);
+    let config = sandbox.path("home/.config/strata");
+    fs::create_dir_all(&config).unwrap();
+    let file = config.join("config.toml");
+    fs::write(file, "[build]\nneutral-modes = true\n").unwrap();
+    let steps = |args: &[&str]| {
+        let strata = sandbox.strata().args(["build", "--progress", "json"]);
+        strata.args(args).arg(&strict).output().success().steps()
+    };
+    sandbox.write("strict/src/a", "other");
+    assert_eq!(steps(&[]).ran().len(), 2);
+    assert_eq!(steps(&["--neutral-modes"]).ran(), Vec::<&str>::new());
+}
+
+/// §14.2.
 fn an_argument_matters_from_its_line_on(sandbox: &Sandbox) {
     sandbox.busybox().dockerfile(
         "ARG base=busybox\nFROM $base\nRUN echo before > /1\nARG v=0\nRUN echo $v > /2\n\
@@ -156,6 +230,7 @@ fn an_argument_matters_from_its_line_on(sandbox: &Sandbox) {
     );
 }
 
+/// §14.5.
 fn settings_run_nothing_but_what_sees_them(sandbox: &Sandbox) {
     prepared(sandbox);
     let edited = DOCKERFILE
@@ -194,6 +269,7 @@ fn comments_and_spelling_do_not_matter(sandbox: &Sandbox) {
     assert_eq!(sandbox.steps(&[]).ran(), Vec::<&str>::new());
 }
 
+/// §14.6.
 fn no_cache_runs_everything_and_is_remembered(sandbox: &Sandbox) {
     sandbox.busybox().write("a", "a");
     let dockerfile =
@@ -438,6 +514,7 @@ fn a_copy_whose_source_was_pruned_is_compared_by_what_it_makes(sandbox: &Sandbox
     assert_eq!(steps.cached(), ["RUN cp -a /o /copy"]);
 }
 
+/// §14.3.
 fn a_secret_is_not_part_of_the_key(sandbox: &Sandbox) {
     sandbox
         .busybox()
@@ -533,7 +610,7 @@ fn equal_inputs_give_equal_digests_everywhere(sandbox: &Sandbox) {
     assert_eq!(first.config, second.config);
     assert_eq!(first.digest, second.digest);
     // An ordinary user's store keeps owners and whiteouts in another way; nothing of that shows.
-    if let Ok(other) = Sandbox::new(crate::support::Who::User) {
+    if let Ok(other) = Sandbox::new(Who::User) {
         assert_eq!(build(&other).digest, first.digest);
     }
 }

@@ -81,6 +81,7 @@ fn errors_are_found_in_stages_that_a_build_would_not_reach(sandbox: &Sandbox) {
     }
 }
 
+/// §2.7, §15.4.
 fn settings_choose_rules_for_a_file_an_instruction_and_a_build(sandbox: &Sandbox) {
     let body = "FROM scratch as x\nMAINTAINER me\n# check=skip=JSONArgsRecommended\nCMD x\n";
     let found = |head: &str, args: &[&str]| -> Vec<String> {

@@ -1,5 +1,7 @@
 //! Several builds at once on one store.
 
+use nix::sys::signal::Signal;
+
 use crate::support::{Gate, Image, Sandbox, cases};
 
 cases! { Root, User =>
@@ -7,6 +9,8 @@ cases! { Root, User =>
     different_builds_do_not_disturb_each_other,
     pruning_leaves_what_a_running_build_uses,
     a_failed_step_is_tried_again_by_the_one_that_waited,
+    if_the_one_that_runs_a_step_dies_a_waiter_takes_over,
+    who_waits_for_a_command_or_a_network_holds_up_nobody_else,
     thirty_two_builds_run_what_they_share_once,
 }
 
@@ -144,6 +148,85 @@ fn a_failed_step_is_tried_again_by_the_one_that_waited(sandbox: &Sandbox) {
     first.wait().failure(1);
     gate.wait().open();
     second.wait().failure(1);
+}
+
+fn if_the_one_that_runs_a_step_dies_a_waiter_takes_over(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let gate = Gate::new();
+    sandbox.dockerfile(&format!(
+        "FROM busybox\nRUN {} && echo done > /done\n",
+        gate.command()
+    ));
+    let start = || {
+        sandbox
+            .strata()
+            .args(["build", "--progress", "json", "--output", "type=cacheonly"])
+            .arg(sandbox.context())
+            .spawn()
+    };
+    let first = start();
+    let at_gate = gate.wait();
+    let mut others = [start(), start()];
+    for other in &mut others {
+        other.wait_for_line("\"waiting\"");
+    }
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    at_gate.wait_for_end();
+    gate.wait().open();
+    let steps = others.map(|other| other.wait().success().steps());
+    let ran: usize = steps.iter().map(|steps| steps.ran().len()).sum();
+    let cached: usize = steps.iter().map(|steps| steps.cached().len()).sum();
+    assert_eq!((ran, cached), (1, 1), "{steps:?}");
+    assert!(!gate.has_visitor());
+    sandbox.run(&["cache", "verify"]);
+}
+
+fn who_waits_for_a_command_or_a_network_holds_up_nobody_else(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let (command, network) = (Gate::new(), Gate::new());
+    let start = |name: &str, dockerfile: &str| {
+        sandbox.write(&format!("{name}/Dockerfile"), dockerfile);
+        sandbox
+            .strata()
+            .args(["build", "--progress", "json", "--output", "type=cacheonly"])
+            .arg(sandbox.context().join(name))
+            .spawn()
+    };
+    let commands = start(
+        "command",
+        &format!(
+            "FROM busybox\nRUN --mount=type=cache,target=/c,sharing=locked {}\n",
+            command.command()
+        ),
+    );
+    let at_command = command.wait();
+    let networks = start(
+        "network",
+        &format!("FROM busybox\nADD {} /file\n", network.url("/file")),
+    );
+    let at_network = network.wait();
+    // Everything that reads or writes the store goes on meanwhile.
+    sandbox
+        .write("f", "f")
+        .dockerfile("FROM busybox\nCOPY f /f\nRUN --mount=type=cache,target=/other cat /f > /g\n");
+    assert_eq!(sandbox.steps(&["-t", "other"]).ran().len(), 2);
+    assert_eq!(sandbox.steps(&["-t", "other"]).cached().len(), 2);
+    for args in [
+        &["cache", "ls"][..],
+        &["cache", "du"],
+        &["tag", "other", "another"],
+        &["rmi", "--force", "other", "another"],
+        &["cache", "prune", "--all"],
+        &["cache", "verify"],
+    ] {
+        sandbox.run(args);
+    }
+    at_command.open();
+    at_network.answer("file");
+    commands.wait().success();
+    networks.wait().success();
+    sandbox.run(&["cache", "verify", "--deep"]);
 }
 
 fn thirty_two_builds_run_what_they_share_once(sandbox: &Sandbox) {

@@ -37,7 +37,7 @@ fn settings(sandbox: &Sandbox, body: &str) -> Value {
     object.retain(|key, value| {
         // Docker writes what is not set as null, false or nothing.
         let empty = [json!(null), json!(false), json!(""), json!({}), json!([])].contains(value);
-        // Set for shell forms, to tell Windows how to quote; it says nothing here.
+        // Set for every CMD; a test of its own looks at it.
         let told_elsewhere = ["Env", "ArgsEscaped"].contains(&key.as_str());
         !empty && !told_elsewhere && (key, &*value) != (&"WorkingDir".to_owned(), &json!("/"))
     });
@@ -213,6 +213,15 @@ fn commands_have_an_exec_and_a_shell_form(sandbox: &Sandbox) {
     ] {
         assert_eq!(settings(sandbox, body), expected, "{body}");
     }
+    // As in BuildKit's images: set by any CMD, and not taken back.
+    for (body, expected) in [
+        ("CMD [\"a\"]", json!(true)),
+        ("CMD a\nENTRYPOINT [\"e\"]", json!(true)),
+        ("ENTRYPOINT e", json!(null)),
+    ] {
+        let image = built(sandbox, body);
+        assert_eq!(*image.setting("ArgsEscaped"), expected, "{body}");
+    }
 }
 
 fn an_entrypoint_clears_an_inherited_command(sandbox: &Sandbox) {
@@ -322,9 +331,27 @@ fn a_user_and_a_working_directory_are_kept(sandbox: &Sandbox) {
         );
         assert_eq!(image.tree().text("tmp/id").trim_end(), ids, "{user}");
     }
-    // Groups that the image's files give the user.
-    let image = built(sandbox, "USER app\nRUN id -G > /tmp/id");
-    assert_eq!(image.tree().text("tmp/id").trim_end(), "1001 2000");
+    // Groups that the image's files give the user; its own is always among them.
+    for (user, groups) in [
+        ("app", "1001 2000"),
+        ("app:daemon", "1"),
+        ("7", "0"),
+        ("root", "0"),
+    ] {
+        let image = built(
+            sandbox,
+            &format!("USER {user}\nRUN grep ^Groups: /proc/self/status > /tmp/groups"),
+        );
+        let said = image.tree().text("tmp/groups");
+        assert_eq!(
+            said.split_whitespace()
+                .skip(1)
+                .collect::<Vec<_>>()
+                .join(" "),
+            groups,
+            "{user}"
+        );
+    }
 }
 
 fn a_working_directory_belongs_to_its_user_as_by_chown(sandbox: &Sandbox) {
@@ -463,6 +490,7 @@ fn scratch_has_a_path_and_nothing_else(sandbox: &Sandbox) {
     assert_eq!(image.layers.len(), 1);
 }
 
+/// §12.2, §12.3.
 fn history_says_what_made_each_layer(sandbox: &Sandbox) {
     sandbox.busybox().write("a", "a").write("b", "b");
     let image = sandbox.build(
@@ -511,6 +539,7 @@ fn history_says_what_made_each_layer(sandbox: &Sandbox) {
     );
 }
 
+/// §12.5.
 fn labels_of_the_command_line_leave_no_history(sandbox: &Sandbox) {
     sandbox
         .busybox()
@@ -523,6 +552,7 @@ fn labels_of_the_command_line_leave_no_history(sandbox: &Sandbox) {
     assert_eq!(image.history()[1..], ["LABEL a=1 b=1"]);
 }
 
+/// §8.4.
 fn volumes_do_not_protect_what_is_in_them(sandbox: &Sandbox) {
     sandbox.busybox();
     let image = built(sandbox, "RUN mkdir /d\nVOLUME /d\nRUN echo kept > /d/x");

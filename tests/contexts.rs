@@ -41,6 +41,7 @@ fn a_named_directory_is_copied_from_mounted_and_stood_on(sandbox: &Sandbox) {
     assert!(image.env("PATH").is_some());
 }
 
+/// §7.8.
 fn a_named_context_replaces_an_image_or_a_stage(sandbox: &Sandbox) {
     sandbox.busybox();
     sandbox.write("image/one", "context");
@@ -83,6 +84,7 @@ fn a_named_layout_is_an_image(sandbox: &Sandbox) {
     assert_eq!(image.tree().text("b"), "a");
 }
 
+/// §13.1.
 fn a_named_directory_has_its_own_ignore_file(sandbox: &Sandbox) {
     sandbox.write("other/kept", "").write("other/hidden", "");
     sandbox.write("other/.dockerignore", "hidden\n.dockerignore\n");

@@ -59,6 +59,7 @@ fn small_context(sandbox: &Sandbox) {
     sandbox.write_mode("dir/sub/y", "y", 0o600);
 }
 
+/// §9.1, §9.6, §9.9.
 fn a_file_keeps_its_name_in_a_directory_and_takes_a_new_one_elsewhere(sandbox: &Sandbox) {
     small_context(sandbox);
     for (body, expected) in [
@@ -95,6 +96,7 @@ fn a_file_keeps_its_name_in_a_directory_and_takes_a_new_one_elsewhere(sandbox: &
     }
 }
 
+/// §9.5, §9.9, §9.11.
 fn a_directory_source_gives_its_contents(sandbox: &Sandbox) {
     small_context(sandbox);
     let fresh: &[_] = &[
@@ -150,8 +152,11 @@ fn a_directory_source_gives_its_contents(sandbox: &Sandbox) {
     );
 }
 
+/// §9.5, §9.6, §9.7.
 fn several_sources_go_into_one_directory(sandbox: &Sandbox) {
     small_context(sandbox);
+    let tree = check(sandbox, "COPY a.txt c.md /new", &["f 0644 0:0 new"]);
+    assert_eq!(tree.text("new"), "c");
     check(
         sandbox,
         "COPY a.txt c.md /d/",
@@ -175,6 +180,7 @@ fn several_sources_go_into_one_directory(sandbox: &Sandbox) {
     );
 }
 
+/// §9.3, §9.4.
 fn wildcards_stop_at_slashes_and_may_match_nothing(sandbox: &Sandbox) {
     small_context(sandbox);
     sandbox.write("dir/z.txt", "z").write("[odd].txt", "odd");
@@ -202,6 +208,7 @@ fn wildcards_stop_at_slashes_and_may_match_nothing(sandbox: &Sandbox) {
     assert_eq!(image.top().files(), Vec::<&str>::new());
 }
 
+/// §9.2.
 fn a_source_link_is_followed_and_inner_links_are_copied(sandbox: &Sandbox) {
     small_context(sandbox);
     sandbox
@@ -226,6 +233,7 @@ fn a_source_link_is_followed_and_inner_links_are_copied(sandbox: &Sandbox) {
     check(sandbox, "COPY to-dir/x /new", &["f 0644 0:0 new"]);
 }
 
+/// §9.10.
 fn links_in_the_destination_are_followed_inside_the_root(sandbox: &Sandbox) {
     small_context(sandbox);
     for (link, to) in [
@@ -258,6 +266,7 @@ fn links_in_the_destination_are_followed_inside_the_root(sandbox: &Sandbox) {
     );
 }
 
+/// §9.12.
 fn a_copied_file_replaces_what_was_there(sandbox: &Sandbox) {
     small_context(sandbox);
     let tree = check(
@@ -284,6 +293,7 @@ fn a_copied_file_replaces_what_was_there(sandbox: &Sandbox) {
     assert_eq!(tree.at("d/x").kind, Kind::Symlink("a.txt".into()));
 }
 
+/// §9.15, §9.9.
 fn chown_takes_numbers_and_names_of_the_image(sandbox: &Sandbox) {
     small_context(sandbox);
     for (chown, owner) in [
@@ -327,6 +337,7 @@ fn chown_takes_numbers_and_names_of_the_image(sandbox: &Sandbox) {
     );
 }
 
+/// §9.16, §9.9.
 fn chmod_reaches_files_directories_and_new_parents(sandbox: &Sandbox) {
     small_context(sandbox);
     check(
@@ -350,8 +361,15 @@ fn chmod_reaches_files_directories_and_new_parents(sandbox: &Sandbox) {
             "f 0700 0:0 p/d/x",
         ],
     );
+    // Set-id bits are for what is copied, not for what is made on the way.
+    check(
+        sandbox,
+        "COPY --chmod=4711 a.txt /p/f",
+        &["d 0711 0:0 p", "f 4711 0:0 p/f"],
+    );
 }
 
+/// §9.16.
 fn symbolic_chmod_leaves_new_parents_alone(sandbox: &Sandbox) {
     small_context(sandbox);
     check(
@@ -372,6 +390,7 @@ fn symbolic_chmod_leaves_new_parents_alone(sandbox: &Sandbox) {
     );
 }
 
+/// §9.13.
 fn modes_and_times_of_the_context_are_kept(sandbox: &Sandbox) {
     sandbox.busybox();
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_234_567_890);
@@ -393,6 +412,7 @@ fn modes_and_times_of_the_context_are_kept(sandbox: &Sandbox) {
     assert_eq!(tree.at("m/plain").mtime, 1_234_567_890);
 }
 
+/// §9.13, §16.2.
 fn hard_links_of_one_copy_stay_together(sandbox: &Sandbox) {
     sandbox.busybox().write("d/one", "shared");
     fs::hard_link(
@@ -417,6 +437,7 @@ fn hard_links_of_one_copy_stay_together(sandbox: &Sandbox) {
     );
 }
 
+/// §9.14.
 fn a_stage_source_keeps_its_owners(sandbox: &Sandbox) {
     sandbox.busybox();
     let make = "RUN mkdir -m 750 /s && echo x > /s/x && chown 7:8 /s/x && chmod 4755 /s/x && \
@@ -522,6 +543,7 @@ fn large_and_empty_files_are_copied_whole(sandbox: &Sandbox) {
     assert_eq!(tree.at("tmp/large").sha256, own.at("large").sha256);
 }
 
+/// §4.8.
 fn heredocs_become_files(sandbox: &Sandbox) {
     sandbox.busybox();
     let tree = check(
@@ -540,6 +562,7 @@ fn heredocs_become_files(sandbox: &Sandbox) {
     assert_eq!(tree.text("new"), "tabs go\n  blanks stay\n");
 }
 
+/// §9.18.
 fn parents_keeps_the_path_below_the_pivot(sandbox: &Sandbox) {
     small_context(sandbox);
     check(
@@ -570,6 +593,7 @@ fn parents_keeps_the_path_below_the_pivot(sandbox: &Sandbox) {
     );
 }
 
+/// §9.17.
 fn exclude_is_relative_to_the_copied_directory(sandbox: &Sandbox) {
     small_context(sandbox);
     check(
@@ -590,6 +614,7 @@ fn exclude_is_relative_to_the_copied_directory(sandbox: &Sandbox) {
     );
 }
 
+/// §9.19.
 fn link_makes_a_layer_of_its_own(sandbox: &Sandbox) {
     small_context(sandbox);
     let image = sandbox.build("FROM busybox\nRUN mkdir -m 700 /d\nCOPY --link a.txt /d/\n");
@@ -598,6 +623,7 @@ fn link_makes_a_layer_of_its_own(sandbox: &Sandbox) {
     assert_eq!(image.tree().text("d/a.txt"), "a");
 }
 
+/// §9.13.
 fn fifos_are_made_anew(sandbox: &Sandbox) {
     sandbox.busybox();
     let body = "RUN mkdir /s && mkfifo -m 620 /s/p && chown 1:2 /s/p\nFROM busybox\n\
@@ -611,6 +637,7 @@ fn devices_of_a_stage_are_copied(sandbox: &Sandbox) {
     check(sandbox, body, &["d 0755 0:0 d", "c 0640 0:0 d/zero 1:5"]);
 }
 
+/// §9.4.
 fn a_missing_source_is_named(sandbox: &Sandbox) {
     small_context(sandbox);
     for source in ["nope", "dir/nope", "a.txt/nope"] {
@@ -638,6 +665,7 @@ fn a_link_out_of_the_context_leads_nowhere(sandbox: &Sandbox) {
     }
 }
 
+/// §9.12.
 fn kinds_that_do_not_fit_are_refused(sandbox: &Sandbox) {
     small_context(sandbox);
     sandbox.mkdir("other", 0o755).mkdir("other/x", 0o755);

@@ -9,6 +9,7 @@ cases! { Root =>
     a_full_disk_is_named_and_breaks_nothing,
     no_inodes_left_is_named_and_breaks_nothing,
     a_prune_gets_a_full_store_going_again,
+    a_build_that_finds_everything_needs_no_room,
     a_full_output_is_not_the_stores_fault,
     a_read_only_store_gives_what_it_has,
 }
@@ -202,6 +203,41 @@ fn no_inodes_left_is_named_and_breaks_nothing(sandbox: &Sandbox) {
     at_every_phase(sandbox, Room::Inodes);
 }
 
+fn a_build_that_finds_everything_needs_no_room(sandbox: &Sandbox) {
+    for room in [Room::Blocks, Room::Inodes] {
+        let small = Small::mount(sandbox.path("store"), room.options());
+        prepared(sandbox);
+        let dockerfile = "FROM busybox\nCOPY f /f\nRUN cat /f > /g\nCOPY --link f /h\n\
+             FROM busybox\nCOPY --from=0 /g /h /\n";
+        sandbox.write("f", "f").dockerfile(dockerfile);
+        let id = |args: &[&str]| {
+            let output = sandbox
+                .try_build(&[&["-t", "app"], args].concat())
+                .success();
+            (output.steps(), output.stdout)
+        };
+        let (_, first) = id(&[]);
+        let ballast = small.fill(room);
+        for args in [&[][..], &["--output", "type=cacheonly"], &["--explain"]] {
+            let (steps, stdout) = id(args);
+            assert_eq!(steps.ran(), Vec::<&str>::new());
+            if args.is_empty() {
+                assert_eq!(stdout, first);
+            }
+        }
+        let archive = sandbox.fresh_output("tar");
+        id(&["--output", &format!("type=tar,dest={}", archive.display())]);
+        // What has to run is refused as before, and before it runs.
+        sandbox.write("f", "other");
+        let args = ["build", "--progress", "plain", "--output", "type=cacheonly"];
+        let output = sandbox.strata().args(args).arg(sandbox.context()).output();
+        let said = output.failure(3).stderr;
+        assert!(said.contains("strata cache prune"), "{said}");
+        drop(ballast);
+        nothing_is_broken(sandbox);
+    }
+}
+
 fn a_prune_gets_a_full_store_going_again(sandbox: &Sandbox) {
     for room in [Room::Blocks, Room::Inodes] {
         let small = Small::mount(sandbox.path("store"), room.options());
@@ -247,7 +283,12 @@ fn a_full_output_is_not_the_stores_fault(sandbox: &Sandbox) {
 fn a_read_only_store_gives_what_it_has(sandbox: &Sandbox) {
     let small = Small::mount(sandbox.path("store"), "size=200m,mode=700");
     prepared(sandbox);
+    sandbox.steps(&["-t", "app"]);
     small.remount("ro");
+    // An image that is there, under its name, needs nothing to be written.
+    assert_eq!(sandbox.steps(&["-t", "app"]).ran(), Vec::<&str>::new());
+    let output = sandbox.try_build(&["-t", "other"]).failure(3);
+    assert!(output.stderr.contains("can't be written to"), "{output}");
     assert_eq!(
         sandbox.steps(&["--output", "type=cacheonly"]).ran(),
         Vec::<&str>::new()

@@ -28,34 +28,35 @@ fn files(sandbox: &Sandbox) {
 
 fn patterns_are_rooted_and_the_last_match_wins(sandbox: &Sandbox) {
     files(sandbox);
-    for (ignore, expected) in [
-        ("", "a b.md d/a d/b.md d/e/a d/e/c.md"),
-        ("# d\n\n", "a b.md d/a d/b.md d/e/a d/e/c.md"),
-        ("a", "b.md d/a d/b.md d/e/a d/e/c.md"),
-        ("/a", "b.md d/a d/b.md d/e/a d/e/c.md"),
-        ("./a", "b.md d/a d/b.md d/e/a d/e/c.md"),
-        ("*.md", "a d/a d/b.md d/e/a d/e/c.md"),
-        ("**/*.md", "a d/a d/e/a"),
-        ("**/a", "b.md d/b.md d/e/c.md"),
-        ("d", "a b.md"),
-        ("d/", "a b.md"),
-        ("d/e", "a b.md d/a d/b.md"),
-        ("*/a", "a b.md d/b.md d/e/a d/e/c.md"),
-        ("d/?", "a b.md d/b.md"),
-        ("d/[a-b]*", "a b.md d/e/a d/e/c.md"),
-        ("d\n!d/e", "a b.md d/e/a d/e/c.md"),
-        ("d\n!d/e/a", "a b.md d/e/a"),
-        ("*\n!**/a", "a d/a d/e/a"),
-        ("!d/a\nd", "a b.md"),
-        ("**\n!b.md", "b.md"),
-        (" a \n", "b.md d/a d/b.md d/e/a d/e/c.md"),
-        ("\u{feff}a", "b.md d/a d/b.md d/e/a d/e/c.md"),
-        ("d/../a", "b.md d/a d/b.md d/e/a d/e/c.md"),
+    for (rule, ignore, expected) in [
+        ("§13.7", "", "a b.md d/a d/b.md d/e/a d/e/c.md"),
+        ("§13.3", "# d\n\n", "a b.md d/a d/b.md d/e/a d/e/c.md"),
+        ("§13.7", "a", "b.md d/a d/b.md d/e/a d/e/c.md"),
+        ("§13.3", "/a", "b.md d/a d/b.md d/e/a d/e/c.md"),
+        ("§13.3", "./a", "b.md d/a d/b.md d/e/a d/e/c.md"),
+        ("§13.6", "*.md", "a d/a d/b.md d/e/a d/e/c.md"),
+        ("§13.6", "**/*.md", "a d/a d/e/a"),
+        ("§13.6", "**/a", "b.md d/b.md d/e/c.md"),
+        ("§13.7", "d", "a b.md"),
+        ("§13.7", "d/", "a b.md"),
+        ("§13.5", "d/e", "a b.md d/a d/b.md"),
+        ("§13.6", "*/a", "a b.md d/b.md d/e/a d/e/c.md"),
+        ("§13.6", "d/?", "a b.md d/b.md"),
+        ("§13.6", "d/[a-b]*", "a b.md d/e/a d/e/c.md"),
+        ("§13.8", "d\n!d/e", "a b.md d/e/a d/e/c.md"),
+        ("§13.8", "d\n!d/e/a", "a b.md d/e/a"),
+        ("§13.4", "*\n!**/a", "a d/a d/e/a"),
+        ("§13.4", "!d/a\nd", "a b.md"),
+        ("§13.4", "**\n!b.md", "b.md"),
+        ("§13.3", " a \n", "b.md d/a d/b.md d/e/a d/e/c.md"),
+        ("§13.3", "\u{feff}a", "b.md d/a d/b.md d/e/a d/e/c.md"),
+        ("§13.3", "d/../a", "b.md d/a d/b.md d/e/a d/e/c.md"),
     ] {
-        assert_eq!(taken(sandbox, ignore), expected, "{ignore:?}");
+        assert_eq!(taken(sandbox, ignore), expected, "{rule}: {ignore:?}");
     }
 }
 
+/// §13.9.
 fn an_ignored_file_can_not_be_copied(sandbox: &Sandbox) {
     files(sandbox);
     sandbox.write(".dockerignore", "d/a\n");
@@ -65,6 +66,7 @@ fn an_ignored_file_can_not_be_copied(sandbox: &Sandbox) {
     assert_eq!(image.top().files(), ["b.md", "e/a", "e/c.md"]);
 }
 
+/// §13.1.
 fn a_dockerfile_has_an_ignore_file_of_its_own(sandbox: &Sandbox) {
     files(sandbox);
     sandbox.write(".dockerignore", "a\n");
@@ -75,6 +77,7 @@ fn a_dockerfile_has_an_ignore_file_of_its_own(sandbox: &Sandbox) {
     assert_eq!(image.top().files(), ["a", "b.md"]);
 }
 
+/// §13.2.
 fn the_dockerfile_and_the_ignore_file_may_be_ignored(sandbox: &Sandbox) {
     files(sandbox);
     sandbox.write(".dockerignore", "Dockerfile\n.dockerignore\nd\n");

@@ -208,11 +208,11 @@ fn what_a_dead_sandbox_left_is_removed_by_the_next(sandbox: &Sandbox) {
     kill(process, Signal::SIGKILL).unwrap();
     waiting.wait_for_end();
     assert!(!running.wait().status.success());
-    // Unless another test's sandbox was quick to do it.
-    runs(sandbox, &[], ALL, "true").success();
-    for group in groups {
-        assert!(!group.exists(), "{}", group.display());
-    }
+    // Its processes may still be dying for a moment; then it's for the one after the next.
+    wait_until("the groups are gone", || {
+        runs(sandbox, &[], ALL, "true").success();
+        groups.iter().all(|group| !group.exists())
+    });
 }
 
 /// Control groups of the sandbox's user.
@@ -242,7 +242,8 @@ fn limits_on_that_part_hold_for_the_sandbox(sandbox: &Sandbox) {
         return;
     };
     let scope = delegated.small_scope();
-    let strata = runs(sandbox, &scope, &["--memory", "32m"], "echo fine");
+    // The kernel would let this limit be dealt out beside processes, but then none could join.
+    let strata = runs(sandbox, &scope, &["--pids-limit", "50"], "echo fine");
     assert_eq!(strata.success().stdout, "fine\n");
     // A part of the tree can't both be divided and have processes: whoever started strata is in a leaf
     // now, as strata was.

@@ -46,6 +46,7 @@ fn build_to(sandbox: &Sandbox, outputs: &[String]) {
     sandbox.steps(&args);
 }
 
+/// §17.2.
 fn an_oci_archive_and_layout_hold_the_same_image(sandbox: &Sandbox) {
     rich(sandbox);
     let archive = sandbox.fresh_output("tar");

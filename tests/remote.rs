@@ -34,6 +34,7 @@ cases! { Root =>
 
 const TIME: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
 
+/// §9.21.
 fn add_fetches_a_file_with_its_time(sandbox: &Sandbox) {
     let web = Web::start();
     web.page("/dir/a%20b?x=1", "text", &[("Last-Modified", TIME)]);
@@ -67,6 +68,7 @@ fn a_file_is_fetched_again_only_if_it_changed(sandbox: &Sandbox) {
     assert_eq!(image.tree().text("f"), "two");
 }
 
+/// §9.23.
 fn a_checksum_is_checked_and_spares_the_question(sandbox: &Sandbox) {
     let web = Web::start();
     web.page("/f", "text", &[]);
@@ -108,6 +110,7 @@ fn an_archive_of_the_web_is_unpacked_if_asked(sandbox: &Sandbox) {
     assert_eq!(tree.text("unpacked/file"), "text");
 }
 
+/// §9.24.
 fn a_redirect_is_followed_and_a_token_stays_at_home(sandbox: &Sandbox) {
     let (web, other) = (Web::start(), Web::start());
     other.page("/real", "text", &[]);
@@ -321,6 +324,7 @@ fn a_commit_is_asked_for_once_and_a_branch_each_time(sandbox: &Sandbox) {
     assert_eq!(image.tree().text("again/file"), "one\n");
 }
 
+/// §9.22.
 fn submodules_come_along_and_git_dirs_only_if_asked(sandbox: &Sandbox) {
     let repository = Repository::start(sandbox);
     let url = repository.url();
@@ -374,6 +378,16 @@ fn a_context_can_be_a_repository(sandbox: &Sandbox) {
     let named = format!("repo={}#v1:dir", repository.url());
     let (image, _) = sandbox.build_with(&["--build-context", &named]);
     assert_eq!(image.tree().text("x"), "x\n");
+    // §6.8: its `.git` is there if that is asked for.
+    for (argument, code) in [("BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", 0), ("X=1", 2)] {
+        let args = ["build", "-f", "-", "--build-arg", argument];
+        let build = sandbox.strata().args(args).args(["-o", "type=cacheonly"]);
+        let output = build
+            .arg(repository.url())
+            .stdin("FROM scratch\nCOPY .git/HEAD /\n")
+            .output();
+        assert_eq!(output.code(), code, "{argument}: {output}");
+    }
     // A link that leads out of the repository leads nowhere.
     let outside = format!("{}#main:dir/out/etc", repository.url());
     let output = sandbox.strata().args(["build", &outside]).output();

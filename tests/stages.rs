@@ -54,6 +54,7 @@ fn from_takes_stages_images_arguments_and_scratch(sandbox: &Sandbox) {
     assert_eq!(image.tree().text("f"), "x\n");
 }
 
+/// §7.9.
 fn only_what_the_target_needs_is_built(sandbox: &Sandbox) {
     sandbox.busybox().dockerfile(
         "FROM busybox AS base\nRUN echo base > /base\n\
@@ -168,6 +169,7 @@ fn a_failure_stops_the_other_stages(sandbox: &Sandbox) {
     assert_eq!(sandbox.processes(), Vec::<String>::new());
 }
 
+/// §7.7.
 fn a_stage_can_not_name_itself_or_a_later_one(sandbox: &Sandbox) {
     sandbox.busybox();
     for dockerfile in [

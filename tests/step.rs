@@ -95,6 +95,7 @@ fn heredocs_are_scripts(sandbox: &Sandbox) {
     }
 }
 
+/// §10.2.
 fn the_environment_is_the_images_and_nothing_else(sandbox: &Sandbox) {
     sandbox
         .busybox()
@@ -251,6 +252,7 @@ fn processes_and_hosts_are_out_of_sight(sandbox: &Sandbox) {
     }
 }
 
+/// §10.8.
 fn no_network_means_loopback_only(sandbox: &Sandbox) {
     sandbox.busybox();
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -283,6 +285,7 @@ fn no_network_means_loopback_only(sandbox: &Sandbox) {
     assert_eq!(image.tree().text("out"), "shut\n");
 }
 
+/// §10.4.
 fn there_is_no_input(sandbox: &Sandbox) {
     sandbox.busybox();
     assert_eq!(says(sandbox, "RUN cat | wc -c > /out"), "0\n");
@@ -310,6 +313,7 @@ fn output_comes_line_by_line(sandbox: &Sandbox) {
     assert!(!running.wait().status.success());
 }
 
+/// §10.6.
 fn a_failed_step_says_which_and_how(sandbox: &Sandbox) {
     sandbox.busybox();
     for (run, parts) in [
@@ -335,6 +339,7 @@ fn a_failed_step_says_which_and_how(sandbox: &Sandbox) {
     assert_eq!(again.failed(), ["RUN exit 1"]);
 }
 
+/// §10.7, §12.3.
 fn a_step_that_changes_nothing_makes_an_empty_layer(sandbox: &Sandbox) {
     sandbox.busybox();
     let image = sandbox.build("FROM busybox\nRUN true\nRUN touch /tmp/x && rm /tmp/x\n");
@@ -343,6 +348,7 @@ fn a_step_that_changes_nothing_makes_an_empty_layer(sandbox: &Sandbox) {
     assert_eq!(image.top().files(), Vec::<&str>::new());
 }
 
+/// §16.1.
 fn deletions_are_whiteouts(sandbox: &Sandbox) {
     sandbox.busybox();
     let image = sandbox.build(
@@ -359,6 +365,7 @@ fn deletions_are_whiteouts(sandbox: &Sandbox) {
     assert!(!image.tree().text("ls").lines().any(|name| name == "f"));
 }
 
+/// §16.1.
 fn a_replaced_directory_hides_what_was_in_it(sandbox: &Sandbox) {
     sandbox.busybox();
     let image = sandbox.build(
@@ -409,6 +416,7 @@ EOT
     assert_eq!(image.top().at("d/a").mtime, 1_000_000_001);
 }
 
+/// §16.2.
 fn a_changed_name_of_a_hard_link_group_leaves_the_others(sandbox: &Sandbox) {
     sandbox.busybox();
     // As everywhere on overlayfs: the first change copies the file up under one name.
@@ -437,6 +445,7 @@ fn attributes_only_change_is_a_change(sandbox: &Sandbox) {
     assert_eq!(image.changes(), ["d 0700 0:0 tmp", "d 0755 3:4 var"]);
 }
 
+/// §10.5.
 fn mount_points_leave_no_trace(sandbox: &Sandbox) {
     sandbox.write("busybox", std::fs::read("/bin/busybox").unwrap());
     // An image without /proc, /sys, /dev, /etc and /tmp.
@@ -452,6 +461,7 @@ fn mount_points_leave_no_trace(sandbox: &Sandbox) {
     }
 }
 
+/// §10.5.
 fn files_given_to_a_step_are_not_in_the_layer(sandbox: &Sandbox) {
     sandbox.busybox();
     let image =
@@ -463,6 +473,7 @@ fn files_given_to_a_step_are_not_in_the_layer(sandbox: &Sandbox) {
     assert_eq!(image.tree().text("etc/hosts"), "own\n");
 }
 
+/// §11.5.
 fn secrets_are_there_for_one_step_only(sandbox: &Sandbox) {
     sandbox.busybox();
     let secret = "correct-horse-battery";
@@ -548,6 +559,7 @@ fn a_cache_mount_lives_on_between_builds(sandbox: &Sandbox) {
     assert_eq!(image.tree().text("out"), "1\n2\n3\n");
 }
 
+/// §11.2.
 fn bind_and_tmpfs_mounts_are_for_one_step(sandbox: &Sandbox) {
     sandbox.busybox().write("in/a", "context\n");
     let image = sandbox.build(
@@ -599,6 +611,7 @@ fn devices_can_be_made_by_root(sandbox: &Sandbox) {
     );
 }
 
+/// §16.3.
 fn a_file_capability_is_kept(sandbox: &Sandbox) {
     sandbox.import(crate::support::Base::Debian);
     sandbox.busybox();

@@ -146,6 +146,11 @@ impl StoreError {
         }
     }
 
+    /// True if there was no room to write.
+    pub const fn is_no_space(&self) -> bool {
+        matches!(self, Self::NoSpace { .. })
+    }
+
     /// True if the store could not be written to at all.
     pub(crate) const fn is_read_only(&self) -> bool {
         matches!(self, Self::ReadOnly { .. })

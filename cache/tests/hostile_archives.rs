@@ -519,6 +519,38 @@ fn what_must_be_refused_is() {
             "sparse",
         ),
         (
+            "a prefix in an unknown version of ustar",
+            Tar::new()
+                .raw(&raw(b"a", b'0').field(|h| {
+                    h.magic = *b"ustar\x0001";
+                    h.prefix = b"dir".to_vec();
+                }))
+                .end(),
+            "version",
+        ),
+        (
+            "an extended header of an old format",
+            Tar::new()
+                .raw(&raw(b"pax", b'x').size(10).field(|h| h.magic = [0; 8]))
+                .data(b"10 path=b\n")
+                .file("a", b"")
+                .end(),
+            "extended header",
+        ),
+        (
+            "a long name in an unknown version of ustar",
+            Tar::new()
+                .raw(
+                    &raw(b"long", b'L')
+                        .size(1)
+                        .field(|h| h.magic = *b"ustar\x0001"),
+                )
+                .data(b"b")
+                .file("a", b"")
+                .end(),
+            "extended header",
+        ),
+        (
             "star's sparse file",
             Tar::new()
                 .pax(b'x', &record("SCHILY.realsize", b"1"))

@@ -12,6 +12,9 @@
 //! min-free-space = "10g"
 //! reserved-space = "2g"
 //!
+//! [build]
+//! neutral-modes = true          # as `build --neutral-modes`
+//!
 //! [registry."docker.io"]
 //! mirrors = ["cache.example:5000"]
 //!
@@ -132,12 +135,22 @@ pub(crate) struct Config {
     /// Rules that are looked at after builds; none means [`default_rules`].
     #[serde(default)]
     prune: Vec<Rule>,
+    /// What builds do unless a flag says otherwise.
+    #[serde(default)]
+    build: BuildDefaults,
     /// How long a build may take at its end to prune what has become old; a bound that is broken is
     /// seen to whatever it takes.
     prune_budget: Option<String>,
     /// What is special about registries, by name.
     #[serde(default)]
     registry: BTreeMap<String, Registry>,
+}
+
+/// The `[build]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct BuildDefaults {
+    neutral_modes: bool,
 }
 
 /// An entry of `[registry]`: the keys that BuildKit's configuration has.
@@ -252,6 +265,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether builds copy the context with neutral modes.
+    pub(crate) fn neutral_modes(&self) -> bool {
+        self.build.neutral_modes
+    }
+
     /// How registries are reached.
     pub(crate) fn registries(&self) -> RegistryOptions {
         let hosts = self.registry.iter().map(|(name, registry)| {
@@ -330,6 +348,7 @@ mod tests {
             ("[[prune]]\nkeep-duration = \"x\"\n", "keep-duration"),
             ("[[prune]]\nfilter = [\"x=y\"]\n", "filter"),
             ("prune = 1", "prune"),
+            ("[build]\nneutral = true\n", "neutral"),
             ("prune-budget = \"soon\"\n", "prune-budget"),
             ("[registry.\"a/b\"]\nhttp = true\n", "a/b"),
             ("[registry.x]\nmirrors = [\"https://m\"]\n", "https://m"),

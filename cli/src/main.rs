@@ -8,6 +8,7 @@
 
 mod commands;
 mod config;
+mod doctor;
 mod error;
 mod findings;
 mod flags;

@@ -314,7 +314,8 @@ impl Unpacking<'_> {
                 None => {
                     let attributes = Attributes {
                         mode: 0o755,
-                        owner: self.spec.owner.unwrap_or((0, 0)),
+                        // Not `--chown`'s owner: that is for what the archive lists.
+                        owner: (0, 0),
                         mtime: self.destination.now(),
                         xattrs: Vec::new(),
                     };

@@ -20,7 +20,7 @@ use strata_cache::statcache::StatCache;
 use strata_cache::view::{Entry, FileKind, Metadata};
 use strata_cache::{Digest, Store, StoreError};
 
-use crate::tree::{SourceTree, TreeError, Xattr, keeps_xattr};
+use crate::tree::{SourceTree, TreeError, Xattr, keeps_xattr, neutral_mode};
 
 /// Says whether a path (relative to the context) is ignored; the second argument is "is a
 /// directory".
@@ -45,6 +45,7 @@ pub struct ContextTree {
     /// it has none at all.
     last_directory: Mutex<Option<(PathBuf, OwnedFd)>>,
     no_xattrs: AtomicBool,
+    neutral: bool,
 }
 
 impl std::fmt::Debug for ContextTree {
@@ -85,7 +86,17 @@ impl ContextTree {
             reincluding: Mutex::default(),
             last_directory: Mutex::default(),
             no_xattrs: AtomicBool::new(false),
+            neutral: false,
         })
+    }
+
+    /// The same tree. If `neutral`, its modes are those that a checkout has under the umask 022, so that
+    /// checkouts of other people and machines are copied alike: 0755 for directories and what the owner
+    /// may execute, 0644 for all else.
+    #[must_use]
+    pub fn neutral(mut self, neutral: bool) -> Self {
+        self.neutral = neutral;
+        self
     }
 
     /// Remembers the content digest of a file for the next build.
@@ -363,6 +374,13 @@ impl SourceTree for ContextTree {
 
     fn owner(&self, _entry: &Entry) -> (u32, u32) {
         (0, 0)
+    }
+
+    fn mode(&self, entry: &Entry) -> u32 {
+        if self.neutral {
+            return neutral_mode(entry);
+        }
+        entry.metadata.mode
     }
 
     fn known_digest(&self, entry: &Entry) -> Option<Digest> {

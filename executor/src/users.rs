@@ -139,8 +139,8 @@ fn find_owner(view: &LayerView, user: Option<Id<'_>>) -> Result<(u32, u32), User
 /// Whether the owner that `text` names stands in no number, so that an image's files must tell. False for
 /// what is no owner at all.
 pub fn has_names(text: &str) -> bool {
-    let name = |id: Option<Id<'_>>| matches!(id, Some(Id::Name(name)) if name != "root");
-    split(text).is_ok_and(|(user, group)| name(user) || name(group.flatten()))
+    let name = |id: &Option<Id<'_>>| matches!(id, Some(Id::Name(name)) if *name != "root");
+    split(text).is_ok_and(|(user, group)| name(&user) || group.as_ref().is_some_and(name))
 }
 
 fn unknown_user(name: &str) -> UserError {
@@ -303,6 +303,16 @@ mod tests {
         fs::write(directory.path().join("etc/group"), GROUP_TEXT).unwrap();
         let view = LayerView::new(vec![directory.path().to_owned()]);
         (directory, view)
+    }
+
+    #[test]
+    fn only_names_need_an_image() {
+        for text in ["app", "1:staff", "app:1", ":staff", "app:"] {
+            assert!(has_names(text), "{text}");
+        }
+        for text in ["1", "1:2", "root", "root:3", "1:", ":1", ":root"] {
+            assert!(!has_names(text), "{text}");
+        }
     }
 
     #[test]

@@ -436,6 +436,7 @@ mod key_set {
 mod tests {
     use super::*;
 
+    /// §17.1.
     #[test]
     fn unknown_fields_survive_at_every_level() {
         let text = r#"{"architecture":"amd64","config":{"Env":["A=1"],"Healthcheck":{"Test":["NONE"],"New":1},"Domainname":"d"},"history":[{"created_by":"x","v1":true}],"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"moby.buildkit.cache.v0":"abc"}"#;
@@ -453,6 +454,7 @@ mod tests {
         );
     }
 
+    /// §17.1.
     #[test]
     fn all_of_docker_s_fields_are_written_in_one_order() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();

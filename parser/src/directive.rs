@@ -259,6 +259,7 @@ mod tests {
         (directives, errors)
     }
 
+    /// §2.1, §2.2, §2.5.
     #[test]
     fn directives_stand_at_the_top() {
         // Rule, text, syntax, escape.
@@ -328,6 +329,7 @@ mod tests {
         }
     }
 
+    /// §2.3, §2.4.
     #[test]
     fn wrong_directives_are_errors() {
         let rows = [
@@ -359,6 +361,7 @@ mod tests {
         }
     }
 
+    /// §2.6.
     #[test]
     fn check_options_are_read() {
         let check = Check::parse("skip=A, B;experimental=all;error=true").unwrap();

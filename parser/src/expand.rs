@@ -13,6 +13,8 @@
 //! # Ok::<(), strata_parser::expand::ExpandError>(())
 //! ```
 
+use std::collections::HashSet;
+
 use crate::span::Span;
 use crate::wildcard;
 
@@ -219,6 +221,8 @@ struct Scanner<'a> {
     lookup: Option<Lookup<'a>>,
     used: Vec<String>,
     unset: Vec<String>,
+    /// What is in these lists, and in which: a word may hold a hundred thousand names.
+    listed: HashSet<(&'a str, bool)>,
     saw_quotes: bool,
     depth: usize,
     /// Bytes that came from variables.
@@ -235,6 +239,7 @@ impl<'a> Scanner<'a> {
             lookup,
             used: Vec::new(),
             unset: Vec::new(),
+            listed: HashSet::new(),
             saw_quotes: false,
             depth: 0,
             substituted: 0,
@@ -445,7 +450,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// `${name/pattern/replacement}`, from after the first slash.
-    fn replacement(&mut self, name: &str, start: usize) -> Result<String, ExpandError> {
+    fn replacement(&mut self, name: &'a str, start: usize) -> Result<String, ExpandError> {
         let all = self.skip('/');
         let pattern = self.text_until(Some('/'), true, &mut None)?;
         let replacement = self.text_until(Some('}'), true, &mut None)?;
@@ -473,14 +478,14 @@ impl<'a> Scanner<'a> {
         &rest[..length]
     }
 
-    fn get(&mut self, name: &str) -> Option<String> {
+    fn get(&mut self, name: &'a str) -> Option<String> {
         let value = self.lookup.and_then(|lookup| lookup(name));
-        let list = if value.is_some() {
-            &mut self.used
-        } else {
-            &mut self.unset
-        };
-        if !list.iter().any(|known| known == name) {
+        if self.listed.insert((name, value.is_some())) {
+            let list = if value.is_some() {
+                &mut self.used
+            } else {
+                &mut self.unset
+            };
             list.push(name.to_owned());
         }
         value

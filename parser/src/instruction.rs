@@ -82,7 +82,7 @@ pub enum InstructionKind {
     /// `SHELL`: program and arguments that shell forms are appended to. Never empty.
     Shell(Vec<Spanned<String>>),
     /// `HEALTHCHECK`.
-    Healthcheck(Healthcheck),
+    Healthcheck(Box<Healthcheck>),
     /// `STOPSIGNAL`: raw; see [`signal::parse`](crate::signal::parse).
     Stopsignal(Spanned<String>),
     /// `ONBUILD`: an instruction kept for the images built on this one.

@@ -23,6 +23,7 @@ mod advice;
 mod from;
 mod instructions;
 mod packages;
+mod pairs;
 mod run;
 mod shell;
 

@@ -4,6 +4,7 @@ fn mount(text: &str) -> Mount {
     MountFlag::parse(text).unwrap().mount.unwrap()
 }
 
+/// §11.2, §11.3, §11.4, §11.5, §11.6.
 #[test]
 fn kinds_have_their_defaults() {
     let bind = mount("target=/x");
@@ -23,6 +24,7 @@ fn kinds_have_their_defaults() {
     assert_eq!(mount("type=bind").target, None);
 }
 
+/// §11.1, §11.3.
 #[test]
 fn options_are_read() {
     let all =
@@ -60,6 +62,7 @@ fn options_are_read() {
     assert!(mount("required=true,id=s,type=secret").required);
 }
 
+/// §11.1.
 #[test]
 fn fields_may_be_quoted() {
     let quoted = mount("\"target=/a,b\",\"source=/say \"\"hi\"\"\"");
@@ -71,134 +74,167 @@ fn fields_may_be_quoted() {
 
 #[test]
 fn sizes_are_powers_of_1024() {
-    for (text, bytes) in [
-        ("0", Some(0)),
-        ("512", Some(512)),
-        ("512b", Some(512)),
-        ("1k", Some(1024)),
-        ("1KB", Some(1024)),
-        ("1KiB", Some(1024)),
-        ("1.5m", Some(3 << 19)),
-        ("2 g", Some(2 << 30)),
-        ("x", None),
-        ("1x", None),
-        ("-1", None),
-        ("i", None),
-        ("1i", None),
-        ("99999999999999999999", None),
-        ("9999999p", None),
+    for (rule, text, bytes) in [
+        ("§11.4", "0", Some(0)),
+        ("§11.4", "512", Some(512)),
+        ("§11.4", "512b", Some(512)),
+        ("§11.4", "1k", Some(1024)),
+        ("§11.4", "1KB", Some(1024)),
+        ("§11.4", "1KiB", Some(1024)),
+        ("§11.4", "1.5m", Some(3 << 19)),
+        ("§11.4", "2 g", Some(2 << 30)),
+        ("§11.4", "x", None),
+        ("§11.4", "1x", None),
+        ("§11.4", "-1", None),
+        ("§11.4", "i", None),
+        ("§11.4", "1i", None),
+        ("§11.4", "99999999999999999999", None),
+        ("§11.4", "9999999p", None),
     ] {
-        assert_eq!(parse_size(text), bytes, "{text}");
+        assert_eq!(parse_size(text), bytes, "{rule}: {text}");
     }
 }
 
 #[test]
 fn mistakes_are_named_at_their_place() {
     let rows = [
-        ("", "the mount is empty", ""),
-        ("taget=/x", "unknown mount option `taget`", "taget=/x"),
+        ("§11.1", "", "the mount is empty", ""),
         (
+            "§11.1",
+            "taget=/x",
+            "unknown mount option `taget`",
+            "taget=/x",
+        ),
+        (
+            "§11.1",
             "target",
             "mount option `target` needs a value: `target=...`",
             "target",
         ),
-        ("target=/", "a mount can't have `/` as its target", "/"),
         (
+            "§11.7",
+            "target=/",
+            "a mount can't have `/` as its target",
+            "/",
+        ),
+        (
+            "§11.7",
             "target=/a/..",
             "a mount can't have `/` as its target",
             "/a/..",
         ),
         (
+            "§11.1",
             "type=cach,target=/x",
             "invalid value `cach` for mount option `type`: one of `bind`, `cache`, `tmpfs`, `secret`, `ssh`",
             "cach",
         ),
         (
+            "§11.1",
             "type=cache,target=/x,sharing=lock",
             "invalid value `lock` for mount option `sharing`: one of `shared`, `private`, `locked`",
             "lock",
         ),
         (
+            "§11.8",
             "target=/x,mode=755",
             "mount option `mode` doesn't go with `type=bind`",
             "mode=755",
         ),
         (
+            "§11.8",
             "type=tmpfs,target=/x,uid=1",
             "mount option `uid` doesn't go with `type=tmpfs`",
             "uid=1",
         ),
         (
+            "§11.8",
             "target=/x,size=1m",
             "mount option `size` doesn't go with `type=bind`",
             "size=1m",
         ),
         (
+            "§11.8",
             "target=/x,required",
             "mount option `required` doesn't go with `type=bind`",
             "required",
         ),
         (
+            "§11.8",
             "target=/x,sharing=locked",
             "mount option `sharing` doesn't go with `type=bind`",
             "sharing=locked",
         ),
         (
+            "§11.8",
             "type=ssh,env=X",
             "mount option `env` doesn't go with `type=ssh`",
             "env=X",
         ),
         (
+            "§11.8",
             "type=secret,id=a,from=b",
             "mount option `from` doesn't go with `type=secret`",
             "from=b",
         ),
         (
+            "§11.5",
             "type=secret,id=a,source=b",
             "a secret takes `id` or `source`, not both",
             "source=b",
         ),
         (
+            "§11.1",
             "type=cache,target=/x,uid=-1",
             "invalid value `-1` for mount option `uid`: a number below 2^32",
             "-1",
         ),
         (
+            "§11.1",
             "type=cache,target=/x,mode=9",
             "invalid value `9` for mount option `mode`: an octal number",
             "9",
         ),
         (
+            "§11.1",
             "target=/x,ro=maybe",
             "invalid value `maybe` for mount option `ro`: `true` or `false`",
             "maybe",
         ),
         (
+            "§11.1",
             "type=tmpfs,target=/x,size=big",
             "invalid value `big` for mount option `size`: a size such as `64m`",
             "big",
         ),
         (
+            "§5.17",
             "from=$x,target=/x",
             "`from` of a mount can't hold variables",
             "$x",
         ),
-        ("target=/x,", "unknown mount option ``", ""),
+        ("§11.1", "target=/x,", "unknown mount option ``", ""),
         (
+            "§11.1",
             "target=\"/x\"",
             "a quote inside an option: quote the whole option",
             "\"",
         ),
-        ("\"target=/x", "a quote isn't closed", "\"target=/x"),
-        ("\"target=/x\"y", "text after a closing quote", ""),
+        (
+            "§11.1",
+            "\"target=/x",
+            "a quote isn't closed",
+            "\"target=/x",
+        ),
+        ("§11.1", "\"target=/x\"y", "text after a closing quote", ""),
     ];
-    for (text, message, place) in rows {
+    for (rule, text, message, place) in rows {
         let error = MountFlag::parse(text).unwrap_err();
-        assert_eq!(error.to_string(), message, "{text}");
+        assert_eq!(error.to_string(), message, "{rule}: {text}");
         assert_eq!(
             error.span().map(|span| span.text(text)),
             Some(place),
-            "{text}"
+            "{rule}: {text}"
         );
     }
     assert_eq!(

@@ -5,7 +5,8 @@
 //! be met in practice are kept: a class may match `/`, `**foo` without a wildcard after it
 //! matches any ending, and a `**` at the end swallows everything.
 //!
-//! Matching works on sets of positions: its cost is at most pattern times path.
+//! Matching works on sets of positions: its cost is at most pattern times path. Most paths don't get
+//! there: they lack text that the pattern needs.
 
 /// A compiled pattern, cleaned like a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,47 @@ enum Matcher {
     Prefix(String),
     /// `**`, then wildcard-free text.
     Suffix(String),
-    Tokens(Vec<Token>),
+    Tokens(Tokens),
+}
+
+/// Tokens, and what every path that they match has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Tokens {
+    list: Vec<Token>,
+    /// Where it begins.
+    prefix: String,
+    /// Where it ends.
+    suffix: String,
+    /// Somewhere.
+    inside: String,
+}
+
+impl Tokens {
+    fn new(list: Vec<Token>) -> Self {
+        fn text<'a>(tokens: impl Iterator<Item = &'a Token>) -> String {
+            let letters = tokens.map_while(|token| match token {
+                Token::Literal(letter) => Some(*letter),
+                _ => None,
+            });
+            letters.collect()
+        }
+        let runs = list.split(|token| !matches!(token, Token::Literal(_)));
+        let inside = runs.map(|run| text(run.iter())).max_by_key(String::len);
+        let backwards = text(list.iter().rev());
+        Self {
+            prefix: text(list.iter()),
+            suffix: backwards.chars().rev().collect(),
+            inside: inside.unwrap_or_default(),
+            list,
+        }
+    }
+
+    fn match_all(&self, path: &str) -> bool {
+        path.ends_with(&self.suffix)
+            && path.starts_with(&self.prefix)
+            && path.contains(&self.inside)
+            && match_tokens(&self.list, path)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +114,7 @@ impl Pattern {
             Matcher::Suffix(text) => {
                 path.ends_with(text.as_str()) || text.strip_prefix('/') == Some(path)
             }
-            Matcher::Tokens(tokens) => match_tokens(tokens, path),
+            Matcher::Tokens(tokens) => tokens.match_all(path),
         }
     }
 
@@ -148,7 +189,7 @@ fn compile(pattern: &str) -> Result<Matcher, PatternError> {
         Kind::Exact => Matcher::Exact(pattern.to_owned()),
         Kind::Prefix => Matcher::Prefix(pattern[..pattern.len() - 2].to_owned()),
         Kind::Suffix => Matcher::Suffix(pattern[2..].to_owned()),
-        Kind::Tokens => Matcher::Tokens(tokens),
+        Kind::Tokens => Matcher::Tokens(Tokens::new(tokens)),
     })
 }
 
@@ -226,13 +267,17 @@ fn match_tokens(tokens: &[Token], path: &str) -> bool {
     let mut within = vec![false; count];
     fresh[0] = true;
     skip_empty(tokens, &mut fresh);
+    let mut next_fresh = fresh.clone();
+    let mut next_within = within.clone();
     for character in path.chars() {
-        let mut next_fresh = vec![false; count + 1];
-        let mut next_within = vec![false; count];
+        next_fresh.fill(false);
+        next_within.fill(false);
+        let mut alive = false;
         for (index, token) in tokens.iter().enumerate() {
             if !fresh[index] && !within[index] {
                 continue;
             }
+            alive = true;
             match token {
                 Token::Directories => {
                     next_within[index] = true;
@@ -250,9 +295,12 @@ fn match_tokens(tokens: &[Token], path: &str) -> bool {
                 }
             }
         }
+        if !alive {
+            return false;
+        }
         skip_empty(tokens, &mut next_fresh);
-        fresh = next_fresh;
-        within = next_within;
+        std::mem::swap(&mut fresh, &mut next_fresh);
+        std::mem::swap(&mut within, &mut next_within);
     }
     fresh[count]
 }

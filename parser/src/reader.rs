@@ -177,7 +177,8 @@ impl<'a> Walker<'a> {
         }
         let start = logical.span(logical.text.trim_start()).start;
         let mut heredocs = Vec::new();
-        if logical.text.contains("<<") && grammar::takes_heredocs(&logical.text, escape) {
+        let has_heredoc_sign = logical.text.contains("<<");
+        if has_heredoc_sign && grammar::takes_heredocs(&logical.text, escape) {
             for word in heredoc::find(&logical.text) {
                 match self.heredoc(word, &logical) {
                     Some(at) => {
@@ -217,7 +218,7 @@ impl<'a> Walker<'a> {
         let name = logical.text.trim_start().get(..3).unwrap_or_default();
         self.previous = Some(Previous {
             is_run: name.eq_ignore_ascii_case("run"),
-            has_heredoc_sign: logical.text.contains("<<"),
+            has_heredoc_sign,
         });
         self.logical = logical;
     }

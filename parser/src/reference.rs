@@ -282,6 +282,7 @@ mod tests {
 
     const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+    /// §7.5.
     #[test]
     fn short_names_get_their_defaults() {
         // Text, full form, familiar form.

@@ -45,7 +45,7 @@ pub fn build(
     let mut request = request.clone();
     let epoch = epoch::resolve(&dockerfile, &mut request, store, cancel, &report)?;
     let request = &request;
-    let lease = store.lease("build")?;
+    let lease = store.lease_or_look("build")?;
     let bases = StoreBases {
         images,
         lease: &lease,
@@ -116,6 +116,10 @@ pub fn build(
         &one,
     );
     let ran_something = !scheduler.idle();
+    if ran_something {
+        // A build that finds everything may do without room, if nothing is to be written for it.
+        lease.must_hold()?;
+    }
     if ran_something && wants_image {
         hold_blobs(&graph, store);
     }
@@ -215,7 +219,11 @@ pub fn build(
     if let Some(layer) = result.layers.last() {
         lease.note_build(name_of(request), *layer);
     }
-    store.sync_what_was_used()?;
+    match store.sync_what_was_used() {
+        // What is there stays as safe as it was.
+        Err(error) if error.is_no_space() && !ran_something => {}
+        synced => synced?,
+    }
     if ran_something {
         store.collect_leftovers()?;
     }

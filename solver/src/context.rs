@@ -45,19 +45,28 @@ impl BuildContext<'_> {
             Context::Empty => return Ok(Self::Empty(MemoryTree::new(Vec::new()))),
             Context::Unpacked { root, links } => {
                 return Ok(Self::Unpacked {
-                    tree: Box::new(remote::context::tree(root, links)),
+                    tree: Box::new(
+                        remote::context::tree(root, links).neutral(request.neutral_modes),
+                    ),
                     _files: None,
                 });
             }
             Context::Directory(root) => root,
         };
-        Self::directory(root, request.dockerfile_path.as_deref(), store)
+        Self::directory(
+            root,
+            request.dockerfile_path.as_deref(),
+            request.neutral_modes,
+            store,
+        )
     }
 
-    /// Opens a directory with the ignore file of `dockerfile`, if there is one, else its own.
+    /// Opens a directory with the ignore file of `dockerfile`, if there is one, else its own. `neutral`:
+    /// see [`BuildRequest::neutral_modes`].
     pub(crate) fn directory(
         root: &Path,
         dockerfile: Option<&Path>,
+        neutral: bool,
         store: &Store,
     ) -> Result<Self, BuildError> {
         let ignore = Arc::new(ignore_file(dockerfile, root)?);
@@ -72,7 +81,7 @@ impl BuildContext<'_> {
             path: root.to_owned(),
             reason: chain(&error),
         })?;
-        Ok(Self::Directory(Box::new(tree)))
+        Ok(Self::Directory(Box::new(tree.neutral(neutral))))
     }
 
     /// The files.

@@ -1,9 +1,15 @@
 //! Why a step missed: the first input that differs from the nearest earlier record, by name.
 
+mod sentence;
+
 use std::collections::HashMap;
 
 use strata_cache::index::Index;
 use strata_cache::{CacheKey, KeyPart, NewRecord, StoreError};
+
+use sentence::{Part, sentence};
+
+pub use sentence::short;
 
 /// How many earlier records are looked at for the nearest.
 const MOST_COMPARED: usize = 16;
@@ -113,16 +119,19 @@ fn nearest(
     })
 }
 
-/// What differs between two lists of parts, in the order of the newer one, with what is gone last.
+/// What differs between two lists of parts, the most telling first: what belongs to the step itself, in
+/// the order of the newer list, then what it reads from elsewhere, then what it stands on.
+///
 /// Parts with the same name (the words of a command) are compared in their order.
-fn differences(before: &[KeyPart], now: &[KeyPart]) -> Vec<Difference> {
-    let mut old: HashMap<&str, Vec<&str>> = HashMap::new();
+fn differences<'a>(before: &'a [KeyPart], now: &'a [KeyPart]) -> Vec<Difference> {
+    let place = |part: &'a KeyPart| Part::of(&part.name).compared();
+    let mut old: HashMap<Part<'a>, Vec<&'a str>> = HashMap::new();
     for part in before.iter().rev() {
-        old.entry(&part.name).or_default().push(&part.value);
+        old.entry(place(part)).or_default().push(&part.value);
     }
     let mut found = Vec::new();
     for part in now {
-        match old.get_mut(part.name.as_str()).and_then(Vec::pop) {
+        match old.get_mut(&place(part)).and_then(Vec::pop) {
             Some(value) if value == part.value => {}
             before => found.push(Difference {
                 name: part.name.clone(),
@@ -132,7 +141,7 @@ fn differences(before: &[KeyPart], now: &[KeyPart]) -> Vec<Difference> {
         }
     }
     for part in before {
-        if let Some(values) = old.get_mut(part.name.as_str())
+        if let Some(values) = old.get_mut(&place(part))
             && values.pop().is_some()
         {
             found.push(Difference {
@@ -146,120 +155,30 @@ fn differences(before: &[KeyPart], now: &[KeyPart]) -> Vec<Difference> {
     if found.iter().any(|one| one.name.starts_with("file ")) {
         found.retain(|one| one.name != "files");
     }
+    join_roots(&mut found);
+    found.sort_by_key(|one| Part::of(&one.name).rank());
     found
 }
 
-fn sentence(differences: &[Difference]) -> String {
-    let Some(first) = differences.first() else {
-        return "the same step was built on other layers".to_owned();
-    };
-    let text = match first.name.split_once(' ') {
-        Some(("file", path)) => match (&first.before, &first.now) {
-            (None, _) => format!("`{path}` is new"),
-            (_, None) => format!("`{path}` is gone"),
-            _ => format!("`{path}` changed"),
-        },
-        Some(("variable", name)) => {
-            format!("variable `{name}` {}", change(first))
-        }
-        Some(("base", name)) if first.before.is_some() => format!("base `{name}` moved"),
-        Some(("base", name)) => format!("the base is now `{name}`"),
-        Some(("step", text)) if first.before.is_some() => {
-            format!("the step below, `{text}`, changed")
-        }
-        Some(("step", text)) => format!("the step below is now `{text}`"),
-        _ => format!("{} {}", first.name, change(first)),
-    };
-    match differences.len() {
-        1 => text,
-        count => format!("{text} (and {} more)", count - 1),
-    }
-}
-
-fn change(difference: &Difference) -> String {
-    match (&difference.before, &difference.now) {
-        (Some(before), Some(now)) => format!("{} -> {}", short(before), short(now)),
-        (None, Some(now)) => format!("is new: {}", short(now)),
-        (_, None) => "is gone".to_owned(),
-    }
-}
-
-/// A value on one line, cut where it is long.
-fn short(value: &str) -> String {
-    const LONGEST: usize = 60;
-    let value = value.replace('\n', " ");
-    if value.chars().count() <= LONGEST {
-        return if value.is_empty() {
-            "(empty)".to_owned()
-        } else {
-            value
-        };
-    }
-    let start: String = value.chars().take(LONGEST).collect();
-    format!("{start}…")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parts(parts: &[(&str, &str)]) -> Vec<KeyPart> {
-        parts
-            .iter()
-            .map(|(name, value)| KeyPart {
-                name: (*name).to_owned(),
-                value: (*value).to_owned(),
+/// Where one step or base took the place of another, that is one difference.
+fn join_roots(found: &mut Vec<Difference>) {
+    let mut index = 0;
+    while index < found.len() {
+        let new = &found[index];
+        let place = Part::of(&new.name).root_place();
+        let gone = place.filter(|_| new.before.is_none()).and_then(|place| {
+            found.iter().position(|other| {
+                other.now.is_none() && Part::of(&other.name).root_place() == Some(place)
             })
-            .collect()
-    }
-
-    fn explained(before: &[(&str, &str)], now: &[(&str, &str)]) -> String {
-        sentence(&differences(&parts(before), &parts(now)))
-    }
-
-    #[test]
-    fn the_first_difference_is_named() {
-        for (before, now, expected) in [
-            (
-                &[
-                    ("files", "a"),
-                    ("file a.c", "1"),
-                    ("file b.c", "1"),
-                    ("file c.c", "1"),
-                ][..],
-                &[
-                    ("files", "b"),
-                    ("file a.c", "2"),
-                    ("file b.c", "1"),
-                    ("file d.c", "1"),
-                ][..],
-                "`a.c` changed (and 2 more)",
-            ),
-            (
-                &[("variable V", "1.2")],
-                &[("variable V", "1.3")],
-                "variable `V` 1.2 -> 1.3",
-            ),
-            (&[], &[("variable V", "1")], "variable `V` is new: 1"),
-            (
-                &[("base debian:12", "x")],
-                &[("base debian:12", "y")],
-                "base `debian:12` moved",
-            ),
-            (
-                &[("command", "sh"), ("command", "a")],
-                &[("command", "sh"), ("command", "b")],
-                "command a -> b",
-            ),
-            (
-                &[("step RUN a", "x")],
-                &[("step RUN a", "y")],
-                "the step below, `RUN a`, changed",
-            ),
-            (&[("user", "")], &[("user", "app")], "user (empty) -> app"),
-            (&[("file x", "1")], &[], "`x` is gone"),
-        ] {
-            assert_eq!(explained(before, now), expected);
+        });
+        if let Some(gone) = gone {
+            let before = found[gone].name.clone();
+            found[index].before = Some(before);
+            found.remove(gone);
+            if gone < index {
+                continue;
+            }
         }
+        index += 1;
     }
 }

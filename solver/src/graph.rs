@@ -99,6 +99,9 @@ pub enum Source {
     },
 }
 
+/// What the text of a step begins with that puts files of a context where a command can mount them.
+pub const MOUNTED_FILES: &str = "mount of ";
+
 /// A vertex: one operation on one root, with one layer as its result.
 #[derive(Debug)]
 pub struct Vertex {
@@ -289,6 +292,8 @@ pub struct CopyOp {
     pub from: CopyFrom,
     /// Source paths and wildcards, expanded.
     pub sources: Vec<String>,
+    /// `sources` hold no wildcards, whatever they look like.
+    pub literal: bool,
     /// Files written into the Dockerfile: name and content.
     pub files: Vec<(String, String)>,
     /// Absolute destination; ends in `/` if it has to be a directory.

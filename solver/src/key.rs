@@ -11,6 +11,7 @@
 //! In no key: proxies, secrets, what cache mounts hold, limits, times, names of stages, comments.
 
 use strata_cache::{CacheKey, Digest, Hasher, KeyPart, StackId};
+use strata_executor::copy::SelectedFile;
 use strata_executor::sandbox::Network;
 use strata_parser::mount::Sharing;
 
@@ -169,6 +170,18 @@ impl Input {
         }
     }
 
+    /// Files of a context, which a command mounts: people are told of the files themselves.
+    pub fn files(key: CacheKey, files: &[SelectedFile]) -> Self {
+        let shown = files.iter().map(|file| KeyPart {
+            name: format!("file {}", file.path),
+            value: file.facts.clone(),
+        });
+        Self {
+            key,
+            shown: shown.collect(),
+        }
+    }
+
     /// These very layers, however they were made.
     pub fn layers(stack: StackId) -> Self {
         let mut encoder = Encoder::new("layers");
@@ -214,8 +227,8 @@ impl std::fmt::Debug for KeyInputs<'_> {
 pub struct Selected {
     /// Digest of the whole selection.
     pub digest: Digest,
-    /// Each file's path and digest, for explaining.
-    pub files: Vec<(String, Digest)>,
+    /// The first files, each with its path and what it is, for explaining.
+    pub files: Vec<SelectedFile>,
 }
 
 /// Digest of `op` without its inputs: the same for steps that do the same thing to other trees.
@@ -243,9 +256,6 @@ pub fn content(
     };
     recipe(op, parent, &inputs).0
 }
-
-/// Most files of a selection that a record remembers one by one.
-const MOST_FILES: usize = 2_000;
 
 /// The recipe key of `op` on what it [stands on](crate::graph::Vertex::stands_on), and what it was
 /// made of.
@@ -393,8 +403,8 @@ fn encode_copy(encoder: &mut Encoder, copy: &CopyOp, inputs: &KeyInputs<'_>) {
             // Where in the context the files lie is not in the key, only what they are.
             if let Some(selected) = inputs.selection {
                 encoder.part("files", &selected.digest.to_string());
-                for (path, digest) in selected.files.iter().take(MOST_FILES) {
-                    encoder.show(format!("file {path}"), digest.to_string());
+                for file in &selected.files {
+                    encoder.show(format!("file {}", file.path), file.facts.clone());
                 }
             }
         }

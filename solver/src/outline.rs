@@ -117,11 +117,11 @@ pub fn outline(
                 InstructionKind::Arg(arg) => {
                     for item in &arg.items {
                         let name = item.name.as_str();
-                        let value = state.args.iter().find(|(known, _)| known == name);
+                        let value = state.args.get(name);
                         outline.add_arg(Arg {
                             name: name.to_owned(),
                             description: item.description.clone(),
-                            value: value.and_then(|(_, value)| value.clone()),
+                            value: value.cloned().flatten(),
                             span: instruction.span,
                         });
                     }
@@ -172,7 +172,7 @@ fn global_args(
             };
             values.push((name, value.clone()));
             let redeclared = reached.iter().any(|stage| {
-                let mut args = stage.state.args.iter();
+                let mut args = stage.state.args.list().iter();
                 args.any(|(known, _)| known == name)
             });
             if redeclared || used.iter().any(|known| known == name) {

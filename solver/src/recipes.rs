@@ -8,7 +8,7 @@ use strata_parser::ignore::IgnoreFile;
 
 use crate::context::BuildContext;
 use crate::error::{BuildError, Report, chain};
-use crate::graph::{CopyFrom, CopyOp, Graph, Op, Root, VertexId};
+use crate::graph::{CopyFrom, CopyOp, Graph, MOUNTED_FILES, Op, Root, VertexId};
 use crate::key::{self, Input, KeyInputs, Selected};
 use crate::request::{BuildRequest, Cancel};
 use crate::sources::Sources;
@@ -99,7 +99,13 @@ impl Recipes {
             let inputs = recipes.inputs(id, &vertex.platform, &root);
             let (key, parts) = key::recipe(&vertex.op, vertex.stands_on(), &inputs);
             let below = (vertex.stands_on() != vertex.parent).then(|| root(vertex.parent));
-            left.push(Input::step(&vertex.text, key, below.as_ref()));
+            let selected = recipes.selected.get(&id);
+            left.push(match selected {
+                Some(selected) if vertex.text.starts_with(MOUNTED_FILES) => {
+                    Input::files(key, &selected.files)
+                }
+                _ => Input::step(&vertex.text, key, below.as_ref()),
+            });
             recipes.keys.push(key);
             recipes.parts.push(parts);
         }
@@ -154,10 +160,6 @@ fn select(
         let (digest, files) = selection.digest(tree, spec, &mut |entry, digest| {
             context.learn(entry, digest);
         })?;
-        let files = files
-            .into_iter()
-            .map(|file| (file.path, file.digest))
-            .collect();
         Ok((selection, Selected { digest, files }))
     })
 }
@@ -202,11 +204,13 @@ pub(crate) fn with_spec<T>(
     let change =
         |mode: u32, directory: bool| chmod.map_or(mode, |chmod| chmod.apply(mode, directory));
     let parent_mode = match chmod {
-        Some(chmod) if chmod.is_octal() => chmod.apply(0o755, true),
+        // Its set-id and sticky bits are for what is copied.
+        Some(chmod) if chmod.is_octal() => chmod.apply(0o755, true) & 0o777,
         _ => 0o755,
     };
     use_it(&CopySpec {
         sources,
+        literal: copy.literal,
         destination: &copy.dest,
         owner,
         chmod: chmod.is_some().then_some(&change),

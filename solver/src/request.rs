@@ -156,6 +156,9 @@ pub struct BuildRequest {
     pub no_cache_filter: Vec<String>,
     /// Run steps that may look into the network anew if their results are older than this.
     pub cache_ttl: Option<Duration>,
+    /// Files of the build context and of named directories are copied as a checkout under the umask 022
+    /// would have them, owned by root, whatever their modes and owners are.
+    pub neutral_modes: bool,
     /// See [`Pull`].
     pub pull: Pull,
     /// Platform, such as `linux/arm64`; none means this machine's.
@@ -208,6 +211,7 @@ impl BuildRequest {
             no_cache: false,
             no_cache_filter: Vec::new(),
             cache_ttl: None,
+            neutral_modes: false,
             pull: Pull::default(),
             platform: None,
             network: Network::default(),

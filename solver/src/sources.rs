@@ -200,8 +200,9 @@ impl<'a> Sources<'a> {
         let surroundings = self.surroundings(progress);
         match &vertex.source {
             Source::Directory(root) => {
-                let files =
-                    BuildContext::directory(root, None, self.store).map_err(Problem::Build)?;
+                let neutral = self.request.neutral_modes;
+                let files = BuildContext::directory(root, None, neutral, self.store)
+                    .map_err(Problem::Build)?;
                 Ok((Opened::ready(String::new(), files), false))
             }
             Source::Web {

@@ -48,7 +48,8 @@ pub(crate) struct Settings {
     pub(crate) fails: bool,
     /// What strata says then.
     pub(crate) message: Option<String>,
-    /// Absolute paths whose modification times are compared as well.
+    /// Absolute paths whose modification times are compared as well; `*` for all but
+    /// directories', which engines set when they like.
     pub(crate) times: Vec<String>,
     /// Images to build first.
     pub(crate) base: Vec<BaseImage>,
@@ -147,10 +148,15 @@ impl Case {
             unable == [false, false] || self.settings.fails || self.expected().exists(),
             "{name}: a peer can't build it and there is no `expected`"
         );
-        let made = self.directory.join("setup.sh").exists();
+        // Made by a script, read from standard input, or missing on purpose.
+        let elsewhere = self.directory.join("setup.sh").exists()
+            || self.settings.stdin.is_some()
+            || self.settings.fails;
+        let context = self.settings.context.as_deref().unwrap_or(".");
         let dockerfile = self.settings.dockerfile.as_deref().unwrap_or("Dockerfile");
+        let dockerfile = format!("{context}/{dockerfile}");
         assert!(
-            made || self.settings.stdin.is_some() || self.directory.join(dockerfile).exists(),
+            elsewhere || self.directory.join(&dockerfile).exists(),
             "{name}: no {dockerfile}"
         );
     }

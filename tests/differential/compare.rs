@@ -1,6 +1,6 @@
 //! Builds a case with every engine and says what differs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 
@@ -28,11 +28,11 @@ impl Facts {
     }
 
     /// One line for a place.
-    fn line(&self, place: &str) -> Option<String> {
+    pub(crate) fn line(&self, place: &str) -> Option<String> {
         let aspects = self.0.get(place)?;
         let values = aspects
             .iter()
-            .map(|(aspect, value)| format!("{aspect} {value}"));
+            .map(|(aspect, value)| format!("{aspect} {}", value.replace('\n', "\\n")));
         Some(values.collect::<Vec<_>>().join(", "))
     }
 
@@ -43,7 +43,11 @@ impl Facts {
         let mut places: Vec<&String> = places.collect();
         places.sort();
         places.dedup();
-        for place in places {
+        // What the machine is says nothing about the case.
+        for place in places
+            .into_iter()
+            .filter(|place| !place.starts_with("image.arch"))
+        {
             if self.0.get(place) != below.0.get(place) {
                 let line = self.line(place).unwrap_or_else(|| "gone".to_owned());
                 text.push_str(&format!("{place}: {line}\n"));
@@ -80,19 +84,33 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Builds `case` with strata and with every peer that is able, and returns all that differs, explained or
-/// not.
-pub(crate) fn compare(case: &Case, engines: &Engines) -> Vec<Difference> {
+/// What a comparison found.
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    /// All that differs, explained or not.
+    pub(crate) differences: Vec<Difference>,
+    /// What strata says, if it can't build the case.
+    pub(crate) refused: Option<String>,
+}
+
+/// Builds `case` with strata and with those of `peers` that are able.
+pub(crate) fn compare(case: &Case, engines: &Engines, peers: &[Engine]) -> Comparison {
     let ours = engines.build(Engine::Strata, case);
     let mut differences = Vec::new();
     against_expected(case, &ours, engines, &mut differences);
-    for engine in [Engine::Docker, Engine::Buildah] {
+    for engine in peers.iter().copied() {
         if case.peculiar(engine).unable.is_none() {
             let theirs = engines.build(engine, case);
             between(case, engine, &ours, &theirs, &mut differences);
         }
     }
-    differences
+    Comparison {
+        differences,
+        refused: match &ours {
+            Outcome::Built(_) => None,
+            Outcome::Failed { said, .. } => Some(tail(said)),
+        },
+    }
 }
 
 /// Holds strata's result against what the case itself says.
@@ -142,7 +160,9 @@ fn against_expected(
                 add("build", "result", "builds", "fails");
             }
             let path = case.expected();
-            let text = facts.lines_above(engines.base());
+            let nothing = Facts::default();
+            let on_base = facts.0.contains_key("/bin/busybox");
+            let text = facts.lines_above(if on_base { engines.base() } else { &nothing });
             if std::env::var_os("STRATA_DIFFERENTIAL_BLESS").is_some() && path.exists() {
                 fs::write(&path, &text).unwrap();
             }
@@ -206,7 +226,8 @@ fn between(
     places.sort();
     places.dedup();
     for place in places {
-        // buildah's history has texts of its own, and entries where Docker has none.
+        // buildah's history has texts of its own, and entries where Docker has none. Its variables come
+        // in any order.
         if engine == Engine::Buildah && place.starts_with("history[") {
             continue;
         }
@@ -218,7 +239,13 @@ fn between(
                 for aspect in aspects {
                     let none = "none".to_owned();
                     let (one, other) = (one.get(aspect), other.get(aspect));
-                    if one != other {
+                    let same = match (one, other) {
+                        (Some(one), Some(other)) if place == "config.Env" => {
+                            one == other || engine == Engine::Buildah && same_set(one, other)
+                        }
+                        (one, other) => one == other,
+                    };
+                    if !same {
                         add(place, aspect, one.unwrap_or(&none), other.unwrap_or(&none));
                     }
                 }
@@ -234,6 +261,12 @@ fn between(
             }
         }
     }
+}
+
+/// Whether two JSON lists have the same members.
+fn same_set(one: &str, other: &str) -> bool {
+    let set = |text| serde_json::from_str::<BTreeSet<String>>(text).ok();
+    set(one).is_some() && set(one) == set(other)
 }
 
 /// The last lines of what a build said.

@@ -154,21 +154,22 @@ impl<'a> Engines<'a> {
         if let Err(failed) = finish(&mut command, stdin) {
             return failed;
         }
-        self.fetch(engine, tag, &archive);
+        if let Err(failed) = self.fetch(engine, tag, &archive) {
+            return failed;
+        }
         Outcome::Built(Facts::of(&Image::read(&archive), &settings.times))
     }
 
     /// Writes the peer's image to `archive` and takes it out of its store.
-    fn fetch(&self, engine: Engine, tag: &str, archive: &Path) {
+    fn fetch(&self, engine: Engine, tag: &str, archive: &Path) -> Result<(), Outcome> {
         match engine {
             Engine::Strata => {}
             Engine::Docker => {
-                run(self
-                    .docker()
-                    .args(["save", "--output"])
-                    .arg(archive)
-                    .arg(tag));
+                let mut save = self.docker();
+                // It refuses to save an image without layers.
+                let saved = finish(save.args(["save", "--output"]).arg(archive).arg(tag), None);
                 run(self.docker().args(["rmi", tag]));
+                return saved;
             }
             Engine::Buildah => {
                 run(self
@@ -177,6 +178,7 @@ impl<'a> Engines<'a> {
                     .arg(format!("docker-archive:{}:{tag}", archive.display())));
             }
         }
+        Ok(())
     }
 
     /// A build command, but for the image's name and the context.
@@ -268,8 +270,14 @@ fn finish(command: &mut Command, stdin: Option<PathBuf>) -> Result<(), Outcome> 
         return Ok(());
     }
     let said = [output.stdout.as_slice(), &output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let gone = ["Cannot connect to the Docker daemon", "failed to dial gRPC"];
+    assert!(
+        !gone.iter().any(|text| said.contains(text)),
+        "docker's daemon has ended: {command:?}\n{said}"
+    );
     Err(Outcome::Failed {
-        said: String::from_utf8_lossy(&said).into_owned(),
+        said,
         code: output.status.code(),
     })
 }

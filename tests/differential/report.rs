@@ -23,8 +23,14 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Compares all `cases`, several at a time.
-    pub(crate) fn of(cases: &[Case], engines: &Engines<'_>, differences: &Differences) -> Self {
+    /// Compares `cases`, several at a time. If they are `all` that the list is made for, every entry has to
+    /// be met.
+    pub(crate) fn of(
+        cases: &[Case],
+        all: bool,
+        engines: &Engines<'_>,
+        differences: &Differences,
+    ) -> Self {
         let jobs = std::env::var("STRATA_DIFFERENTIAL_JOBS").map_or_else(
             |_| std::thread::available_parallelism().map_or(2, usize::from),
             |text| text.parse().expect("STRATA_DIFFERENTIAL_JOBS is a number"),
@@ -35,7 +41,8 @@ impl Report {
             for _ in 0..jobs {
                 scope.spawn(|| {
                     while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let found = compare(case, engines);
+                        let peers = [Engine::Docker, Engine::Buildah];
+                        let found = compare(case, engines, &peers).differences;
                         report.lock().unwrap().add(case, found, differences);
                     }
                 });
@@ -43,7 +50,7 @@ impl Report {
         });
         let mut report = report.into_inner().unwrap();
         report.unexplained.sort();
-        report.unused = differences.unused(cases);
+        report.unused = differences.unused(cases, all);
         #[expect(clippy::print_stderr, reason = "the counts are what the run is for")]
         {
             eprintln!("{report}");

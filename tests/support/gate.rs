@@ -27,6 +27,11 @@ impl Gate {
         format!("nc 127.0.0.1 {port} < /dev/null | grep -q open")
     }
 
+    /// An address whose answer has to be waited for.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.0.local_addr().unwrap())
+    }
+
     /// Waits until a step has come.
     pub(crate) fn wait(&self) -> Waiting {
         let end = Instant::now() + Duration::from_mins(1);
@@ -55,6 +60,18 @@ impl Waiting {
     /// Lets the step go on.
     pub(crate) fn open(mut self) {
         self.0.write_all(b"open\n").unwrap();
+    }
+
+    /// Answers who asked for a [`Gate::url`].
+    pub(crate) fn answer(mut self, body: &str) {
+        let length = body.len();
+        let head = format!("HTTP/1.1 200 X\r\nContent-Length: {length}\r\nConnection: close\r\n");
+        self.0
+            .write_all(format!("{head}\r\n{body}").as_bytes())
+            .unwrap();
+        // The request is read to its end, or closing would take the answer back.
+        self.0.shutdown(std::net::Shutdown::Write).unwrap();
+        self.0.read_to_end(&mut Vec::new()).ok();
     }
 
     /// Waits until the step is gone without having been let through.

@@ -23,6 +23,17 @@ impl Random {
         self.next() % bound
     }
 
+    /// True in so many of a hundred cases.
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of `list`, if there is any.
+    pub(crate) fn any<'a, T>(&mut self, list: &'a [T]) -> Option<&'a T> {
+        let bound = (!list.is_empty()).then_some(list.len() as u64)?;
+        list.get(usize::try_from(self.below(bound)).ok()?)
+    }
+
     /// One of `list`.
     pub(crate) fn of<T: Copy>(&mut self, list: &[T]) -> T {
         list[usize::try_from(self.below(list.len() as u64)).unwrap()]

@@ -8,7 +8,8 @@
 //! - malformed PAX records, keys that come twice, an extended header that is not followed by
 //!   its entry or is mixed with GNU's long names, global headers that change entries;
 //! - sparse files of any kind, and entry types that are not of POSIX;
-//! - content for entries that have none (links, directories, devices), numbers that are no numbers;
+//! - content for entries that have none (links, directories, devices), numbers that are no numbers,
+//!   names split over two fields, and extended headers, in a header that is not of ustar's version;
 //! - one empty block amidst the archive, anything but zeros behind its end, a cut inside an entry.
 //!
 //! An archive that ends between two entries without the empty blocks is accepted, as every other
@@ -323,6 +324,11 @@ impl<'a> ArchiveReader<'a> {
             let is_star = &block[508..512] == b"tar\0";
             let prefix = field(345, if is_star { 476 } else { 500 });
             if !prefix.is_empty() {
+                // The next version may put something else there: some programs look, some don't.
+                if &block[263..265] != b"00" {
+                    self.name.clone_from(&name);
+                    return Err(self.refuse("a split name in a header of an unknown version"));
+                }
                 name = [prefix, b"/", &name].concat();
             }
         }
@@ -335,6 +341,11 @@ impl<'a> ArchiveReader<'a> {
         }
         let mut device = (0, 0);
         let flag = block[156];
+        let has_extensions = is_gnu || (is_posix && &block[263..265] == b"00");
+        if matches!(flag, b'x' | b'g' | b'L' | b'K') && !has_extensions {
+            // To some programs it is a file.
+            return Err(self.refuse("an extended header in a format that has none"));
+        }
         if (is_posix || is_gnu) && matches!(flag, b'3' | b'4') {
             let part = |from: usize, to: usize| -> Result<u32, DiffError> {
                 let value = self.number(&block[from..to], "device number")?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Index, int, uint};
+use super::{Index, int, is_there, uint};
 use crate::failpoint::failpoint;
 use crate::store::now_ms;
 use crate::{Digest, StoreError};
@@ -28,7 +28,11 @@ impl Index {
             Ok(found)
         });
         match claimed {
-            Err(error) if error.is_read_only() => Ok(Some(size)),
+            // Not held then. A blob that goes meanwhile is missed when it is read.
+            Err(error) if error.is_read_only() || error.is_no_space() => {
+                self.forget_blob(digest);
+                Ok(Some(size))
+            }
             Err(error) => {
                 self.forget_blob(digest);
                 Err(error)
@@ -58,8 +62,7 @@ impl Index {
         Ok(found.and_then(|(size, unsynced)| {
             self.rely_on(unsynced);
             let path = self.root.join("blobs/sha256").join(digest.hex());
-            let there = rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_ok();
-            there.then_some(uint(size))
+            is_there(&path).then_some(uint(size))
         }))
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Index, LayerBlob, LayerRow, int, uint};
+use super::{Index, LayerBlob, LayerRow, int, is_there, uint};
 use crate::failpoint::failpoint;
 use crate::store::now_ms;
 use crate::{ChainId, DiffId, Digest, HardLinks, LayerId, Lease, NewRecord, StoreError};
@@ -189,10 +189,10 @@ impl Index {
             }
             Ok(found)
         });
-        match claimed {
-            Err(error) if error.is_read_only() => self.read(look_up),
-            other => other,
-        }
+        claimed.or_else(|error| {
+            lease.may_look(error)?;
+            self.read(look_up)
+        })
     }
 
     /// Claims a layer that is known by its name. False if it is not there (any more).
@@ -211,12 +211,16 @@ impl Index {
         if self.is_read_only() {
             return self.read(look_up);
         }
-        self.write(|transaction| {
+        let claimed = self.write(|transaction| {
             let found = look_up(transaction)?;
             if found {
                 Self::claim_layer(transaction, lease.id(), id)?;
             }
             Ok(found)
+        });
+        claimed.or_else(|error| {
+            lease.may_look(error)?;
+            self.read(look_up)
         })
     }
 
@@ -243,7 +247,7 @@ impl Index {
     /// True if the layer's directory is where it should be.
     pub(super) fn has_directory(&self, layer: LayerId) -> bool {
         let path = self.root.join("layers").join(layer.to_string());
-        rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_ok()
+        is_there(&path)
     }
 
     /// Remembers the diff ID of a layer, where anything can be remembered.

@@ -31,6 +31,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rustix::io::Errno;
 
 use crate::{ChainId, DiffId, Digest, LayerId, Room, StoreError};
 
@@ -321,6 +322,15 @@ fn int(value: u64) -> i64 {
 /// The reverse of [`int`].
 fn uint(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
+}
+
+/// Whether something has this path. What the disk can't tell of counts as being there: whoever reads
+/// it gets the disk's answer, rather than a miss that fetches or builds it again.
+fn is_there(path: &Path) -> bool {
+    !matches!(
+        rustix::fs::access(path, rustix::fs::Access::EXISTS),
+        Err(Errno::NOENT | Errno::NOTDIR)
+    )
 }
 
 #[cfg(test)]

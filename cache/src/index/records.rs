@@ -44,10 +44,10 @@ impl Index {
             }
             Ok(found)
         });
-        match claimed {
-            Err(error) if error.is_read_only() => self.read(look_up),
-            other => other,
-        }
+        claimed.or_else(|error| {
+            lease.may_look(error)?;
+            self.read(look_up)
+        })
     }
 
     /// One record without claiming it.

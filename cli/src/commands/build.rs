@@ -76,6 +76,9 @@ pub(crate) fn run(
         }
     }
     let config = Config::load()?;
+    if flags.neutral_modes.is_none() {
+        build.request.neutral_modes = config.neutral_modes();
+    }
     let cancel = Cancel::default();
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;

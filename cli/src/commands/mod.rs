@@ -6,6 +6,7 @@ mod call;
 mod changes;
 mod check;
 mod completion;
+mod doctor;
 mod history;
 mod images;
 mod import;
@@ -76,7 +77,9 @@ pub(crate) fn namespace(command: &Command) -> Namespace {
         | Command::Check(_)
         | Command::Login(_)
         | Command::Logout(_)
-        | Command::Completion(_) => Namespace::Useless,
+        | Command::Completion(_)
+        // It enters one itself, to tell what came of it.
+        | Command::Doctor(_) => Namespace::Useless,
     }
 }
 
@@ -103,6 +106,7 @@ pub(crate) fn run(
         Command::Save(flags) => save::run(&flags, root),
         Command::Load(flags) => load::run(&flags, root),
         Command::Import(flags) => import::run(&flags, root),
+        Command::Doctor(flags) => doctor::run(&flags, root),
         Command::Completion(flags) => completion::run(&flags),
         Command::Cache(Cache::Ls(flags)) => cache::ls::run(&flags, root),
         Command::Cache(Cache::Inspect(flags)) => cache::inspect::run(&flags, root),

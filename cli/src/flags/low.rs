@@ -108,6 +108,8 @@ pub(crate) enum Command {
     /// Look at the build cache, and clean it
     #[command(subcommand)]
     Cache(Cache),
+    /// Tell what this host offers for builds, what that means, and how to get more
+    Doctor(Doctor),
     /// Write a shell's completions for strata to standard output
     Completion(Completion),
 }
@@ -147,6 +149,16 @@ pub(crate) struct Build {
     /// Run steps that have a network anew if their result is older than this, such as 7d
     #[arg(long, value_name = "SPAN")]
     pub(crate) cache_ttl: Option<String>,
+    /// Copy files of the context as a checkout under the umask 022 has them, whatever their modes
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "STRATA_NEUTRAL_MODES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) neutral_modes: Option<bool>,
     /// Say for each step that runs why it was not cached: the first input that changed
     #[arg(long)]
     pub(crate) explain: bool,
@@ -803,6 +815,24 @@ pub(crate) struct CacheVerify {
     /// How to write the findings
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) format: Format,
+}
+
+/// `strata doctor`
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// How it is written
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: DoctorFormat,
+}
+
+/// How `strata doctor` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum DoctorFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
 }
 
 /// `strata completion`

@@ -13,7 +13,9 @@ use rayon::prelude::*;
 use strata_cache::view::{Entry, FileKind, Metadata};
 use strata_cache::{Digest, Hasher};
 
-use super::{CopyError, CopySpec, Item, SelectedFile, Selection, attributes, on_pool};
+use super::{
+    CopyError, CopySpec, Item, MOST_DESCRIBED, SelectedFile, Selection, attributes, on_pool, shown,
+};
 use crate::tree::SourceTree;
 
 /// Changes whenever the encoding does: old keys then miss.
@@ -165,7 +167,7 @@ pub(super) fn combine(
     spec: &CopySpec<'_>,
 ) -> (Digest, Vec<SelectedFile>) {
     let mut whole = Encoder::default();
-    let mut files = Vec::with_capacity(selection.items.len());
+    let mut files = Vec::with_capacity(selection.items.len().min(MOST_DESCRIBED));
     whole.bytes(VERSION);
     whole.number(selection.groups.len() as u64);
     for group in &selection.groups {
@@ -188,10 +190,12 @@ pub(super) fn combine(
             let digest = entry(tree, spec, item, group.items.start);
             whole.bytes(item.name.as_os_str().as_bytes());
             whole.bytes(digest.as_bytes());
-            files.push(SelectedFile {
-                path: item.source(),
-                digest,
-            });
+            if files.len() < MOST_DESCRIBED {
+                files.push(SelectedFile {
+                    path: item.source(),
+                    facts: facts(selection, tree, spec, item),
+                });
+            }
         }
     }
     (whole.finish(), files)
@@ -202,15 +206,7 @@ pub(super) fn combine(
 fn entry(tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item, start: usize) -> Digest {
     let mut encoder = Encoder::default();
     let metadata = &item.entry.metadata;
-    encoder.bytes(match metadata.kind {
-        FileKind::File => b"file",
-        FileKind::Directory => b"directory",
-        FileKind::Symlink => b"symlink",
-        FileKind::Fifo => b"fifo",
-        FileKind::Socket => b"socket",
-        FileKind::CharDevice => b"character device",
-        FileKind::BlockDevice => b"block device",
-    });
+    encoder.bytes(kind_name(metadata.kind).as_bytes());
     let (mode, owner) = attributes(tree, spec, &item.entry);
     encoder.number(u64::from(mode));
     encoder.number(u64::from(owner.0));
@@ -240,6 +236,49 @@ fn entry(tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item, start: usize) 
         encoder.bytes(value);
     }
     encoder.finish()
+}
+
+fn kind_name(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::File => "file",
+        FileKind::Directory => "directory",
+        FileKind::Symlink => "symlink",
+        FileKind::Fifo => "fifo",
+        FileKind::Socket => "socket",
+        FileKind::CharDevice => "character device",
+        FileKind::BlockDevice => "block device",
+    }
+}
+
+/// See [`SelectedFile::facts`]. Blanks in a type's name are hyphens; what comes last may hold any.
+fn facts(selection: &Selection, tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item) -> String {
+    let metadata = &item.entry.metadata;
+    let kind = kind_name(metadata.kind).replace(' ', "-");
+    let (mode, (uid, gid)) = attributes(tree, spec, &item.entry);
+    let xattrs = if item.xattrs.is_empty() {
+        "-".to_owned()
+    } else {
+        let mut encoder = Encoder::default();
+        for (name, value) in &item.xattrs {
+            encoder.bytes(name);
+            encoder.bytes(value);
+        }
+        encoder.finish().short()
+    };
+    let holds = match metadata.kind {
+        FileKind::File => {
+            let digest = item.digest.map(|digest| digest.to_string());
+            let first = item.same_as.map(|first| &selection.items[first]);
+            let link = first.map(|first| format!(" = {}", first.source()));
+            format!("{}{}", digest.unwrap_or_default(), link.unwrap_or_default())
+        }
+        FileKind::Symlink => item.target.as_deref().map(shown).unwrap_or_default(),
+        FileKind::CharDevice | FileKind::BlockDevice => {
+            format!("{}:{}", metadata.rdev.0, metadata.rdev.1)
+        }
+        FileKind::Directory | FileKind::Fifo | FileKind::Socket => "-".to_owned(),
+    };
+    format!("{kind} {mode:o} {uid}:{gid} {xattrs} {holds}")
 }
 
 #[derive(Default)]

@@ -48,6 +48,8 @@ pub type Cancelled<'a> = dyn Fn() -> bool + Send + Sync + 'a;
 pub struct CopySpec<'a> {
     /// Source paths or wildcards, as written. Made absolute at the tree's root and cleaned.
     pub sources: &'a [String],
+    /// Sources are paths alone: `*` is a star.
+    pub literal: bool,
     /// Destination, joined with the working directory, absolute; a trailing `/` (or `/.`) is kept and means a
     /// directory.
     pub destination: &'a str,
@@ -81,6 +83,7 @@ impl Default for CopySpec<'_> {
     fn default() -> Self {
         Self {
             sources: &[],
+            literal: false,
             destination: "/",
             owner: None,
             chmod: None,
@@ -237,14 +240,18 @@ impl Item {
     }
 }
 
-/// One selected path and what of it a key covers, so that a miss can name the file.
+/// How many files of a selection are described one by one.
+pub const MOST_DESCRIBED: usize = 2_000;
+
+/// One selected path and what of it a key covers, so that a miss can name the file and what is other
+/// about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectedFile {
     /// Path in the source tree.
     pub path: String,
-    /// Digest of type, mode, owner, link target, device number, extended attributes, content.
-    /// Never of times.
-    pub digest: Digest,
+    /// `file 644 0:0 - sha256:…`: type, mode, owner, digest of the extended attributes, and what is in
+    /// it: the content's digest, a link's target, a device's number. Never times.
+    pub facts: String,
 }
 
 /// What a copy left in the upper directory.
@@ -286,7 +293,7 @@ impl Selection {
     /// Hashes what is selected (file contents in parallel; a tree that knows a digest is believed)
     /// and gives one digest for the whole selection: names relative to the matched sources, types,
     /// modes and owners as they will be written, contents, link targets. Times, and where in the
-    /// tree the source lies, are not in it. `learned` is told each content digest that had to be
+    /// tree the source lies, are not in it. The first [`MOST_DESCRIBED`] files are described, too. `learned` is told each content digest that had to be
     /// computed.
     pub fn digest(
         &mut self,
@@ -362,9 +369,9 @@ fn attributes(
     let kind = entry.metadata.kind;
     let mode = match spec.chmod {
         Some(chmod) if kind != FileKind::Symlink => {
-            chmod(entry.metadata.mode, kind == FileKind::Directory) & 0o7777
+            chmod(tree.mode(entry), kind == FileKind::Directory) & 0o7777
         }
-        _ => entry.metadata.mode,
+        _ => tree.mode(entry),
     };
     (mode, spec.owner.unwrap_or_else(|| tree.owner(entry)))
 }

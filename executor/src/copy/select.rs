@@ -21,7 +21,12 @@ pub fn select(tree: &dyn SourceTree, spec: &CopySpec<'_>) -> Result<Selection, C
         if spec.parents {
             select_with_parents(&mut selection, tree, spec, source)?;
         } else {
-            for path in expand(tree, source)? {
+            let paths = if spec.literal {
+                vec![clean(source)]
+            } else {
+                expand(tree, source)?
+            };
+            for path in paths {
                 let entry = existing(tree, &path, source)?;
                 let filter = Filter {
                     spec,

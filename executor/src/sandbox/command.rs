@@ -246,19 +246,23 @@ fn environment(spec: &RunSpec, home: Option<Vec<u8>>) -> Result<Vec<CString>, Fa
 }
 
 /// Changes groups, while there is still the right to.
+///
+/// The command's own group is among the supplementary ones, too: a set-group-id program must not be a
+/// way out of a group that files deny access to.
 fn change_groups(spec: &RunSpec) -> Result<(), Failure> {
     let credentials = &spec.credentials;
-    let groups: Vec<Gid> = credentials
-        .groups
-        .iter()
-        .copied()
+    let others = credentials.groups.iter().copied();
+    let others = others.filter(|group| *group != credentials.gid);
+    let groups: Vec<Gid> = std::iter::once(credentials.gid)
+        .chain(others)
         .map(Gid::from_raw)
         .collect();
     if let Err(error) = nix::unistd::setgroups(&groups) {
         // A user namespace with one id may not change groups at all: the command then keeps the
         // user's own, as the kernel insists.
         if !setgroups_denied() {
-            return Err(error).stage(|| format!("set groups {:?}", credentials.groups));
+            let all: Vec<u32> = groups.iter().map(|group| group.as_raw()).collect();
+            return Err(unmapped(error, format!("set groups {all:?}")));
         }
     }
     let gid = Gid::from_raw(credentials.gid);

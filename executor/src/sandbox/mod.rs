@@ -47,6 +47,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use strata_cache::RootfsPlan;
 
+pub use cgroup::{LimitProspect, limit_prospects};
 pub use init::init_if_asked;
 pub use open_files::raise_open_files;
 pub use probe::{OverlayUnusable, probe_overlay};

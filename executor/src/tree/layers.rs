@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use strata_cache::view::{Entry, FileKind};
 use strata_cache::{Digest, HardLinks, LayerView};
 
-use super::{SourceTree, TreeError, Xattr, keeps_xattr};
+use super::{SourceTree, TreeError, Xattr, keeps_xattr, neutral_mode};
 
 /// A stack of layers as a tree to copy from. Its files never change and have owners of their own.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub struct LayerTree {
     /// files.
     groups: HashMap<(usize, Vec<u8>), u64>,
     linkable: bool,
+    neutral: bool,
 }
 
 impl LayerTree {
@@ -36,6 +37,7 @@ impl LayerTree {
             view,
             groups,
             linkable: true,
+            neutral: false,
         }
     }
 
@@ -44,6 +46,14 @@ impl LayerTree {
     #[must_use]
     pub fn without_links(mut self) -> Self {
         self.linkable = false;
+        self
+    }
+
+    /// The same tree as a build context, with [neutral](crate::context::ContextTree::neutral) modes and
+    /// owners if `neutral`.
+    #[must_use]
+    pub fn neutral(mut self, neutral: bool) -> Self {
+        self.neutral = neutral;
         self
     }
 
@@ -77,7 +87,17 @@ impl SourceTree for LayerTree {
     }
 
     fn owner(&self, entry: &Entry) -> (u32, u32) {
+        if self.neutral {
+            return (0, 0);
+        }
         (entry.metadata.uid, entry.metadata.gid)
+    }
+
+    fn mode(&self, entry: &Entry) -> u32 {
+        if self.neutral {
+            return neutral_mode(entry);
+        }
+        entry.metadata.mode
     }
 
     fn known_digest(&self, _entry: &Entry) -> Option<Digest> {

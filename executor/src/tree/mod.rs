@@ -78,6 +78,11 @@ pub trait SourceTree: Send + Sync {
     /// The owner that a copy gets without `--chown`: 0:0 from a context, its own from layers.
     fn owner(&self, entry: &Entry) -> (u32, u32);
 
+    /// The permission bits that a copy gets without `--chmod`.
+    fn mode(&self, entry: &Entry) -> u32 {
+        entry.metadata.mode
+    }
+
     /// The content digest of a regular file if it is known without reading it.
     fn known_digest(&self, entry: &Entry) -> Option<Digest>;
 
@@ -90,6 +95,17 @@ pub trait SourceTree: Send + Sync {
     fn link_group(&self, entry: &Entry) -> Option<(u64, u64)> {
         let metadata = &entry.metadata;
         (metadata.kind == FileKind::File && metadata.links > 1).then_some(metadata.inode)
+    }
+}
+
+/// The permission bits that a checkout has whatever its owner's umask: 0755 for directories and for what
+/// the owner may execute, 0644 for everything else. Links keep theirs, which mean nothing.
+pub(crate) fn neutral_mode(entry: &Entry) -> u32 {
+    match entry.metadata.kind {
+        FileKind::Symlink => entry.metadata.mode,
+        FileKind::Directory => 0o755,
+        _ if entry.metadata.mode & 0o100 != 0 => 0o755,
+        _ => 0o644,
     }
 }
 

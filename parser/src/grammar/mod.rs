@@ -15,6 +15,8 @@ mod run;
 mod single;
 mod words;
 
+use std::collections::HashMap;
+
 use crate::diagnostic::Diagnostic;
 use crate::instruction::Flag;
 use crate::instruction::From;
@@ -85,15 +87,16 @@ impl Context<'_> {
         parts.iter().map(|part| self.spanned(part)).collect()
     }
 
-    /// What a comment `# name text` above says about `name`.
-    fn description(&self, name: &str) -> Option<String> {
-        let found = self.comments.iter().find_map(|comment| {
-            comment
-                .value
-                .strip_prefix(name)
-                .and_then(|rest| rest.strip_prefix(' '))
-        })?;
-        Some(found.to_owned())
+    /// What the comments `# name text` above say about names. Of two about the same name the
+    /// first counts.
+    fn descriptions(&self) -> HashMap<&str, &str> {
+        let mut descriptions = HashMap::new();
+        for comment in &self.comments {
+            if let Some((name, text)) = comment.value.split_once(' ') {
+                descriptions.entry(name).or_insert(text);
+            }
+        }
+        descriptions
     }
 }
 
@@ -102,6 +105,8 @@ impl Context<'_> {
 struct Statement<'a> {
     /// All of it.
     text: &'a str,
+    /// The blanks at its end.
+    trailing: &'a str,
     name: &'a str,
     flags: Vec<flags::Word<'a>>,
     rest: &'a str,
@@ -109,7 +114,8 @@ struct Statement<'a> {
 
 impl<'a> Statement<'a> {
     fn split(text: &'a str, escape: char) -> Self {
-        let text = text.trim();
+        let whole = text.trim_start();
+        let text = whole.trim_end();
         let (name, rest) = match words::name_and_rest(text) {
             Ok((_, parts)) => parts,
             Err(_) => (text, ""),
@@ -117,6 +123,7 @@ impl<'a> Statement<'a> {
         let (flags, rest) = flags::split(rest, escape);
         Self {
             text,
+            trailing: &whole[text.len()..],
             name,
             flags,
             rest,
@@ -165,7 +172,8 @@ pub(crate) fn parse(context: &mut Context<'_>) -> Outcome<Parsed> {
         let from = from::parse(context, &statement, &flags)?;
         let name = from.alias.as_ref().map(|alias| alias.name.as_str());
         return Ok(Parsed::From {
-            description: name.and_then(|name| context.description(name)),
+            description: name
+                .and_then(|name| Some((*context.descriptions().get(name)?).to_owned())),
             name_span: context.span(statement.name),
             from,
             flags: flags.list,
@@ -180,11 +188,7 @@ pub(crate) fn parse(context: &mut Context<'_>) -> Outcome<Parsed> {
 
 fn instruction(context: &mut Context<'_>, statement: &Statement<'_>) -> Outcome<Instruction> {
     let flags = flags::Flags::unchecked(context, &statement.flags);
-    let known = NAMES
-        .into_iter()
-        .find(|known| statement.is(known))
-        .unwrap_or_default();
-    let (kind, flags) = match known {
+    let (kind, flags) = match known(statement.name) {
         "RUN" => {
             let flags = flags.check("RUN", flags::RUN)?;
             (
@@ -209,7 +213,9 @@ fn instruction(context: &mut Context<'_>, statement: &Statement<'_>) -> Outcome<
         "HEALTHCHECK" => {
             let flags = flags.check("HEALTHCHECK", flags::HEALTHCHECK)?;
             (
-                InstructionKind::Healthcheck(command::healthcheck(context, statement, &flags)?),
+                InstructionKind::Healthcheck(Box::new(command::healthcheck(
+                    context, statement, &flags,
+                )?)),
                 flags,
             )
         }
@@ -229,6 +235,17 @@ fn instruction(context: &mut Context<'_>, statement: &Statement<'_>) -> Outcome<
         flags: flags.list,
         comments: Vec::new(),
     })
+}
+
+/// The name of an instruction as it is known; empty if it isn't.
+fn known(name: &str) -> &'static str {
+    let &[first, _, ..] = name.as_bytes() else {
+        return "";
+    };
+    let same = |known: &&str| {
+        known.as_bytes()[0] == first.to_ascii_uppercase() && known.eq_ignore_ascii_case(name)
+    };
+    NAMES.into_iter().find(same).unwrap_or_default()
 }
 
 type Reader = fn(&mut Context<'_>, &Statement<'_>) -> Outcome<InstructionKind>;

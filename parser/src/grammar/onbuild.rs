@@ -32,7 +32,8 @@ pub(super) fn parse(
         )
         .into());
     }
-    let text = with_bodies(context, inner.text);
+    // BuildKit keeps the blanks at the end of the line, and only here.
+    let text = with_bodies(context, &format!("{}{}", inner.text, statement.trailing));
     let instruction = Box::new(instruction(context, &inner)?);
     Ok(OnbuildInstruction { text, instruction })
 }

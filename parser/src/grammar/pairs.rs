@@ -13,7 +13,7 @@ use crate::instruction::PairsInstruction;
 
 /// `key=value ...`, or the old `key rest of line`.
 pub(super) fn key_values(
-    context: &mut Context<'_>,
+    context: &Context<'_>,
     name: &'static str,
     statement: &Statement<'_>,
 ) -> Outcome<PairsInstruction> {
@@ -51,7 +51,7 @@ pub(super) fn key_values(
 }
 
 fn legacy(
-    context: &mut Context<'_>,
+    context: &Context<'_>,
     name: &'static str,
     statement: &Statement<'_>,
 ) -> Outcome<PairsInstruction> {
@@ -71,33 +71,6 @@ fn legacy(
         key: context.spanned(key),
         value: context.spanned(value),
     };
-    let quoted = if value.contains([' ', '\t', '"', '\'']) && !value.starts_with(['"', '\'']) {
-        format!(
-            "\"{}\"",
-            value.replace('"', &format!("{}\"", context.escape))
-        )
-    } else {
-        value.to_owned()
-    };
-    let span = pair.key.span.to(pair.value.span);
-    let finding = Diagnostic::warning(
-        "LegacyKeyValueFormat",
-        span,
-        format!("`{name} key value` is the old form of `{name} key=value`"),
-    )
-    .with_help(format!("write `{name} {key}={quoted}`"));
-    // Quotes and escapes inside would mean something else, and lines could be joined elsewhere.
-    let inner = ['"', '\'']
-        .into_iter()
-        .find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote))
-        .unwrap_or(value);
-    let plain = !inner.contains(['"', '\'', context.escape, '`', '\\'])
-        && !span.text(context.source).contains('\n');
-    context.warnings.push(if plain {
-        finding.with_fix(span, format!("{key}={quoted}"))
-    } else {
-        finding
-    });
     Ok(PairsInstruction {
         pairs: vec![pair],
         legacy: true,
@@ -121,6 +94,7 @@ pub(super) fn arg(context: &Context<'_>, statement: &Statement<'_>) -> Outcome<A
             "ARG needs at least one name".to_owned(),
         ));
     }
+    let descriptions = context.descriptions();
     let mut items = Vec::with_capacity(words.len());
     for word in words {
         let (name, default) = match word.split_once('=') {
@@ -133,7 +107,7 @@ pub(super) fn arg(context: &Context<'_>, statement: &Statement<'_>) -> Outcome<A
         items.push(ArgItem {
             name: context.spanned(name),
             default: default.map(|default| context.spanned(default)),
-            description: context.description(name),
+            description: descriptions.get(name).map(|text| (*text).to_owned()),
         });
     }
     Ok(ArgInstruction { items })

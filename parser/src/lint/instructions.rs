@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::from::description;
+use super::pairs;
 use crate::Dockerfile;
 use crate::diagnostic::Diagnostic;
 use crate::expose::Ports;
@@ -68,8 +69,15 @@ fn one(
             }
         }
         InstructionKind::Env(env) => {
+            findings.extend(pairs::legacy(file, "ENV", env));
             findings.extend(env.pairs.iter().filter_map(|pair| secret("ENV", &pair.key)));
         }
+        InstructionKind::Label(labels) => findings.extend(pairs::legacy(file, "LABEL", labels)),
+        InstructionKind::Onbuild(onbuild) => match &onbuild.instruction.kind {
+            InstructionKind::Env(env) => findings.extend(pairs::legacy(file, "ENV", env)),
+            InstructionKind::Label(labels) => findings.extend(pairs::legacy(file, "LABEL", labels)),
+            _ => {}
+        },
         InstructionKind::Expose(words) => words.iter().for_each(|word| ports(word, findings)),
         _ => {}
     }

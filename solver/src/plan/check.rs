@@ -1,5 +1,7 @@
 //! Planning for its findings alone: every stage, and base images as far as they are known.
 
+use std::collections::HashSet;
+
 use strata_cache::Digest;
 use strata_image::{ImageConfig, Platform as ImagePlatform};
 use strata_parser::reference::ImageReference;
@@ -34,11 +36,15 @@ pub fn check(dockerfile: &Dockerfile, request: &BuildRequest, bases: &dyn Bases)
     if let Err(errors) = find_target(dockerfile, request.target.as_deref()) {
         findings.extend(errors.list);
     }
+    let mut told: HashSet<_> = findings
+        .iter()
+        .map(|error| (error.code, error.span, error.message.clone()))
+        .collect();
     for index in 0..dockerfile.stages.len() {
         if let Err(errors) = planner.stage(index) {
             // A stage that others stand on fails for each of them.
             for error in errors.list {
-                if !findings.contains(&error) {
+                if told.insert((error.code, error.span, error.message.clone())) {
                     findings.push(error);
                 }
             }
@@ -69,7 +75,7 @@ pub fn reached(
     let target = find_target(dockerfile, request.target.as_deref())?;
     let mut planner = Planner::new(dockerfile, request, bases)?;
     planner.tolerant = true;
-    planner.stage(target)?;
+    planner.target(target)?;
     let mut stages: Vec<Reached> = planner
         .stages
         .drain()

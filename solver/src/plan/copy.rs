@@ -10,7 +10,7 @@ use strata_parser::{Diagnostics, Span, Spanned};
 
 use super::named::remote_name;
 use super::run::one_line;
-use super::scope::{expand_error, find};
+use super::scope::expand_error;
 use super::stage::{Applied, PlannedHistory, StageState};
 use super::unreached::no_such_number;
 use super::{NewVertex, Planner, join_path, text};
@@ -60,7 +60,7 @@ impl Planner<'_> {
                 }
                 Source::Heredoc(heredoc) => {
                     let content = if heredoc.expand {
-                        let lookup = |name: &str| find(&state.scope, name).map(str::to_owned);
+                        let lookup = |name: &str| state.scope.get(name).cloned();
                         let word = Spanned::new(String::new(), applied.at(heredoc.body_span));
                         let expanded = applied
                             .lexer
@@ -112,6 +112,7 @@ impl Planner<'_> {
             add,
             from,
             sources,
+            literal: false,
             files,
             dest,
             chown,

@@ -7,7 +7,7 @@ use strata_parser::instruction::{
 };
 use strata_parser::{Diagnostic, Diagnostics, InstructionKind, Spanned};
 
-use super::scope::{expand_error, find, set};
+use super::scope::expand_error;
 use super::stage::{Applied, PlannedHistory, StageState};
 use super::{NewVertex, Planner, join_path, text};
 use crate::graph::{Op, Reuse, Root, WorkdirOp};
@@ -118,8 +118,7 @@ impl Planner<'_> {
         let pairs = self.pairs(state, applied, pairs)?;
         state.config_history(text::pairs("ENV", &pairs));
         for (name, value) in pairs {
-            state.runtime().set_env(&name, &value);
-            set(&mut state.scope, &name, value);
+            state.set_env(&name, value);
         }
         Ok(())
     }
@@ -239,9 +238,7 @@ impl Planner<'_> {
         for word in words {
             let expanded = applied
                 .lexer
-                .expand_words(&word.value, &|name| {
-                    find(&state.scope, name).map(str::to_owned)
-                })
+                .expand_words(&word.value, &|name| state.scope.get(name).cloned())
                 .map_err(|error| expand_error(&error, word))?;
             if applied.at.is_none() {
                 state.warn_unset(&expanded.unset, word, &mut self.warnings);

@@ -32,7 +32,7 @@ use crate::event::{StepId, StepInfo};
 use crate::graph::{Graph, ImageId, ImageVertex, Op, Reuse, Root, SourceId, Vertex, VertexId};
 use crate::request::BuildRequest;
 pub use check::{Checked, Reached, check, reached};
-pub use scope::GlobalScope;
+pub use scope::{GlobalScope, Variables};
 pub(crate) use scope::{expand_error, find};
 pub use stage::{PlannedHistory, StageState};
 
@@ -59,7 +59,7 @@ pub fn plan(
     let target = find_target(dockerfile, request.target.as_deref())?;
     let mut planner = Planner::new(dockerfile, request, bases)?;
     planner.check_bases()?;
-    let target = planner.stage(target)?;
+    let target = planner.target(target)?;
     planner.check_dependencies()?;
     let (graph, steps) = planner.number_steps();
     Ok(Plan {
@@ -178,6 +178,8 @@ struct Planner<'a> {
     images: HashMap<(String, String), ImageId>,
     /// Finished stages.
     stages: HashMap<usize, StageState>,
+    /// The places of stages by their names, in order.
+    stages_by_name: HashMap<&'a str, Vec<usize>>,
     order: Vec<(Place, Numbered)>,
     warnings: Vec<Diagnostic>,
     /// Whether a base image that can't be found is only [noted](Self::unknown).
@@ -197,6 +199,12 @@ impl<'a> Planner<'a> {
         let mut warnings = Vec::new();
         let (platform, host) = platforms(dockerfile, request)?;
         let global = global(dockerfile, request, (&platform, &host), &mut warnings)?;
+        let mut stages_by_name: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (index, stage) in dockerfile.stages.iter().enumerate() {
+            if let Some(name) = stage.name() {
+                stages_by_name.entry(name).or_default().push(index);
+            }
+        }
         Ok(Self {
             dockerfile,
             request,
@@ -207,6 +215,7 @@ impl<'a> Planner<'a> {
             graph: Graph::default(),
             images: HashMap::new(),
             stages: HashMap::new(),
+            stages_by_name,
             order: Vec::new(),
             warnings,
             tolerant: false,

@@ -4,8 +4,8 @@ use strata_parser::mount::{Mount, MountError, MountFlag, MountKind};
 use strata_parser::{Diagnostic, Diagnostics, Spanned};
 
 use super::stage::{Applied, StageState};
-use super::{NewVertex, Planner, join_path, scope};
-use crate::graph::{CopyFrom, CopyOp, MountOp, MountSource, Op, Reuse, Root};
+use super::{NewVertex, Planner, join_path};
+use crate::graph::{CopyFrom, CopyOp, MOUNTED_FILES, MountOp, MountSource, Op, Reuse, Root};
 
 /// Where secrets without a target appear.
 const SECRETS: &str = "/run/secrets";
@@ -25,7 +25,7 @@ impl Planner<'_> {
         let mut unset = Vec::new();
         let mount = flag
             .resolve(&mut |raw| {
-                let lookup = |name: &str| scope::find(&state.scope, name).map(str::to_owned);
+                let lookup = |name: &str| state.scope.get(name).cloned();
                 let expanded = applied.lexer.expand(raw, &lookup)?;
                 unset.extend(expanded.unset);
                 Ok(expanded.text)
@@ -118,12 +118,13 @@ impl Planner<'_> {
             applied.place,
             NewVertex {
                 name: format!("{}files of {clean} for a mount", applied.prefix),
-                text: format!("mount of {clean}"),
+                text: format!("{MOUNTED_FILES}{clean}"),
                 parent: Root::Empty,
                 op: Op::Copy(CopyOp {
                     add: false,
                     from,
                     sources: vec![clean],
+                    literal: true,
                     files: Vec::new(),
                     dest: "/source".to_owned(),
                     chown: None,

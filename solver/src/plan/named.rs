@@ -115,6 +115,7 @@ impl Planner<'_> {
                     add: false,
                     from: CopyFrom::Source(source),
                     sources: vec!["/".to_owned()],
+                    literal: true,
                     files: Vec::new(),
                     dest: "/".to_owned(),
                     chown: None,

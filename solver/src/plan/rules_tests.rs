@@ -72,6 +72,7 @@ const RULES: &[Row] = &[
     ("§6.3 in RUN", &[], "FROM bare\nRUN x\nARG a=1\nRUN y", &["run-env a=1", "!env a=1", "history RUN /bin/sh -c x # buildkit", "history RUN |1 a=1 /bin/sh -c y # buildkit"]),
     ("§6.3 without a value in no environment", &[], "FROM bare\nARG a\nRUN y", &["!run-env a=", "history RUN |1 a= /bin/sh -c y # buildkit", "history- ARG a"]),
     ("§6.4 from stage to stage", &[], "FROM bare AS s\nARG a=1\nFROM s\nRUN y", &["run-env a=1", "history RUN |1 a=1 /bin/sh -c y # buildkit"]),
+    ("§6.4 an image's variable hides what the stage below had", &[], "FROM bare AS s\nENV a=1\nARG a=2\nFROM s\nRUN y", &["run-env a=1", "history RUN |1 a=1 /bin/sh -c y # buildkit"]),
     ("§6.4 not by --from", &[], "FROM bare AS s\nARG a=1\nFROM bare\nCOPY --from=s x /\nENV b=${a:-no}", &["env b=no"]),
     ("§6.5 ENV after ARG", &[], "FROM bare\nARG a=1\nENV a=2\nRUN x", &["run-env a=2", "env a=2", "history RUN |1 a=2 /bin/sh -c x # buildkit"]),
     ("§6.5 ARG after ENV", &[], "FROM bare\nENV a=2\nARG a=1\nRUN x\nENV b=$a", &["run-env a=1", "env a=2", "env b=1"]),

@@ -1,12 +1,13 @@
 //! RUN.
 
+use std::collections::HashSet;
+
 use strata_executor::sandbox::Network;
 use strata_parser::instruction::{
     Device, Network as NetworkFlag, RunForm, RunInstruction, Security,
 };
 use strata_parser::{Diagnostic, Diagnostics, Spanned};
 
-use super::scope::set;
 use super::stage::{Applied, DEFAULT_PATH, PlannedHistory, StageState};
 use super::{NewVertex, Planner, text};
 use crate::graph::{MountOp, MountSource, Op, Root, RunOp};
@@ -46,23 +47,23 @@ impl Planner<'_> {
         for device in &run.devices {
             self.device(applied, device)?;
         }
+        let mut agents = 0;
         let mut mounts = Vec::with_capacity(run.mounts.len());
         for flag in &run.mounts {
-            let agents = mounts
-                .iter()
-                .filter(|mount: &&MountOp| matches!(mount.source, MountSource::Ssh { .. }))
-                .count();
-            mounts.push(self.mount(state, applied, flag, agents)?);
+            let mount: MountOp = self.mount(state, applied, flag, agents)?;
+            agents += usize::from(matches!(mount.source, MountSource::Ssh { .. }));
+            mounts.push(mount);
         }
-        let mut env = state.scope.clone();
-        if !env.iter().any(|(name, _)| name == "PATH") {
-            set(&mut env, "PATH", DEFAULT_PATH.to_owned());
+        let mut env = state.scope.list().to_vec();
+        if state.scope.get("PATH").is_none() {
+            env.push(("PATH".to_owned(), DEFAULT_PATH.to_owned()));
         }
         let args: Vec<(String, String)> = state
             .args
+            .list()
             .iter()
             .map(|(name, value)| {
-                let current = super::scope::find(&state.scope, name).map(str::to_owned);
+                let current = state.scope.get(name).cloned();
                 (
                     name.clone(),
                     current.or_else(|| value.clone()).unwrap_or_default(),
@@ -70,10 +71,21 @@ impl Planner<'_> {
             })
             .collect();
         // What ENV sets hides an argument of that name.
+        let env_names: HashSet<&str> = state
+            .config
+            .config
+            .env
+            .iter()
+            .map(|entry| {
+                entry
+                    .split_once('=')
+                    .map_or(entry.as_str(), |(name, _)| name)
+            })
+            .collect();
         let arguments = args
             .iter()
             .map(|(name, _)| name.clone())
-            .filter(|name| state.config.config.env(name).is_none())
+            .filter(|name| !env_names.contains(name.as_str()))
             .collect();
         let reuse = self.reuse_of_command(applied, network);
         let history = text::run(&argv, &args);

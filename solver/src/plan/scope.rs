@@ -1,5 +1,7 @@
 //! Variables: the global scope before the first FROM, and the predefined names.
 
+use std::collections::{HashMap, HashSet};
+
 use strata_parser::expand::{ExpandError, Lexer};
 use strata_parser::platform::Platform;
 use strata_parser::suggest::nearest;
@@ -19,8 +21,7 @@ const PROXIES: [&str; 5] = [
 /// Variables before the first FROM, and build arguments.
 #[derive(Debug)]
 pub struct GlobalScope {
-    /// In order of definition.
-    values: Vec<(String, String)>,
+    values: Variables<String>,
     /// Platform names and TARGETSTAGE, with `--build-arg` applied.
     predefined: Vec<(String, String)>,
     build_args: Vec<(String, String)>,
@@ -37,7 +38,7 @@ impl GlobalScope {
         warnings: &mut Vec<Diagnostic>,
     ) -> Result<Self, Diagnostics> {
         let mut scope = Self {
-            values: Vec::new(),
+            values: Variables::default(),
             predefined: Vec::new(),
             build_args: request.build_args.clone(),
         };
@@ -54,7 +55,7 @@ impl GlobalScope {
         }
         scope.predefine("TARGETSTAGE".to_owned(), target_name.to_owned());
         let lexer = Lexer::new(dockerfile.directives.escape);
-        let mut declared: Vec<&str> = Vec::new();
+        let mut declared: HashSet<&str> = HashSet::new();
         for global in &dockerfile.global_args {
             for item in &global.arg.items {
                 let name = &item.name.value;
@@ -65,15 +66,16 @@ impl GlobalScope {
                         let expanded = lexer
                             .expand(&default.value, &|name| scope.get(name).map(str::to_owned))
                             .map_err(|error| expand_error(&error, default))?;
-                        let known = declared.iter().copied().chain(scope.names());
-                        warn_unset(&expanded.unset, default, &declared, &known, warnings);
+                        let is_declared = |name: &str| declared.contains(name);
+                        let known = scope.names();
+                        warn_unset(&expanded.unset, default, &is_declared, &known, warnings);
                         Some(expanded.text)
                     }
                     (None, None) => scope.get(name).map(str::to_owned),
                 };
-                declared.push(name);
+                declared.insert(name);
                 if let Some(value) = value {
-                    set(&mut scope.values, name, value);
+                    scope.values.set(name, value);
                 }
             }
         }
@@ -87,7 +89,8 @@ impl GlobalScope {
 
     /// The value of `name` before the first FROM.
     pub fn get(&self, name: &str) -> Option<&str> {
-        find(&self.values, name).or_else(|| find(&self.predefined, name))
+        let value = self.values.get(name).map(String::as_str);
+        value.or_else(|| find(&self.predefined, name))
     }
 
     /// What `--build-arg` says; the last one wins.
@@ -102,6 +105,7 @@ impl GlobalScope {
     /// Names known before the first FROM.
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.values
+            .list()
             .iter()
             .chain(&self.predefined)
             .map(|(name, _)| name.as_str())
@@ -133,11 +137,42 @@ pub(crate) fn find<'a>(values: &'a [(String, String)], name: &str) -> Option<&'a
         .map(|(_, value)| value.as_str())
 }
 
-/// Sets a variable; one that is there keeps its place.
-pub(super) fn set(values: &mut Vec<(String, String)>, name: &str, value: String) {
-    match values.iter_mut().find(|(known, _)| known == name) {
-        Some((_, old)) => *old = value,
-        None => values.push((name.to_owned(), value)),
+/// Variables in order of definition. A file may define a hundred thousand: none is searched for.
+#[derive(Debug, Clone)]
+pub struct Variables<V> {
+    list: Vec<(String, V)>,
+    places: HashMap<String, usize>,
+}
+
+impl<V> Default for Variables<V> {
+    fn default() -> Self {
+        Self {
+            list: Vec::new(),
+            places: HashMap::new(),
+        }
+    }
+}
+
+impl<V> Variables<V> {
+    /// What `name` was set to last.
+    pub fn get(&self, name: &str) -> Option<&V> {
+        let (_, value) = self.list.get(*self.places.get(name)?)?;
+        Some(value)
+    }
+
+    /// All of them, each once.
+    pub fn list(&self) -> &[(String, V)] {
+        &self.list
+    }
+
+    /// Sets a variable; one that is there keeps its place.
+    pub(super) fn set(&mut self, name: &str, value: V) {
+        if let Some(place) = self.places.get(name) {
+            self.list[*place].1 = value;
+        } else {
+            self.places.insert(name.to_owned(), self.list.len());
+            self.list.push((name.to_owned(), value));
+        }
     }
 }
 
@@ -149,19 +184,30 @@ pub(crate) fn expand_error(error: &ExpandError, word: &Spanned<String>) -> Diagn
 /// Build arguments for the builder alone, which no instruction can see.
 pub(super) const INVISIBLE: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
-/// Findings for names that are not set, unless they are `declared` and just have no value. `known`
+/// After so many findings nobody reads what may have been meant, and looking for it takes long.
+const MAX_SUGGESTIONS: usize = 1000;
+
+/// How many names are looked at for one that may have been meant.
+const MAX_CANDIDATES: usize = 1000;
+
+/// Findings for names that are not set, unless they were declared and just have no value. `known`
 /// are names that may have been meant.
 pub(super) fn warn_unset<'a>(
     unset: &[String],
     word: &Spanned<String>,
-    declared: &[&str],
+    is_declared: &dyn Fn(&str) -> bool,
     known: &(impl Iterator<Item = &'a str> + Clone),
     warnings: &mut Vec<Diagnostic>,
 ) {
     for name in unset {
-        if declared.contains(&name.as_str()) || INVISIBLE.contains(&name.as_str()) {
+        if is_declared(name) || INVISIBLE.contains(&name.as_str()) {
             continue;
         }
+        let near = if warnings.len() < MAX_SUGGESTIONS {
+            nearest(name, known.clone().take(MAX_CANDIDATES))
+        } else {
+            None
+        };
         warnings.push(
             Diagnostic::warning(
                 "UndefinedVar",
@@ -169,7 +215,7 @@ pub(super) fn warn_unset<'a>(
                 format!("variable `{name}` is not defined"),
             )
             .with_label("used here")
-            .with_suggestion(nearest(name, known.clone())),
+            .with_suggestion(near),
         );
     }
 }

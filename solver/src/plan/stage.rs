@@ -1,5 +1,7 @@
 //! A stage: what it starts from, and its state while instructions are applied to it.
 
+use std::collections::HashMap;
+
 use strata_image::Platform as ImagePlatform;
 use strata_image::config::{History, ImageConfig, RuntimeConfig};
 use strata_parser::expand::Lexer;
@@ -8,7 +10,7 @@ use strata_parser::{
     Diagnostic, Diagnostics, Instruction, InstructionKind, Span, Spanned, Stage, parse_trigger,
 };
 
-use super::scope::{self, expand_error, find, set};
+use super::scope::{self, Variables, expand_error};
 use super::{Place, Planner};
 use crate::graph::{Root, VertexId};
 
@@ -47,9 +49,9 @@ pub struct StageState {
     /// History, the base's included.
     pub history: Vec<PlannedHistory>,
     /// Variables in scope: ENV and ARG, in order of definition.
-    pub scope: Vec<(String, String)>,
+    pub scope: Variables<String>,
     /// Build arguments in scope, with what they were set to.
-    pub args: Vec<(String, Option<String>)>,
+    pub args: Variables<Option<String>>,
     /// Platform.
     pub platform: Platform,
     /// Vertices of this stage and of the stages it is built FROM.
@@ -58,6 +60,9 @@ pub struct StageState {
     pub(super) base_unknown: bool,
     /// This stage has had a CMD.
     pub(super) cmd_set: bool,
+    /// Where in the config's environment each variable is, as far as it was looked through.
+    env_places: HashMap<String, usize>,
+    env_indexed: usize,
 }
 
 impl StageState {
@@ -68,12 +73,14 @@ impl StageState {
             root: Root::Empty,
             config,
             history: Vec::new(),
-            scope: Vec::new(),
-            args: Vec::new(),
+            scope: Variables::default(),
+            args: Variables::default(),
             platform,
             vertices: Vec::new(),
             base_unknown: false,
             cmd_set: false,
+            env_places: HashMap::new(),
+            env_indexed: 0,
         }
     }
 
@@ -82,12 +89,36 @@ impl StageState {
         &mut self.config.config
     }
 
+    /// Sets what the config sets: a stage begins so, and an ARG of the stage below that hid a variable
+    /// hides it no more.
+    fn variables_of_config(&mut self) {
+        for variable in &self.config.config.env {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            self.scope.set(name, value.to_owned());
+        }
+    }
+
     /// Sets PATH if nothing has.
     pub(super) fn default_path(&mut self) {
         if self.platform.os != "windows" && self.config.config.env("PATH").is_none() {
-            self.runtime().set_env("PATH", DEFAULT_PATH);
-            set(&mut self.scope, "PATH", DEFAULT_PATH.to_owned());
+            self.set_env("PATH", DEFAULT_PATH.to_owned());
         }
+    }
+
+    /// Sets a variable of the config, in its place if it is there, and of the scope.
+    pub(super) fn set_env(&mut self, name: &str, value: String) {
+        let env = &mut self.config.config.env;
+        for (place, entry) in env.iter().enumerate().skip(self.env_indexed) {
+            let key = entry.split_once('=').map_or(entry.as_str(), |(key, _)| key);
+            self.env_places.entry(key.to_owned()).or_insert(place);
+        }
+        self.env_indexed = env.len();
+        let entry = format!("{name}={value}");
+        match self.env_places.get(name) {
+            Some(place) => env[*place] = entry,
+            None => env.push(entry),
+        }
+        self.scope.set(name, value);
     }
 
     /// The shell for shell forms.
@@ -117,10 +148,10 @@ impl StageState {
         if self.base_unknown || unset.is_empty() {
             return;
         }
-        let declared: Vec<&str> = self.args.iter().map(|(name, _)| name.as_str()).collect();
-        let set = self.scope.iter().map(|(name, _)| name.as_str());
-        let known = declared.iter().copied().chain(set);
-        scope::warn_unset(unset, word, &declared, &known, warnings);
+        let is_declared = |name: &str| self.args.get(name).is_some();
+        let declared = self.args.list().iter().map(|(name, _)| name.as_str());
+        let set = self.scope.list().iter().map(|(name, _)| name.as_str());
+        scope::warn_unset(unset, word, &is_declared, &declared.chain(set), warnings);
     }
 
     /// Adds a history entry of an instruction that changed the config only.
@@ -133,12 +164,9 @@ impl StageState {
         if let Some(value) = &value
             && !scope::INVISIBLE.contains(&name)
         {
-            set(&mut self.scope, name, value.clone());
+            self.scope.set(name, value.clone());
         }
-        match self.args.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => *old = value,
-            None => self.args.push((name.to_owned(), value)),
-        }
+        self.args.set(name, value);
     }
 }
 
@@ -194,9 +222,7 @@ impl Applied<'_> {
         let word = Spanned::new(word.value.clone(), self.at(word.span));
         let expanded = self
             .lexer
-            .expand(&word.value, &|name| {
-                find(&state.scope, name).map(str::to_owned)
-            })
+            .expand(&word.value, &|name| state.scope.get(name).cloned())
             .map_err(|error| expand_error(&error, &word))?;
         // Nobody can mend a base image's trigger here.
         if self.at.is_none() {
@@ -206,7 +232,22 @@ impl Applied<'_> {
     }
 }
 
+/// How many stages may be planned from within one another.
+const MAX_NESTED: usize = 100;
+
 impl Planner<'_> {
+    /// Plans the stage at `index` as [`stage`](Self::stage) does, however long the way down to the
+    /// first one is: a file may have a thousand stages that each stand on the one above.
+    pub(super) fn target(&mut self, index: usize) -> Result<StageState, Diagnostics> {
+        let below = self.below(index);
+        if below.len() > MAX_NESTED {
+            for index in below {
+                self.stage(index)?;
+            }
+        }
+        self.stage(index)
+    }
+
     /// Plans the stage at `index`, and what it needs, once.
     pub(super) fn stage(&mut self, index: usize) -> Result<StageState, Diagnostics> {
         if let Some(state) = self.stages.get(&index) {
@@ -328,14 +369,13 @@ impl Planner<'_> {
             .count();
 
         // A stage's name hides an image's, but only stages above count.
-        let above = self.dockerfile.stages[..index]
-            .iter()
-            .rposition(|earlier| earlier.name() == Some(image.as_str()));
+        let above = self.stage_above(&image, index);
         let mut state = if let Some(above) = above {
             // Its platform too, whatever `--platform` says: that chooses among images.
             let mut state = self.stage(above)?;
             state.name = name;
             state.cmd_set = false;
+            state.variables_of_config();
             state
         } else if image == "scratch" {
             // An empty image is for whatever is built.
@@ -391,10 +431,7 @@ impl Planner<'_> {
             config.set_platform(&image_platform(&state.platform));
         }
         state.config = config;
-        for variable in &state.config.config.env.clone() {
-            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
-            set(&mut state.scope, name, value.to_owned());
-        }
+        state.variables_of_config();
         state
     }
 }

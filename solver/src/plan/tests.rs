@@ -270,6 +270,25 @@ fn entrypoint_clears_an_inherited_cmd_but_not_the_stages_own() {
 }
 
 #[test]
+fn cmd_in_either_form_marks_its_arguments_as_escaped_and_entrypoint_does_not() {
+    for (text, expected) in [
+        ("FROM scratch\nCMD x\n", true),
+        ("FROM scratch\nCMD [\"x\"]\n", true),
+        ("FROM scratch\nENTRYPOINT x\n", false),
+        (
+            "FROM scratch AS a\nCMD x\nFROM a\nENTRYPOINT [\"x\"]\n",
+            true,
+        ),
+    ] {
+        assert_eq!(
+            good(text).target.config.config.args_escaped,
+            expected,
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_stage_starts_from_its_bases_config() {
     let plan = good("FROM base\nRUN true\nWORKDIR x\n");
     let Op::Run(run) = &plan.graph.vertices[0].op else {
@@ -563,4 +582,55 @@ fn remote_sources_are_told_from_paths() {
             "{wrong}"
         );
     }
+}
+
+#[test]
+fn a_long_way_down_to_the_first_stage_is_planned() {
+    // Each stage by itself would be planned from within the one that stands on it.
+    const STAGES: usize = 3000;
+    let mut on = vec!["FROM base AS s0\nENV a=b\n".to_owned()];
+    let mut from = vec!["FROM scratch AS s0\nCOPY x /\n".to_owned()];
+    for n in 1..STAGES {
+        let below = n - 1;
+        on.push(format!("FROM s{below} AS s{n}\n"));
+        from.push(format!("FROM scratch AS s{n}\nCOPY --from=s{below} /x /\n"));
+        if n == STAGES / 2 {
+            on.push("FROM missing AS unused\n".to_owned());
+        }
+    }
+    let plan = good(&on.concat());
+    assert_eq!(steps(&plan), ["[s0 1/1] FROM base"]);
+    assert_eq!(plan.target.scope.get("a").map(String::as_str), Some("b"));
+    assert_eq!(good(&from.concat()).graph.vertices.len(), STAGES);
+}
+
+#[test]
+fn a_stage_that_a_context_replaces_is_not_planned_on_a_long_way_down() {
+    let mut lines = vec!["FROM missing AS s0\n".to_owned()];
+    for n in 1..300 {
+        let below = n - 1;
+        lines.push(format!("FROM s{below} AS s{n}\n"));
+    }
+    let text = lines.concat();
+    assert!(planned(&text, |_| {}).is_err());
+    let plan = planned(&text, |request| {
+        let image = crate::request::NamedContext::Image("base".to_owned());
+        request.build_contexts.push(("s0".to_owned(), image));
+    });
+    let plan = plan.unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(plan.graph.images.len(), 1);
+}
+
+#[test]
+fn variables_keep_their_place_and_their_last_value() {
+    let plan =
+        good("FROM base\nARG a=1\nENV b=2 PATH=/x\nARG b=3\nENV a=$b LANG=D c=4\nARG c\nRUN x\n");
+    assert_eq!(
+        env_of_first_run(&plan),
+        ["PATH=/x", "LANG=D", "a=3", "b=3", "c=4"]
+    );
+    assert_eq!(
+        plan.target.config.config.env,
+        ["PATH=/x", "LANG=D", "b=2", "a=3", "c=4"]
+    );
 }

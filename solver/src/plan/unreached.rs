@@ -14,8 +14,7 @@ impl Planner<'_> {
     pub(super) fn check_bases(&self) -> Result<(), Diagnostics> {
         for (index, stage) in self.dockerfile.stages.iter().enumerate() {
             let (image, _) = self.base_words(stage)?;
-            let above = self.dockerfile.stages[..index].iter();
-            let is_stage = above.rev().any(|stage| stage.name() == Some(&*image));
+            let is_stage = self.stage_above(&image, index).is_some();
             if is_stage || image == "scratch" || check::may_exist(&image) {
                 continue;
             }
@@ -38,16 +37,19 @@ impl Planner<'_> {
         }
         // Stages on the way to the one looked at, and those that are done with.
         let mut done = vec![false; edges.len()];
+        let mut on_way = vec![false; edges.len()];
         for start in 0..edges.len() {
             let mut way: Vec<(usize, usize)> = vec![(start, 0)];
+            on_way[start] = true;
             while let Some((stage, next)) = way.last_mut() {
                 let Some((needed, span)) = edges[*stage].get(*next).copied() else {
                     done[*stage] = true;
+                    on_way[*stage] = false;
                     way.pop();
                     continue;
                 };
                 *next += 1;
-                if way.iter().any(|(stage, _)| *stage == needed) {
+                if on_way[needed] {
                     let first = self.dockerfile.stages[needed].span;
                     return Err(Diagnostic::error(
                         "stage-cycle",
@@ -58,6 +60,7 @@ impl Planner<'_> {
                     .with_help("a stage can only copy from stages above it"))?;
                 }
                 if !done[needed] {
+                    on_way[needed] = true;
                     way.push((needed, 0));
                 }
             }
@@ -100,18 +103,52 @@ impl Planner<'_> {
     /// The stage that `name` means in the stage at `index`: the latest above, else the first that has
     /// the name, which only serves to say what is wrong.
     pub(super) fn stage_named(&self, name: &str, index: usize) -> Option<usize> {
-        let stages = &self.dockerfile.stages;
         let wanted = name.to_lowercase();
-        let named = |stage: &strata_parser::Stage| stage.name() == Some(wanted.as_str());
-        stages[..index]
-            .iter()
-            .rposition(named)
-            .or_else(|| stages.iter().position(named))
+        let first = || self.stages_by_name.get(wanted.as_str())?.first().copied();
+        self.stage_above(&wanted, index).or_else(first)
+    }
+
+    /// The latest stage above the one at `index` that has this name.
+    pub(super) fn stage_above(&self, name: &str, index: usize) -> Option<usize> {
+        let stages = self.stages_by_name.get(name)?;
+        let above = stages.partition_point(|stage| *stage < index);
+        stages[..above].last().copied()
+    }
+
+    /// The stages that the one at `index` can't be planned without, by whatever way, in the order of
+    /// the file and without itself. What is wrong with them comes to light when they are planned.
+    pub(super) fn below(&self, index: usize) -> Vec<usize> {
+        // One that a named context stands in for is not planned.
+        let replaced = |stage: &strata_parser::Stage| {
+            let name = stage.name();
+            name.is_some_and(|name| self.named(name, &self.platform).is_some())
+        };
+        let mut found = vec![false; index + 1];
+        let mut pending = vec![index];
+        while let Some(index) = pending.pop() {
+            let stage = &self.dockerfile.stages[index];
+            if found[index] || replaced(stage) {
+                continue;
+            }
+            found[index] = true;
+            if let Ok((image, _)) = self.base_words(stage) {
+                pending.extend(self.stage_above(&image, index));
+            }
+            let needs = self.needs(index).unwrap_or_default();
+            let needs = needs.into_iter().map(|(needed, _)| needed);
+            pending.extend(needs.filter(|needed| *needed < index));
+        }
+        (0..index).filter(|stage| found[*stage]).collect()
     }
 }
 
 /// `--from` with a number that is too large.
 pub(super) fn no_such_number(from: &str, span: Span, stages: usize) -> Diagnostic {
+    let has = if stages == 1 {
+        "1 stage"
+    } else {
+        &*format!("{stages} stages")
+    };
     Diagnostic::error("no-stage", span, format!("`--from={from}` names no stage"))
-        .with_help(format!("this file has {stages} stages, counted from 0"))
+        .with_help(format!("this file has {has}, counted from 0"))
 }

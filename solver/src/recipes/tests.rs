@@ -41,6 +41,8 @@ struct World {
     age: u64,
     /// Directory in which the context lies.
     place: String,
+    neutral: bool,
+    template: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +70,46 @@ FROM scratch
 COPY --from={stage} /{source} /x
 {config}";
 
+/// The same with a link between two commands.
+const LINKED: &str = "\
+{head}ARG G=g
+FROM base AS unused
+RUN {unused}
+FROM base AS {stage}
+{comment}ENV e={env}
+ARG A=a
+ARG B={default}
+{label}WORKDIR /{workdir}
+USER {user}
+ADD <<EOT /h
+{heredoc}
+EOT
+RUN --mount=type=secret,id=s --mount=type=cache,id={cache},target=/c{mount} {space}{command}
+COPY --link {copy} d /{destination}
+RUN true
+FROM scratch
+COPY --from={stage} /{source} /x
+{config}";
+
+/// Places of steps of [`LINKED`] among its keys.
+const LINK: usize = 3;
+const ON_LINK: usize = 4;
+
+/// What can alter the result of a link.
+const ALTERS_LINK: &[&str] = &[
+    "content",
+    "mode",
+    "name",
+    "gone",
+    "new",
+    "kind",
+    "target",
+    "chmod",
+    "chown",
+    "exclude",
+    "destination",
+];
+
 impl World {
     fn word(&mut self, name: &'static str, value: &str) {
         let old = self.words.insert(name, value.to_owned());
@@ -75,7 +117,7 @@ impl World {
     }
 
     fn dockerfile(&self) -> String {
-        let mut text = DOCKERFILE.to_owned();
+        let mut text = self.template.to_owned();
         for (name, value) in &self.words {
             text = text.replace(&format!("{{{name}}}"), value);
         }
@@ -103,6 +145,7 @@ impl World {
         request.shm_size = self.shm_size;
         request.extra_hosts.clone_from(&self.hosts);
         request.network = self.network;
+        request.neutral_modes = self.neutral;
         request.platform = Some(self.platform.clone());
         request.secrets = vec![Secret {
             id: "s".to_owned(),
@@ -339,6 +382,8 @@ prop_compose! {
             order,
             age: 0,
             place: "context".into(),
+            neutral: false,
+            template: DOCKERFILE,
         }
     }
 }
@@ -367,12 +412,52 @@ proptest! {
     }
 
     #[test]
+    fn nothing_below_a_link_is_in_its_key_and_all_of_it_is_in_what_stands_on_it(
+        world in world(), what in select(ALTERS), index in any::<Index>(), fresh in FRESH,
+    ) {
+        let world = World { template: LINKED, ..world };
+        let before = world.keys();
+        let mut changed = world.clone();
+        changed.change(what, index, &fresh);
+        let after = changed.keys();
+        let own = ALTERS_LINK.contains(&what);
+        prop_assert_eq!(before[LINK] != after[LINK], own, "{}", what);
+        // That is all that the last stage's own source path can't change.
+        prop_assert_eq!(before[ON_LINK] != after[ON_LINK], what != "source", "{}", what);
+        prop_assert_ne!(before.last(), after.last(), "{}", what);
+        if own {
+            prop_assert_eq!(&before[..LINK], &after[..LINK], "{}", what);
+        }
+    }
+
+    #[test]
+    fn neutral_keys_see_of_modes_only_what_the_owner_may_execute(
+        world in world(), bits in 0_u32..0o100, more in 0_u32..2, index in any::<Index>(),
+        fresh in FRESH,
+    ) {
+        let world = World { neutral: true, ..world };
+        let before = world.keys();
+        let mut changed = world.clone();
+        for node in changed.files.values_mut() {
+            if let Node::File(_, mode) = node {
+                *mode = (*mode & 0o700) | bits | (more * 0o4000);
+            }
+        }
+        prop_assert_eq!(&before, &changed.keys());
+        changed.change("mode", index, &fresh);
+        let after = changed.keys();
+        prop_assert_ne!(before.last(), after.last());
+    }
+
+    #[test]
     fn what_can_not_leaves_every_key(
         world in world(),
+        linked in any::<bool>(),
         changes in prop::collection::btree_set(select(LEAVES), 1..5),
         index in any::<Index>(),
         fresh in FRESH,
     ) {
+        let world = World { template: if linked { LINKED } else { DOCKERFILE }, ..world };
         let before = world.keys();
         let mut changed = world.clone();
         for what in &changes {

@@ -320,7 +320,16 @@ impl Shared<'_> {
         stacks: Stacks<'_>,
         held: &mut Held<'s>,
     ) -> Result<PathBuf, Failure> {
-        let mut name = id.to_owned();
+        // What it starts from makes it another cache.
+        let id = match from {
+            Root::Empty => id.to_owned(),
+            Root::Image(image) => {
+                let base = &self.graph.images[image.0].base;
+                format!("{id}?from={}{path}", base.config_digest)
+            }
+            Root::Step(step) => format!("{id}?from={}{path}", self.recipes.keys[step.0].0),
+        };
+        let mut name = id.clone();
         let shared = sharing == Sharing::Shared;
         let mut pause = None;
         let mut copy = 1;
@@ -357,6 +366,7 @@ impl Shared<'_> {
                 let sources = [path.to_owned()];
                 let spec = CopySpec {
                     sources: &sources,
+                    literal: true,
                     ..CopySpec::default()
                 };
                 strata_executor::copy::select(&tree, &spec)?.write(

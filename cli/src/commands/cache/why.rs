@@ -38,6 +38,7 @@ pub(crate) fn run(flags: &low::CacheWhy, root: &Path) -> Result<(), CommandError
         writeln!(out, "{}", printable(&reason.text))?;
         for one in &reason.differences {
             let side = |value: &Option<String>| {
+                let value = value.as_deref().map(explain::short);
                 printable(value.as_deref().unwrap_or("(none)")).into_owned()
             };
             writeln!(

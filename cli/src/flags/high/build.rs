@@ -202,6 +202,7 @@ impl Build {
                 labels,
                 tags,
                 outputs,
+                neutral_modes: low.neutral_modes.unwrap_or(false),
                 no_cache: low.no_cache,
                 no_cache_filter: low.no_cache_filter.clone(),
                 cache_ttl,

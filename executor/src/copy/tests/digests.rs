@@ -49,6 +49,39 @@ fn times_and_places_are_not_covered() {
 }
 
 #[test]
+fn neutral_checkouts_are_one_whatever_the_umask() {
+    let case = case();
+    case.file("context/d/run", "r").mode("context/d/run", 0o755);
+    let sources = strings(&["d"]);
+    let spec = CopySpec {
+        sources: &sources,
+        destination: "/x/",
+        ..CopySpec::default()
+    };
+    let both = |case: &Case| {
+        let neutral = digest(&case.context().neutral(true), &spec);
+        (neutral, digest(&case.context(), &spec))
+    };
+    let (neutral, plain) = both(&case);
+    // Under the umask 022 nothing is other than it is.
+    assert_eq!(neutral, plain);
+    for (path, mode) in [
+        ("d/a", 0o600),
+        ("d/sub", 0o2770),
+        ("d/sub/b", 0o664),
+        ("d/run", 0o4700),
+    ] {
+        case.mode(&format!("context/{path}"), mode);
+    }
+    let (again, plain) = both(&case);
+    assert_eq!(neutral, again);
+    assert_ne!(neutral.0, plain.0);
+    // Whether something can be executed is no matter of the umask.
+    case.mode("context/d/run", 0o655);
+    assert_ne!(both(&case).0.0, neutral.0);
+}
+
+#[test]
 fn everything_that_shows_in_the_layer_is_covered() {
     type Change = fn(&Case);
     let changes: &[(&str, Change)] = &[

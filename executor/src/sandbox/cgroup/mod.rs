@@ -30,6 +30,55 @@ pub(super) fn enter_namespace() {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).ok();
 }
 
+/// Whether a kind of limit can be set.
+#[derive(Debug)]
+pub struct LimitProspect {
+    /// The kernel's name for what is limited: `memory`, `cpu` or `pids`.
+    pub controller: &'static str,
+    /// The version of the control groups that would do it; nothing if the host has none for it.
+    pub version: Option<u8>,
+    /// Why it can't be set.
+    pub hindrance: Option<SandboxError>,
+}
+
+/// Looks, without changing anything, which limits a sandbox of this process could have.
+pub fn limit_prospects() -> Vec<LimitProspect> {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let hierarchies = Hierarchies::parse(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
+    let prospect = |controller| {
+        if let Some(own) = hierarchies.v1(controller) {
+            return (Some(1), may_make_in(own));
+        }
+        match &hierarchies.unified {
+            Some(place) => (Some(2), unified::prospect(place, controller)),
+            None => (None, Err(no_controller(controller))),
+        }
+    };
+    let controllers = ["memory", "cpu", "pids"].into_iter();
+    controllers
+        .map(|controller| {
+            let (version, answer) = prospect(controller);
+            LimitProspect {
+                controller,
+                version,
+                hindrance: answer.err().map(|failure| failure.into_error(Vec::new())),
+            }
+        })
+        .collect()
+}
+
+/// Whether this process may make groups in one of version 1.
+fn may_make_in(group: &Path) -> Result<(), Failure> {
+    rustix::fs::access(group, rustix::fs::Access::WRITE_OK).map_err(|errno| {
+        let error = io::Error::from(errno);
+        Failure {
+            stage: format!("make a control group in {}", quoted(group)),
+            errno: error.raw_os_error(),
+            detail: explain(&error).into(),
+        }
+    })
+}
+
 /// Refuses numbers that mean nothing. On the caller's side: not every number survives the way.
 pub(super) fn check(limits: &Limits) -> Result<(), SandboxError> {
     match limits.cpus {

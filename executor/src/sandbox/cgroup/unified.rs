@@ -1,7 +1,9 @@
 //! Which group of version 2 the sandbox's group is made in.
 //!
 //! In version 2 a group's limits work only where the group above deals the controllers out
-//! (`cgroup.subtree_control`), and only the root may both do that and have processes of its own. strata
+//! (`cgroup.subtree_control`), and only the root may both do that and have processes of its own. For
+//! processors and numbers of processes the kernel allows it, but takes the group for one whose
+//! processes have their threads dealt out, and then no process can be put in a group below it. strata
 //! itself is a process somewhere in the tree, and what is above that may be anybody's. In order of
 //! preference:
 //!
@@ -36,6 +38,21 @@ const READ_ONLY: &str = "control groups are read-only here, as in most container
 
 /// A group, in whose children `controllers` work.
 pub(super) fn parent(place: &Place, controllers: &[&str]) -> Result<PathBuf, Failure> {
+    let levels = levels(place)?;
+    let delegated = levels.iter().position(|path| is_delegated(path));
+    if let Some(top) = delegated
+        && let Some(found) = choose(&levels[..=top], controllers)?
+    {
+        return Ok(found);
+    }
+    if let Some(found) = choose(&levels, controllers)? {
+        return Ok(found);
+    }
+    Err(missing(&place.group, levels[levels.len() - 1], controllers))
+}
+
+/// This process's own group and those above it, up to the last that it may change; at least one.
+fn levels(place: &Place) -> Result<Vec<&Path>, Failure> {
     let own = place.group.as_path();
     // What isn't ours to change ends the way up: not even what is above it could be used, since the
     // kernel asks for write access to every group that a process is moved below.
@@ -46,16 +63,23 @@ pub(super) fn parent(place: &Place, controllers: &[&str]) -> Result<PathBuf, Fai
     if levels.is_empty() {
         return Err(no_right(own));
     }
-    let delegated = levels.iter().position(|path| is_delegated(path));
-    if let Some(top) = delegated
-        && let Some(found) = choose(&levels[..=top], controllers)?
-    {
-        return Ok(found);
+    Ok(levels)
+}
+
+/// Whether [`parent`] should find a group for `controller`. Changes nothing, and so can't be sure.
+pub(super) fn prospect(place: &Place, controller: &str) -> Result<(), Failure> {
+    let levels = levels(place)?;
+    let able = levels
+        .iter()
+        .any(|path| has_all(path, "cgroup.controllers", &[controller]));
+    if able {
+        return Ok(());
     }
-    if let Some(found) = choose(&levels, controllers)? {
-        return Ok(found);
-    }
-    Err(missing(own, levels[levels.len() - 1], controllers))
+    Err(missing(
+        &place.group,
+        levels[levels.len() - 1],
+        &[controller],
+    ))
 }
 
 /// Explains that groups can't be made.
@@ -69,17 +93,15 @@ pub(super) fn explain(error: &io::Error) -> &'static str {
 
 /// Finds or prepares one of `levels`, which go up from this process's own group.
 fn choose(levels: &[&Path], controllers: &[&str]) -> Result<Option<PathBuf>, Failure> {
-    if let Some(ready) = levels
-        .iter()
-        .find(|path| has_all(path, "cgroup.subtree_control", controllers))
-    {
+    let deals = |path: &Path| has_all(path, "cgroup.subtree_control", controllers);
+    if let Some(ready) = levels.iter().find(|path| deals(path) && takes_groups(path)) {
         return Ok(Some(ready.to_path_buf()));
     }
     let able = |path: &Path| has_all(path, "cgroup.controllers", controllers);
     let empty = |path: &Path| is_root(path) || processes(path).is_ok_and(|list| list.is_empty());
     for path in levels {
         // A process may appear in it just now: then the next one up will do.
-        if able(path) && empty(path) && enable(path, controllers).is_ok() {
+        if able(path) && empty(path) && enable(path, controllers).is_ok() && takes_groups(path) {
             return Ok(Some(path.to_path_buf()));
         }
     }
@@ -94,33 +116,36 @@ fn choose(levels: &[&Path], controllers: &[&str]) -> Result<Option<PathBuf>, Fai
 
 /// Lets the children of this process's own group be limited.
 fn enable_in_own(own: &Path, controllers: &[&str]) -> Result<(), Failure> {
-    let busy = |answer: &io::Result<()>| {
-        answer
-            .as_ref()
-            .is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY))
-    };
-    let mut answer = enable(own, controllers);
+    let stage = || format!("deal out controllers in control group {}", quoted(own));
     // Its processes may be starting others meanwhile.
     for _ in 0..20 {
-        if !busy(&answer) {
-            break;
-        }
         move_to_leaf(own).stage(|| format!("empty control group {}", quoted(own)))?;
-        answer = enable(own, controllers);
-    }
-    answer.map_err(|error| {
-        let detail = if error.raw_os_error() == Some(libc::EBUSY) {
-            "it has processes that strata can't move to a group of their own, such as those of \
-             another pid namespace"
-        } else {
-            explain(&error)
-        };
-        Failure {
-            stage: format!("deal out controllers in control group {}", quoted(own)),
-            errno: error.raw_os_error(),
-            detail: detail.into(),
+        match enable(own, controllers) {
+            Ok(()) if takes_groups(own) => return Ok(()),
+            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => {
+                return Err(Failure {
+                    stage: stage(),
+                    errno: error.raw_os_error(),
+                    detail: explain(&error).into(),
+                });
+            }
+            _ => {}
         }
+    }
+    Err(Failure {
+        stage: stage(),
+        errno: Some(libc::EBUSY),
+        detail:
+            "it has processes that strata can't move to a group of their own, such as those of \
+                 another pid namespace"
+                .into(),
     })
+}
+
+/// Whether processes can be in groups below this one.
+fn takes_groups(group: &Path) -> bool {
+    is_root(group)
+        || fs::read_to_string(group.join("cgroup.type")).is_ok_and(|kind| kind.trim() == "domain")
 }
 
 /// Moves the processes of a group to a leaf of it.
@@ -271,6 +296,22 @@ mod tests {
             app
         );
         assert_eq!(written(&app), "+memory +cpu");
+    }
+
+    #[test]
+    fn a_group_that_deals_threads_out_is_passed_over() {
+        let scratch = tree(&[
+            ("u", "", "cpu pids\n", "cpu pids\n"),
+            ("u/app", "8\n", "cpu pids\n", "pids\n"),
+            ("u/app/shell", "9\n", "pids\n", "\n"),
+        ]);
+        fs::write(
+            scratch.path().join("u/app/cgroup.type"),
+            "domain threaded\n",
+        )
+        .unwrap();
+        let found = parent(&place(&scratch, "u/app/shell"), &["pids"]).unwrap();
+        assert_eq!(found, scratch.path().join("u"));
     }
 
     #[test]

@@ -1,0 +1,158 @@
+//! What RUN steps need, tried out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use strata_cache::Flavour;
+use strata_cache::RootfsPlan;
+use strata_executor::sandbox;
+use strata_executor::sandbox::Credentials;
+use strata_executor::sandbox::Ended;
+use strata_executor::sandbox::Limits;
+use strata_executor::sandbox::Network;
+use strata_executor::sandbox::RunSpec;
+use strata_executor::sandbox::Stdio;
+use strata_executor::userns;
+use strata_executor::userns::IdMapping;
+use strata_solver::error::chain;
+
+use super::Check;
+use super::State;
+
+/// Enters a user namespace if a build would. Also answers whether commands may be run at all.
+pub(super) fn rights() -> (Check, bool) {
+    let check = match userns::enter_user_namespace_if_needed() {
+        Ok(IdMapping::Root) => Check::ok("rights", "root, who needs no user namespace"),
+        Ok(mapping @ IdMapping::Ranges { .. }) => Check::ok("rights", mapping.to_string()),
+        Ok(mapping @ IdMapping::OneId { .. }) => Check::wanting(
+            "rights",
+            State::Limited,
+            mapping.to_string(),
+            "all files of images belong to you while they are built, and steps that change owners or \
+             become another user fail",
+            "install Debian's uidmap and, as root, `usermod --add-subuids 100000-165535 \
+             --add-subgids 100000-165535 USER`",
+        ),
+        Err(error) => {
+            let check = Check::wanting(
+                "rights",
+                State::Missing,
+                chain(&error),
+                "nothing can be built or run by this user",
+                "start strata as root, or let this user have user namespaces",
+            );
+            return (check, false);
+        }
+    };
+    (check, true)
+}
+
+/// Whether layers can be mounted. `place` is an empty directory on the store's file system.
+pub(super) fn overlay(place: Option<&Path>) -> Check {
+    let Some(place) = place else {
+        return untried("layers");
+    };
+    let userxattr = Flavour::of_process() == Flavour::User;
+    match sandbox::probe_overlay(place, userxattr) {
+        Ok(()) if userxattr => Check::ok("layers", "overlayfs, with marks in `user.` attributes"),
+        Ok(()) => Check::ok("layers", "overlayfs"),
+        Err(error) => Check::wanting(
+            "layers",
+            State::Limited,
+            format!("copied, because {}", chain(&error)),
+            "each RUN step copies the files of the layers below it, which is slower and takes more \
+             room",
+            "put the store (`--root`) on ext4, xfs or btrfs, use Linux 5.11 or newer, and load the \
+             module `overlay`",
+        ),
+    }
+}
+
+/// Sets up a whole sandbox, with an empty root. Removes `place`.
+pub(super) fn sandbox(place: Option<&Path>) -> Check {
+    let Some(place) = place else {
+        return untried("sandbox");
+    };
+    let answer = try_sandbox(place);
+    let removed = std::fs::remove_dir_all(place);
+    match (answer, removed) {
+        (Ok(()), Ok(())) => Check::ok(
+            "sandbox",
+            "namespaces, mounts, capabilities and the system call filter",
+        ),
+        (Err(found), _) => Check::wanting(
+            "sandbox",
+            State::Missing,
+            found,
+            "RUN steps and `strata run` fail; builds without RUN work",
+            "in a container, give it the right to mount and unmasked `/proc` (`--privileged`, or \
+             `--security-opt systempaths=unconfined --security-opt seccomp=unconfined`); else see \
+             the cause",
+        ),
+        (Ok(()), Err(error)) => Check::wanting(
+            "sandbox",
+            State::Limited,
+            format!(
+                "works, but `{}` could not be removed: {error}",
+                place.display()
+            ),
+            "the directory is left",
+            "remove it by hand",
+        ),
+    }
+}
+
+/// A program that isn't there is looked for as the last thing, when all the rest has worked.
+fn try_sandbox(place: &Path) -> Result<(), String> {
+    let tree = place.join("root");
+    std::fs::create_dir(&tree).map_err(|error| format!("`{}`: {error}", tree.display()))?;
+    let spec = RunSpec {
+        rootfs: RootfsPlan::Native { tree },
+        argv: vec!["/nothing".to_owned()],
+        env: Vec::new(),
+        cwd: "/".into(),
+        credentials: Credentials::default(),
+        hostname: "doctor".to_owned(),
+        network: Network::None,
+        extra_hosts: Vec::new(),
+        mounts: Vec::new(),
+        limits: Limits::default(),
+        ulimits: BTreeMap::new(),
+        shm_size: 1 << 20,
+        insecure: false,
+        stdio: Stdio::Piped,
+        stop_signal: 15,
+        stop_timeout: Duration::from_secs(1),
+    };
+    let said = Arc::new(Mutex::new(String::new()));
+    let sink = Arc::clone(&said);
+    let running = sandbox::spawn(
+        &spec,
+        Box::new(move |_, line| {
+            if let Ok(mut said) = sink.lock() {
+                said.push_str(&String::from_utf8_lossy(line));
+            }
+        }),
+    );
+    let outcome = running.and_then(sandbox::Running::wait);
+    match outcome.map_err(|error| chain(&error))?.ended {
+        Ended::Exit(127) => Ok(()),
+        other => {
+            let said = said.lock().map(|said| said.clone()).unwrap_or_default();
+            Err(format!("a trial command ended with {other:?} {said}"))
+        }
+    }
+}
+
+fn untried(name: &'static str) -> Check {
+    Check::wanting(
+        name,
+        State::Missing,
+        "not tried: the store's place can't be written",
+        "not known",
+        "choose another directory with `--root` or `STRATA_ROOT`",
+    )
+}
