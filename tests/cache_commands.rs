@@ -77,6 +77,9 @@ fn a_prune_says_what_goes_and_explain_says_what_went(sandbox: &Sandbox) {
         dry.contains("steps of `app:latest` would run again"),
         "{dry}"
     );
+    let context = sandbox.context().display().to_string();
+    let build = format!("steps of the build of `{context}` (");
+    assert!(dry.contains(&build), "{dry}");
     assert_eq!(sandbox.steps(&[]).ran(), Vec::<&str>::new());
     // A named image keeps its steps unless all is asked for.
     let pruned = |more: &[&str]| -> Value {

@@ -273,7 +273,7 @@ fn dockerfile(id: u64, first: u64, second: u64, fails: bool) -> String {
     format!(
         "FROM busybox AS one\nRUN head -c 300000 /dev/urandom > /blob; rm -r /etc/passwd; echo {id} > /id\n\
          FROM busybox\nENV id={id}\nCOPY f{first} f{second} /d/\n\
-         RUN --mount=type=cache,target=/cache echo two $id > /two; ln /two /three; echo $id > /cache/last\n\
+         RUN --mount=type=cache,target=/cache {{ test ! -e /cache/last || grep -q '[0-9]' /cache/last; }} && echo two $id > /two && ln /two /three; echo $id > /cache/last\n\
          COPY --from=one /blob /id /copied/\n{last}"
     )
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::failpoint::failpoint;
 use crate::lock::FileLock;
+use crate::prune::{discard_mount, mount_lock};
 use crate::{Digest, LayerId, Store, StoreError, tree};
 
 impl Store {
@@ -42,6 +43,7 @@ impl Store {
         self.collect_leases()?;
         self.collect_locks()?;
         self.index().drop_doubtful()?;
+        self.collect_mounts()?;
         self.collect_layers()?;
         self.collect_blobs()?;
         self.keep_reserve();
@@ -85,7 +87,7 @@ impl Store {
         let leases = self.root().join("leases");
         for id in self.index().leases()? {
             if let Some(lock) = FileLock::try_acquire(leases.join(&id), false)? {
-                self.index().release(&id)?;
+                self.index().release(&id, None)?;
                 drop(lock);
             }
         }
@@ -101,6 +103,18 @@ impl Store {
         for name in names(&locks)? {
             if name != OsStr::new("collect") {
                 drop(FileLock::try_acquire(locks.join(name), false)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Cache mounts that a power cut may have damaged.
+    fn collect_mounts(&self) -> Result<(), StoreError> {
+        for (directory, id) in self.index().doubtful_mounts()? {
+            let lock = self.try_lock_named(&mount_lock(&id), false)?;
+            // Somebody may have emptied it for themselves meanwhile.
+            if lock.is_some() && self.index().is_doubtful_mount(&directory)? {
+                discard_mount(self, &directory)?;
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::lock::FileLock;
 use crate::store::{Shared, random_name};
-use crate::{Store, StoreError};
+use crate::{LayerId, Store, StoreError};
 
 /// A running build's claim. While it lives, pruning leaves alone what was claimed or published
 /// under it. It dies with its process: it is a locked file.
@@ -20,6 +20,8 @@ pub struct Lease {
     shared: Arc<Shared>,
     /// None in a store that can't be written to.
     lock: Option<FileLock>,
+    /// What was built, by name, and the layer that came out.
+    built: Mutex<Option<(String, LayerId)>>,
     /// A claim for which there is no room is a mere look-up.
     looks: AtomicBool,
     /// The first one that was.
@@ -65,6 +67,7 @@ impl Store {
                 id,
                 shared: Arc::clone(&self.shared),
                 lock,
+                built: Mutex::default(),
                 looks: AtomicBool::new(true),
                 no_room: Mutex::new(no_room),
             });
@@ -98,13 +101,20 @@ impl Lease {
     pub fn id(&self) -> &str {
         &self.id
     }
+
+    /// Notes that the build of `name` is done, and its topmost layer. A dry prune tells of it by that
+    /// name. It is written when the lease ends.
+    pub fn note_build(&self, name: String, layer: LayerId) {
+        *self.built.lock().unwrap_or_else(PoisonError::into_inner) = Some((name, layer));
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         // ORDER: the claims go before the lock. The other way round is no danger, either: claims of
         // a lease without a locked file are void, and collected.
-        drop(self.shared.index.release(&self.id));
+        let built = self.built.get_mut().unwrap_or_else(PoisonError::into_inner);
+        drop(self.shared.index.release(&self.id, built.take()));
         drop(self.lock.take());
     }
 }

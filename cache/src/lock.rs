@@ -144,7 +144,7 @@ impl Store {
 }
 
 /// The file name of a named lock: names may hold anything, so they are hashed.
-fn named(name: &str) -> String {
+pub(crate) fn named(name: &str) -> String {
     format!("n-{}", Digest::of(name.as_bytes()).hex())
 }
 

@@ -25,6 +25,7 @@ mod report;
 mod survivors;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::failpoint::failpoint;
@@ -126,6 +127,9 @@ pub struct PruneReport {
     pub bytes: u64,
     /// Names of images that would not be built from the cache any more.
     pub missed: Vec<String>,
+    /// Builds of the last days of which steps would run again: names, and when they were built last
+    /// (milliseconds since the epoch). Those of `missed` are not among them.
+    pub builds: Vec<(String, u64)>,
     /// True if there was no time for all of it.
     pub cut_short: bool,
 }
@@ -134,7 +138,7 @@ pub struct PruneReport {
 pub fn prune(store: &Store, options: &PruneOptions) -> Result<PruneReport, StoreError> {
     if options.dry_run {
         let (snapshot, plan) = plan(store, options)?;
-        return Ok(report(&snapshot, &plan.victims, &plan.mounts));
+        return Ok(report(&snapshot, &plan.victims, &plan.mounts, now_ms()));
     }
     store.give_up_reserve()?;
     let lock = store.locks_dir().join("prune");
@@ -177,8 +181,19 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<PruneReport, Store
     drop(lock);
     Ok(PruneReport {
         cut_short,
-        ..report(&snapshot, &gone, &removed)
+        ..report(&snapshot, &gone, &removed, now_ms())
     })
+}
+
+/// Bytes that a prune of everything would free.
+pub(crate) fn reclaimable(store: &Store, snapshot: &Snapshot, mounts: &[MountUsage]) -> u64 {
+    let options = PruneOptions {
+        all: true,
+        ..PruneOptions::default()
+    };
+    let now = now_ms();
+    let plan = decide(snapshot, mounts, &options, store.room(), now);
+    report(snapshot, &plan.victims, &plan.mounts, now).bytes
 }
 
 fn plan(store: &Store, options: &PruneOptions) -> Result<(Snapshot, Plan), StoreError> {
@@ -251,8 +266,21 @@ pub(crate) fn remove_mount(store: &Store, mount: &MountUsage) -> Result<bool, St
     let Some(_lock) = store.try_lock_named(&mount_lock(&mount.id), false)? else {
         return Ok(false);
     };
-    let path = store.root().join("mounts").join(&mount.directory);
+    discard_mount(store, &mount.directory)?;
+    Ok(true)
+}
+
+/// Removes a cache mount whose lock the caller has.
+pub(crate) fn discard_mount(store: &Store, directory: &str) -> Result<(), StoreError> {
+    let path = store.root().join("mounts").join(directory);
     let trash = store.shared.owner()?.fresh("trash");
+    move_mount_away(&path, &trash)?;
+    store.index().remove_mount(directory)?;
+    tree::remove(&trash)
+}
+
+/// Moves the directory of a cache mount to `trash`, if there is one.
+pub(crate) fn move_mount_away(path: &Path, trash: &Path) -> Result<(), StoreError> {
     // ORDER: the mark that says the mount was filled goes first. Without it, a mount that is still
     // there is filled once more; with it, an empty one would never be.
     let ready = path.with_extension("ready");
@@ -261,14 +289,12 @@ pub(crate) fn remove_mount(store: &Store, mount: &MountUsage) -> Result<bool, St
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(source) => return Err(StoreError::io("remove", &ready, source)),
     }
-    match std::fs::rename(&path, &trash) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(source) => return Err(StoreError::io("rename", &path, source)),
+    match std::fs::rename(path, trash) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::io("rename", path, error))
+        }
+        _ => Ok(()),
     }
-    store.index().remove_mount(&mount.directory)?;
-    tree::remove(&trash)?;
-    Ok(true)
 }
 
 /// The name of the lock of a cache mount, for [`Store::lock_named`].

@@ -200,17 +200,28 @@ impl Store {
     /// The directory of the cache mount `id`, made on first use (0755, owned by the caller).
     ///
     /// Take the lock named [`mount_lock`](crate::prune::mount_lock) first, shared or not, and hold
-    /// it while the mount is used: that keeps it from being pruned. A file beside the directory with
+    /// it while the mount is used: that keeps it from being pruned. What a power cut may have damaged
+    /// is thrown away first. A file beside the directory with
     /// the extension `ready` is the caller's, to note that it was filled; it goes with the directory.
     pub fn cache_mount_path(&self, id: &str) -> Result<PathBuf, StoreError> {
         let name = Digest::of(id.as_bytes()).hex()[..32].to_owned();
         let path = self.root().join("mounts").join(&name);
+        let mut trash = None;
+        if self.shared.index.is_doubtful_mount(&name)? {
+            trash = Some(self.shared.owner()?.fresh("trash"));
+        }
+        self.shared.index.touch_mount(&name, id, || match &trash {
+            Some(trash) => crate::prune::move_mount_away(&path, trash),
+            None => Ok(()),
+        })?;
+        if let Some(trash) = trash {
+            tree::remove(&trash)?;
+        }
         match DirBuilder::new().mode(0o755).create(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(StoreError::io("create", &path, source)),
         }
-        self.shared.index.touch_mount(&name, id)?;
         Ok(path)
     }
 

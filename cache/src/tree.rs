@@ -9,6 +9,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rayon::iter::ParallelIterator;
+use rayon::slice::ParallelSlice;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
@@ -208,6 +210,60 @@ pub(crate) fn usage(path: &Path) -> (u64, u64) {
 
 /// [`usage`] without the files of several names that are in `seen`, to which the others are added.
 pub(crate) fn usage_but(path: &Path, seen: &mut HashSet<(u64, u64)>) -> (u64, u64) {
+    walk(path, &mut |stat| {
+        if has_more_names(stat) && !seen.insert((stat.st_dev, stat.st_ino)) {
+            return 0;
+        }
+        allocated(stat)
+    })
+}
+
+/// [`usage_but`] of a directory that holds many trees, several of which are walked at once.
+pub(crate) fn usage_of_children(path: &Path, seen: &mut HashSet<(u64, u64)>) -> (u64, u64) {
+    let names = crate::collect::names(path).unwrap_or_default();
+    let parts: Vec<_> = names
+        .par_chunks(64)
+        .map(|names| {
+            let (mut bytes, mut entries) = (0, 0);
+            let mut shared = Vec::new();
+            for name in names {
+                let child = path.join(name);
+                let Ok(stat) = rustix::fs::lstat(&child) else {
+                    continue;
+                };
+                let below = walk(&child, &mut |stat| {
+                    if has_more_names(stat) {
+                        shared.push((stat.st_dev, stat.st_ino, allocated(stat)));
+                        return 0;
+                    }
+                    allocated(stat)
+                });
+                bytes += allocated(&stat) + below.0;
+                entries += 1 + below.1;
+            }
+            (bytes, entries, shared)
+        })
+        .collect();
+    let (mut bytes, mut entries) = (0, 0);
+    for part in parts {
+        bytes += part.0;
+        entries += part.1;
+        for (device, inode, size) in part.2 {
+            if seen.insert((device, inode)) {
+                bytes += size;
+            }
+        }
+    }
+    (bytes, entries)
+}
+
+fn has_more_names(stat: &rustix::fs::Stat) -> bool {
+    stat.st_nlink > 1 && FileType::from_raw_mode(stat.st_mode) != FileType::Directory
+}
+
+/// Visits everything below `path`, which need be no directory. Gives the sum of what `visit` gives, and
+/// how many entries there were.
+fn walk(path: &Path, visit: &mut dyn FnMut(&rustix::fs::Stat) -> u64) -> (u64, u64) {
     let Ok(root) = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) else {
         return (0, 0);
     };
@@ -231,10 +287,8 @@ pub(crate) fn usage_but(path: &Path, seen: &mut HashSet<(u64, u64)>) -> (u64, u6
                 }
                 child.extend_from_slice(name.to_bytes());
                 pending.push(child);
-            } else if stat.st_nlink > 1 && !seen.insert((stat.st_dev, stat.st_ino)) {
-                return Ok(());
             }
-            bytes += allocated(&stat);
+            bytes += visit(&stat);
             Ok(())
         })
         .unwrap_or(());

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::index::usage::Snapshot;
-use crate::prune::{PruneOptions, mount_lock, prune};
+use crate::prune::{mount_lock, reclaimable};
 use crate::{CacheKey, LayerId, StepKind, Store, StoreError, tree};
 
 /// A number of things and their bytes.
@@ -146,13 +146,19 @@ pub(crate) fn mounts(store: &Store, snapshot: &Snapshot) -> Vec<MountUsage> {
 pub fn usage(store: &Store) -> Result<Usage, StoreError> {
     let snapshot = store.index().snapshot()?;
     let root = store.root();
+    let mounts = mounts(store, &snapshot);
     // The layers' own sizes would count twice what they share.
     let mut seen = HashSet::new();
+    let (layers, reclaimable) = rayon::join(
+        || tree::usage_of_children(&root.join("layers"), &mut seen).0,
+        || reclaimable(store, &snapshot, &mounts),
+    );
     let mut measure = |name: &str| tree::usage_but(&root.join(name), &mut seen).0;
     let mut usage = Usage {
+        reclaimable,
         layers: Amount {
             count: snapshot.layers.len() as u64,
-            bytes: measure("layers"),
+            bytes: layers,
         },
         blobs: Amount {
             count: snapshot.blobs.len() as u64,
@@ -186,15 +192,6 @@ pub fn usage(store: &Store) -> Result<Usage, StoreError> {
         + usage.mounts.bytes
         + usage.scratch.bytes
         + usage.index.bytes;
-    usage.reclaimable = prune(
-        store,
-        &PruneOptions {
-            all: true,
-            dry_run: true,
-            ..PruneOptions::default()
-        },
-    )?
-    .bytes;
     Ok(usage)
 }
 

@@ -19,7 +19,7 @@ use crate::lint;
 use crate::output::Finished;
 use crate::plan::{self, Plan};
 use crate::recipes::Recipes;
-use crate::request::{BuildRequest, BuildResult, Cancel, Output, Pull};
+use crate::request::{BuildRequest, BuildResult, Cancel, Context, Output, Pull};
 use crate::schedule::{Results, Scheduler};
 use crate::sources::Sources;
 use crate::step::Shared;
@@ -216,6 +216,9 @@ pub fn build(
         result.config = image.config().clone();
         result.diff_ids = image.layers().iter().map(|layer| layer.diff_id).collect();
     }
+    if let Some(layer) = result.layers.last() {
+        lease.note_build(name_of(request), *layer);
+    }
     match store.sync_what_was_used() {
         // What is there stays as safe as it was.
         Err(error) if error.is_no_space() && !ran_something => {}
@@ -225,6 +228,25 @@ pub fn build(
         store.collect_leftovers()?;
     }
     Ok(result)
+}
+
+/// What a build is known by later: its tag, or where it was built and what.
+fn name_of(request: &BuildRequest) -> String {
+    if let Some(tag) = request.tags.first() {
+        return tag.clone();
+    }
+    let mut name = match &request.context {
+        Context::Directory(path) => path.display().to_string(),
+        Context::Unpacked { .. } => "a context of elsewhere".to_owned(),
+        Context::Empty => "no context".to_owned(),
+    };
+    if request.dockerfile_name != "Dockerfile" {
+        name = format!("{name}, {}", request.dockerfile_name);
+    }
+    if let Some(target) = &request.target {
+        name = format!("{name}, target {target}");
+    }
+    name
 }
 
 /// What people are told if copies could not give files the owners that they ask for.

@@ -19,8 +19,12 @@ impl Index {
         held.blobs.clear();
     }
 
-    /// Lets go of everything that a lease held.
-    pub(crate) fn release(&self, lease: &str) -> Result<(), StoreError> {
+    /// Lets go of everything that a lease held, and notes what was built under it.
+    pub(crate) fn release(
+        &self,
+        lease: &str,
+        built: Option<(String, LayerId)>,
+    ) -> Result<(), StoreError> {
         self.held().leases.retain(|other| other != lease);
         if self.is_read_only() {
             return Ok(());
@@ -30,6 +34,13 @@ impl Index {
                 transaction
                     .prepare_cached(&format!("DELETE FROM {table} WHERE lease = ?1"))?
                     .execute([lease])?;
+            }
+            if let Some((name, layer)) = built {
+                transaction
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO builds (name, at, layer) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute(params![name, int(now_ms()), layer])?;
             }
             Ok(())
         })

@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::schema;
 
 /// `STEPS[n]` turns version `n + 1` into `n + 2`.
-const STEPS: &[&str] = &[schema::PINS, schema::STACKS];
+const STEPS: &[&str] = &[schema::PINS, schema::STACKS, schema::PARTS];
 
 /// What was found in `user_version`.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,20 +81,32 @@ mod tests {
         let mut old = Connection::open_in_memory().unwrap();
         old.execute_batch(schema::TABLES).unwrap();
         old.execute_batch(
-            "DROP TABLE pins; DROP TABLE pruned; ALTER TABLE records DROP COLUMN made; \
+            "DROP TRIGGER records_gone; DROP INDEX records_text; DROP TABLE record_parts; \
+             DROP TABLE builds; ALTER TABLE mounts DROP COLUMN boot; \
+             ALTER TABLE records ADD COLUMN parts TEXT NOT NULL DEFAULT ''; \
+             DROP TABLE pins; DROP TABLE pruned; ALTER TABLE records DROP COLUMN made; \
              DROP TABLE layer_files; ALTER TABLE records DROP COLUMN stack; \
              ALTER TABLE records DROP COLUMN inputs; ALTER TABLE records DROP COLUMN selection; \
              INSERT INTO records (key, layer, operation, content, kind, text, created, last_used, \
-             cost_ms, parts) VALUES (x'01', 1, x'', x'', 'run', 'RUN x', 77, 99, 1, '[]');",
+             cost_ms, parts) VALUES (x'01', 1, x'', x'', 'run', 'RUN x', 77, 99, 1, '[1]');",
         )
         .unwrap();
         old.pragma_update(None, "user_version", 1).unwrap();
         assert_eq!(run(&mut old).unwrap(), Outcome::Current);
         assert_eq!(columns(&old), columns(&new));
-        let made: i64 = old
-            .query_row("SELECT made FROM records", [], |row| row.get(0))
+        let record: (i64, String) = old
+            .query_row(
+                "SELECT made, parts FROM records JOIN record_parts USING (seq)",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
             .unwrap();
-        assert_eq!(made, 77);
+        assert_eq!(record, (77, "[1]".to_owned()));
+        old.execute_batch("DELETE FROM records").unwrap();
+        let parts: i64 = old
+            .query_row("SELECT count(*) FROM record_parts", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(parts, 0);
     }
 
     #[test]

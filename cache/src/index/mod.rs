@@ -15,6 +15,7 @@ mod images;
 mod layers;
 mod leases;
 mod migrate;
+mod mounts;
 mod pins;
 mod records;
 mod schema;

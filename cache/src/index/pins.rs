@@ -11,6 +11,9 @@ use crate::{CacheKey, StoreError};
 /// The log remembers this many keys.
 const LONGEST_LOG: u64 = 20_000;
 
+/// So many builds are remembered.
+const MOST_BUILDS: u64 = 1_000;
+
 impl Index {
     /// Keeps the thing with this ID, as listings show it, from being pruned. False if it was kept
     /// already.
@@ -62,6 +65,11 @@ impl Index {
                 "DELETE FROM pruned WHERE at < (SELECT at FROM pruned ORDER BY at DESC \
                  LIMIT 1 OFFSET ?1)",
                 [int(LONGEST_LOG)],
+            )?;
+            transaction.execute(
+                "DELETE FROM builds WHERE at < (SELECT at FROM builds ORDER BY at DESC \
+                 LIMIT 1 OFFSET ?1)",
+                [int(MOST_BUILDS)],
             )?;
             Ok(())
         })

@@ -234,7 +234,10 @@ impl Index {
     pub fn parts(&self, key: CacheKey) -> Result<Vec<KeyPart>, StoreError> {
         let text: Option<String> = self.read(|index| {
             index
-                .prepare_cached("SELECT parts FROM records WHERE key = ?1")?
+                .prepare_cached(
+                    "SELECT p.parts FROM records r JOIN record_parts p USING (seq) \
+                     WHERE r.key = ?1",
+                )?
                 .query_row([key.0], |row| row.get(0))
                 .optional()
         })?;
@@ -268,6 +271,7 @@ impl Index {
             index
                 .prepare_cached(&format!(
                     "SELECT {COLUMNS} FROM records r WHERE r.kind = ?2 AND r.text = ?3 AND \
+                     substr(r.text, 1, 64) = substr(?3, 1, 64) AND \
                      {TRUSTED} ORDER BY r.seq DESC LIMIT ?4"
                 ))?
                 .query_map(
@@ -297,8 +301,8 @@ impl Index {
         index
             .prepare_cached(
                 "INSERT INTO records (key, layer, parent, kind, text, created, last_used, cost_ms, \
-                 boot, parts, operation, content, made, stack, inputs, selection) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?12, ?6, ?7, ?8, ?9, ?10, ?11, ?13, ?14, ?15, ?16)",
+                 boot, operation, content, made, stack, inputs, selection) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?11, ?6, ?7, ?8, ?9, ?10, ?12, ?13, ?14, ?15)",
             )?
             .execute(params![
                 record.key.0,
@@ -309,7 +313,6 @@ impl Index {
                 now,
                 int(record.cost_ms),
                 self.boot(),
-                parts,
                 record.operation,
                 record.content.0,
                 created,
@@ -318,6 +321,9 @@ impl Index {
                 encode_stacks(&record.inputs),
                 record.selection,
             ])?;
+        index
+            .prepare_cached("INSERT INTO record_parts (seq, parts) VALUES (?1, ?2)")?
+            .execute(params![index.last_insert_rowid(), parts])?;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The tables, version 3.
+//! The tables, version 4.
 //!
 //! - Keys and digests are 32-byte BLOBs, layer ids are their 64 bits as a signed integer.
 //! - `boot` is the boot that wrote a row, until a sync; NULL afterwards. A row counts if it is NULL
@@ -8,10 +8,13 @@
 //!   `made` is when its step was last run to see what it gives.
 //! - `stack` names all the layers that a record's step ran on, `inputs` lists those that it read
 //!   besides, `selection` is the digest of what it read of them, once somebody asked.
+//! - `record_parts` has what a record's key was made of, by the record's `seq`: long texts, which nobody
+//!   reads but to explain.
+//! - `builds` has what was built when, and the layer that came out: the latest of each name.
 //! - `layer_files` has content digests of single files of layers, for those that were copied.
 
 /// Version that [`TABLES`] makes, kept in `user_version`.
-pub(super) const VERSION: i32 = 3;
+pub(super) const VERSION: i32 = 4;
 
 /// Everything, for a new index.
 pub(super) const TABLES: &str = "
@@ -45,7 +48,6 @@ CREATE TABLE records (
     uses      INTEGER NOT NULL DEFAULT 0,
     cost_ms   INTEGER NOT NULL,
     boot      TEXT,
-    parts     TEXT NOT NULL,
     made      INTEGER NOT NULL DEFAULT 0,
     stack     BLOB,
     inputs    BLOB,
@@ -56,6 +58,22 @@ CREATE INDEX records_operation ON records (operation);
 CREATE INDEX records_layer ON records (layer);
 CREATE INDEX records_parent ON records (parent) WHERE parent IS NOT NULL;
 CREATE INDEX records_unsynced ON records (boot) WHERE boot IS NOT NULL;
+CREATE INDEX records_text ON records (substr(text, 1, 64));
+
+CREATE TABLE record_parts (
+    seq   INTEGER PRIMARY KEY,
+    parts TEXT NOT NULL
+);
+CREATE TRIGGER records_gone AFTER DELETE ON records BEGIN
+    DELETE FROM record_parts WHERE seq = old.seq;
+END;
+
+CREATE TABLE builds (
+    name  TEXT PRIMARY KEY,
+    at    INTEGER NOT NULL,
+    layer INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX builds_at ON builds (at);
 
 CREATE TABLE blobs (
     seq       INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -129,7 +147,8 @@ CREATE TABLE mounts (
     directory TEXT PRIMARY KEY,
     id        TEXT NOT NULL,
     created   INTEGER NOT NULL,
-    last_used INTEGER NOT NULL
+    last_used INTEGER NOT NULL,
+    boot      TEXT
 ) WITHOUT ROWID;
 
 CREATE TABLE pins (
@@ -143,6 +162,28 @@ CREATE TABLE pruned (
     why  TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX pruned_at ON pruned (at);
+";
+
+/// Version 3 to 4: what keys were made of is apart from the records, records are found by their text,
+/// builds are noted, and cache mounts that a power cut may have damaged are known.
+pub(super) const PARTS: &str = "
+CREATE TABLE record_parts (
+    seq   INTEGER PRIMARY KEY,
+    parts TEXT NOT NULL
+);
+INSERT INTO record_parts SELECT seq, parts FROM records;
+ALTER TABLE records DROP COLUMN parts;
+CREATE TRIGGER records_gone AFTER DELETE ON records BEGIN
+    DELETE FROM record_parts WHERE seq = old.seq;
+END;
+CREATE INDEX records_text ON records (substr(text, 1, 64));
+CREATE TABLE builds (
+    name  TEXT PRIMARY KEY,
+    at    INTEGER NOT NULL,
+    layer INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX builds_at ON builds (at);
+ALTER TABLE mounts ADD COLUMN boot TEXT;
 ";
 
 /// Version 2 to 3: the whole stack that a record's step ran on, what it read besides, and digests of

@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, params};
 
-use super::{Index, int};
+use super::Index;
+use super::mounts::UsedMount;
 use crate::failpoint::failpoint;
-use crate::store::now_ms;
 use crate::{Digest, LayerId, StoreError};
 
 /// Tables whose rows count only after a sync or in the boot that wrote them.
@@ -41,9 +41,11 @@ impl Index {
         self.unsynced.store(false, Ordering::Relaxed);
         // ORDER: first what there is, then the flush, then the mark. What another process publishes
         // after the flush has begun is not in the mark.
-        let Some(mark) = self.mark()? else {
+        let mounts = self.unsynced_mounts()?;
+        let mark = self.mark()?;
+        if mark.is_none() && mounts.is_empty() {
             return Ok(());
-        };
+        }
         let flush = || -> Result<(), StoreError> {
             let root = File::open(&self.root)
                 .map_err(|source| StoreError::io("open", &self.root, source))?;
@@ -51,7 +53,7 @@ impl Index {
             rustix::fs::syncfs(&root)
                 .map_err(|source| StoreError::io("flush", &self.root, source))?;
             failpoint!("sync.flushed");
-            self.set_synced(&mark)
+            self.set_synced(mark.as_ref(), &mounts)
         };
         flush().inspect_err(|_| self.unsynced.store(true, Ordering::Relaxed))
     }
@@ -69,9 +71,11 @@ impl Index {
     }
 
     /// Says that the files of all rows up to `mark` are on the disk.
-    fn set_synced(&self, mark: &Mark) -> Result<(), StoreError> {
+    fn set_synced(&self, mark: Option<&Mark>, mounts: &[UsedMount]) -> Result<(), StoreError> {
         self.write_durably(|transaction| {
-            for (table, highest) in SYNCED.iter().zip(mark.0) {
+            super::mounts::set_synced(transaction, mounts).map_err(|source| self.error(source))?;
+            let highest = mark.iter().flat_map(|mark| mark.0);
+            for (table, highest) in SYNCED.iter().zip(highest) {
                 transaction
                     .prepare_cached(&format!(
                         "UPDATE {table} SET boot = NULL WHERE boot = ?1 AND seq <= ?2"
@@ -84,20 +88,6 @@ impl Index {
         // Whoever opens the index first reads the whole log. Short logs make quick look-ups, and
         // the disk is being waited for anyway. Frames that a reader still needs stay.
         self.read(|index| index.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
-    }
-
-    /// Notes that a cache mount is used.
-    pub(crate) fn touch_mount(&self, directory: &str, id: &str) -> Result<(), StoreError> {
-        let now = int(now_ms());
-        self.write(|transaction| {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO mounts (directory, id, created, last_used) \
-                     VALUES (?1, ?2, ?3, ?3) ON CONFLICT (directory) DO UPDATE SET last_used = ?3",
-                )?
-                .execute(params![directory, id, now])?;
-            Ok(())
-        })
     }
 
     /// Removes the rows that another boot wrote and did not sync, with what hangs on them.

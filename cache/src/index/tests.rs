@@ -310,7 +310,9 @@ fn numbers_from_a_damaged_index_do_not_panic() {
     store
         .index()
         .write(|index| {
-            index.execute_batch("UPDATE records SET kind = 'what', created = -5, parts = '['")
+            index.execute_batch(
+                "UPDATE records SET kind = 'what', created = -5; UPDATE record_parts SET parts = '['",
+            )
         })
         .unwrap();
     assert!(matches!(
@@ -318,4 +320,35 @@ fn numbers_from_a_damaged_index_do_not_panic() {
         Err(StoreError::Index { .. })
     ));
     assert!(store.index().parts(key("one")).unwrap().is_empty());
+}
+
+#[test]
+fn a_cache_mount_that_a_power_cut_may_have_damaged_is_emptied() {
+    let dir = tempfile::tempdir().unwrap();
+    let used = |boot: &str, id: &str| {
+        let path = open(dir.path(), boot).cache_mount_path(id).unwrap();
+        let held = std::fs::read_to_string(path.join("file")).ok();
+        std::fs::write(path.join("file"), boot).unwrap();
+        std::fs::write(path.with_extension("ready"), "").unwrap();
+        held
+    };
+    used("boot-1", "safe");
+    used("boot-1", "used");
+    {
+        let store = open(dir.path(), "boot-1");
+        let lock = crate::prune::mount_lock("used");
+        let _lock = store.try_lock_named(&lock, false).unwrap().unwrap();
+        store.sync().unwrap();
+    }
+    assert_eq!(used("boot-1", "used").as_deref(), Some("boot-1"));
+    // While somebody had it, nothing could be said of it.
+    assert_eq!(used("boot-2", "used"), None);
+    assert_eq!(used("boot-2", "safe").as_deref(), Some("boot-1"));
+    let store = open(dir.path(), "boot-3");
+    store.collect_leftovers().unwrap();
+    assert_eq!(
+        collect_names(&dir.path().join("mounts")),
+        Vec::<PathBuf>::new()
+    );
+    assert!(store.index().snapshot().unwrap().mounts.is_empty());
 }

@@ -20,6 +20,8 @@ pub(crate) struct Snapshot {
     pub(crate) leased_layers: HashSet<LayerId>,
     pub(crate) leased_blobs: HashSet<Digest>,
     pub(crate) mounts: Vec<Mount>,
+    /// Latest first.
+    pub(crate) builds: Vec<Build>,
     /// IDs that people want kept.
     pub(crate) pins: HashSet<String>,
 }
@@ -51,6 +53,15 @@ pub(crate) struct Blob {
     pub(crate) size: u64,
     pub(crate) created_ms: u64,
     pub(crate) last_used_ms: u64,
+}
+
+/// The latest build of a name.
+#[derive(Debug)]
+pub(crate) struct Build {
+    pub(crate) name: String,
+    pub(crate) at_ms: u64,
+    /// The topmost layer that came out.
+    pub(crate) layer: LayerId,
 }
 
 #[derive(Debug)]
@@ -108,9 +119,9 @@ impl Index {
                 .collect::<rusqlite::Result<_>>()?,
             records: index
                 .prepare(&format!(
-                    "SELECT {} FROM records r WHERE {} ORDER BY r.seq DESC",
+                    "SELECT {} FROM records r WHERE r.boot IS NULL OR r.boot = ?1 \
+                     ORDER BY r.seq DESC",
                     records::COLUMNS,
-                    records::TRUSTED
                 ))?
                 .query_map(boot, records::from_row)?
                 .collect::<rusqlite::Result<_>>()?,
@@ -144,6 +155,16 @@ impl Index {
                 .prepare("SELECT DISTINCT digest FROM lease_blobs")?
                 .query_map([], |row| row.get(0))?
                 .collect::<rusqlite::Result<_>>()?,
+            builds: index
+                .prepare("SELECT name, at, layer FROM builds ORDER BY at DESC")?
+                .query_map([], |row| {
+                    Ok(Build {
+                        name: row.get(0)?,
+                        at_ms: uint(row.get(1)?),
+                        layer: row.get(2)?,
+                    })
+                })?
+                .collect::<rusqlite::Result<_>>()?,
             mounts: index
                 .prepare("SELECT directory, id, created, last_used FROM mounts ORDER BY id")?
                 .query_map([], |row| {
@@ -158,6 +179,11 @@ impl Index {
             images: Vec::new(),
             pins: super::pins::pins(index)?,
         };
+        // Looked up here, which is quicker than in a query for each record.
+        let trusted: HashSet<LayerId> = snapshot.layers.iter().map(|layer| layer.id).collect();
+        snapshot
+            .records
+            .retain(|record| trusted.contains(&record.layer));
         let mut images: Vec<Image> = index
             .prepare(
                 "SELECT config, manifest, created FROM images WHERE boot IS NULL OR boot = ?1 \
@@ -301,14 +327,6 @@ impl Index {
         })?;
         gone.extend(removed);
         Ok(())
-    }
-
-    /// Forgets a cache mount.
-    pub(crate) fn remove_mount(&self, directory: &str) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            transaction.execute("DELETE FROM mounts WHERE directory = ?1", [directory])?;
-            Ok(())
-        })
     }
 
     /// The digest and size of each blob, in the order of their digests.

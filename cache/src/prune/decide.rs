@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
-use super::needed::{layers_by_chain, layers_of, leftover};
+use super::needed::{is_pinned, layers_by_chain, layers_of, leftover};
 use super::survivors::Survivors;
 use super::{PruneKind, PruneOptions};
 use crate::index::usage::{Snapshot, Victims};
@@ -83,6 +83,9 @@ pub(super) fn decide(
             .collect()
     });
     let chosen = |id: &dyn Fn() -> String| {
+        if snapshot.pins.is_empty() && chosen.is_none() {
+            return true;
+        }
         let id = id();
         !snapshot.pins.contains(&id) && chosen.as_ref().is_none_or(|chosen| chosen.contains(&id))
     };
@@ -173,7 +176,7 @@ pub(super) fn decide(
             (options.all || !named_layers.contains(&record.layer))
                 && old(record.last_used_ms)
                 && !snapshot.leased_layers.contains(&record.layer)
-                && !snapshot.pins.contains(&record.layer.to_string())
+                && !is_pinned(snapshot, &record.layer)
                 && chosen(&|| record.key.0.to_string())
         };
         let weight = |index: usize| {

@@ -11,6 +11,11 @@ use crate::{ChainId, Digest, LayerId};
 /// Blobs that no one refers to stay this long: whoever wrote them may be about to refer to them.
 const GRACE: Duration = Duration::from_mins(10);
 
+/// True if people want the thing with this ID kept.
+pub(super) fn is_pinned(snapshot: &Snapshot, id: &dyn std::fmt::Display) -> bool {
+    !snapshot.pins.is_empty() && snapshot.pins.contains(&id.to_string())
+}
+
 /// Layers that were unpacked from images.
 pub(super) fn layers_by_chain(snapshot: &Snapshot) -> HashMap<ChainId, LayerId> {
     snapshot
@@ -72,7 +77,7 @@ pub(super) fn leftover(
             && !survivors.needs(layer.id)
             && !image_layers.contains(&layer.id)
             && !snapshot.leased_layers.contains(&layer.id)
-            && !snapshot.pins.contains(&layer.id.to_string())
+            && !is_pinned(snapshot, &layer.id)
             && (survivors.had(layer.id) || chosen(&|| layer.id.to_string()))
             && unused(layer.last_used_ms, age);
         if goes {
@@ -107,7 +112,7 @@ pub(super) fn leftover(
             !needed.contains(&blob.digest)
                 && unused(blob.last_used_ms, least)
                 && (packed.contains(&blob.digest) || chosen(&|| blob.digest.to_string()))
-                && !snapshot.pins.contains(&blob.digest.to_string())
+                && !is_pinned(snapshot, &blob.digest)
         })
         .map(|blob| blob.digest)
         .collect();

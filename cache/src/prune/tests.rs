@@ -547,3 +547,40 @@ fn a_use_is_noted_whatever_the_clock_said_before() {
     assert!(snapshot.records[0].last_used_ms <= now);
     assert!(snapshot.layers[0].last_used_ms <= now);
 }
+
+#[test]
+fn builds_that_would_miss_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    for (name, texts) in [("/src/one", ["a", "b"]), ("/src/two", ["c", "d"])] {
+        let lease = store.lease("build").unwrap();
+        let mut top = None;
+        for text in texts {
+            top = Some(step(&store, &lease, top, text));
+        }
+        lease.note_build(name.to_owned(), top.unwrap());
+    }
+    used(&store, "d", 20);
+    let options = PruneOptions {
+        older_than: Some(Duration::from_hours(10)),
+        dry_run: true,
+        ..PruneOptions::default()
+    };
+    let report = prune(&store, &options).unwrap();
+    let names: Vec<&str> = report
+        .builds
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(names, ["/src/two"]);
+    // A step below the last one is as good a reason.
+    let lease = store.lease("build").unwrap();
+    let top = store.index().record(key("d")).unwrap().unwrap().layer;
+    lease.note_build("/src/two, target x".to_owned(), top);
+    drop(lease);
+    let options = PruneOptions {
+        dry_run: true,
+        ..PruneOptions::default()
+    };
+    assert_eq!(prune(&store, &options).unwrap().builds.len(), 3);
+}

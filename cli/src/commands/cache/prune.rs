@@ -53,6 +53,14 @@ pub(crate) fn run(flags: &low::CachePrune, root: &Path) -> Result<(), CommandErr
                 .collect::<Vec<_>>(),
             "bytes": report.bytes,
             "missed": report.missed,
+            "builds": report
+                .builds
+                .iter()
+                .map(|(name, at)| json!({
+                    "name": crate::names::familiar(name),
+                    "built": human::timestamp(*at),
+                }))
+                .collect::<Vec<_>>(),
         })),
         low::Format::Table => {
             let sum = |sizes: &mut dyn Iterator<Item = u64>| human::size(sizes.sum());
@@ -97,6 +105,14 @@ pub(crate) fn run(flags: &low::CachePrune, root: &Path) -> Result<(), CommandErr
                     for name in &report.missed {
                         let name = crate::names::familiar(name);
                         writeln!(out, "steps of `{}` would run again", printable(&name))?;
+                    }
+                    for (name, at) in &report.builds {
+                        let name = crate::names::familiar(name);
+                        let (name, age) = (printable(&name), human::age(*at, now));
+                        writeln!(
+                            out,
+                            "steps of the build of `{name}` ({age}) would run again"
+                        )?;
                     }
                     writeln!(out, "{freed} would be freed")
                 } else {
