@@ -111,7 +111,7 @@ fn a_disk_that_fails_to_write_is_named_and_breaks_nothing(sandbox: &Sandbox) {
     {
         // While a command works; its layer and what comes after it meet the failure.
         sandbox.dockerfile(&format!(
-            "{KEPT}RUN : {number}; {}; dd if=/dev/zero bs=100000 count=9 of=/f; sync\n{more}",
+            "{KEPT}RUN : {number}; {}; dd if=/dev/zero bs=100000 count=9 of=/f\n{more}",
             gate.command()
         ));
         let args = [
