@@ -192,10 +192,7 @@ fn neutral_modes_make_checkouts_one(sandbox: &Sandbox) {
     let (plain, steps) = build(&strict, "true", &["--neutral-modes=false"]);
     assert_eq!(steps.cached(), Vec::<&str>::new());
     assert_eq!(plain.tree().at("src/a").mode, 0o600);
-    let config = sandbox.path("home/.config/strata");
-    fs::create_dir_all(&config).unwrap();
-    let file = config.join("config.toml");
-    fs::write(file, "[build]\nneutral-modes = true\n").unwrap();
+    sandbox.configure("[build]\nneutral-modes = true\n");
     let steps = |args: &[&str]| {
         let strata = sandbox.strata().args(["build", "--progress", "json"]);
         strata.args(args).arg(&strict).output().success().steps()

@@ -175,14 +175,10 @@ fn what_was_pruned_by_a_policy_is_told(sandbox: &Sandbox) {
         .busybox()
         .dockerfile("FROM busybox\nRUN echo a > /a\n");
     reasons(sandbox, &[]);
-    let config = sandbox.path("home/.config/strata");
-    std::fs::create_dir_all(&config).unwrap();
-    std::fs::write(
-        config.join("config.toml"),
+    sandbox.configure(
         "[[prune]]\nfilter = [\"kind=mount\"]\nmax-used-space = \"1\"\n\
          [[prune]]\nfilter = [\"description~=echo a\"]\nmax-used-space = \"1\"\n",
-    )
-    .unwrap();
+    );
     sandbox.dockerfile("FROM busybox\nRUN echo b > /b\n");
     reasons(sandbox, &[]);
     sandbox.dockerfile("FROM busybox\nRUN echo a > /a\n");

@@ -13,13 +13,6 @@ cases! { Root, User =>
     a_registry_that_wants_a_certificate_gets_ours,
 }
 
-fn configure(sandbox: &Sandbox, text: &str) {
-    let directory = sandbox.path("home/.config/strata");
-    fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join("config.toml"), text).unwrap();
-    sandbox.hand_over(&sandbox.path("home"));
-}
-
 /// A host at which nobody answers.
 fn nobody() -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -36,15 +29,12 @@ fn a_base_comes_from_the_first_mirror_that_has_it(sandbox: &Sandbox) {
     sandbox.run(&["push", "busybox", &full.reference("hub/library/bb:1")]);
     sandbox.run(&["rmi", "busybox"]);
     // docker.io itself can't be reached here: whatever comes, comes from the mirror.
-    configure(
-        sandbox,
-        &format!(
-            "[registry.\"docker.io\"]\nmirrors = [\"{}\", \"{}\", \"{}/hub\"]\n",
-            nobody(),
-            host(&empty),
-            host(&full)
-        ),
-    );
+    sandbox.configure(&format!(
+        "[registry.\"docker.io\"]\nmirrors = [\"{}\", \"{}\", \"{}/hub\"]\n",
+        nobody(),
+        host(&empty),
+        host(&full)
+    ));
     sandbox.dockerfile("FROM bb:1\nRUN test -x /bin/sh\n");
     sandbox.steps(&[]);
     // It has the name that was asked for, wherever it came from.
@@ -58,14 +48,11 @@ fn what_no_mirror_has_comes_from_the_registry(sandbox: &Sandbox) {
     sandbox.busybox();
     sandbox.run(&["push", "busybox", &name]);
     sandbox.run(&["rmi", "busybox"]);
-    configure(
-        sandbox,
-        &format!(
-            "[registry.\"{}\"]\nmirrors = [\"{}\"]\n",
-            host(&registry),
-            host(&mirror)
-        ),
-    );
+    sandbox.configure(&format!(
+        "[registry.\"{}\"]\nmirrors = [\"{}\"]\n",
+        host(&registry),
+        host(&mirror)
+    ));
     sandbox.run(&["pull", &name]);
     // Pushes go to the registry itself.
     sandbox.run(&["tag", &name, &registry.reference("bb:2")]);
@@ -130,21 +117,21 @@ fn a_registry_that_wants_a_certificate_gets_ours(sandbox: &Sandbox) {
     let path = |name: &str| directory.join(name).display().to_string();
     let entry = |lines: &str| format!("[registry.\"{}\"]\n{lines}", host(&registry));
 
-    configure(sandbox, "");
+    sandbox.configure("");
     assert_eq!(push().code(), 1, "nobody trusts its certificate");
     let trusted = entry(&format!("ca = [\"{}\"]\n", path("ca.pem")));
-    configure(sandbox, &trusted);
+    sandbox.configure(&trusted);
     assert_eq!(push().code(), 1, "it does not know us");
     let known = format!(
         "{trusted}keypair = [{{key = \"{}\", cert = \"{}\"}}]\n",
         path("client.key"),
         path("client.pem")
     );
-    configure(sandbox, &known);
+    sandbox.configure(&known);
     let pushed = push();
     assert_eq!(pushed.code(), 0, "{pushed}");
 
-    configure(sandbox, &entry("ca = [\"/nonexistent/ca.pem\"]\n"));
+    sandbox.configure(&entry("ca = [\"/nonexistent/ca.pem\"]\n"));
     let failed = push();
     assert_eq!(failed.code(), 1, "{failed}");
     assert!(failed.stderr.contains("/nonexistent/ca.pem"), "{failed}");

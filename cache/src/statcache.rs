@@ -230,7 +230,7 @@ impl StatCache {
             let age = if self.seen[index].load(Ordering::Relaxed) {
                 0
             } else {
-                entry.age() + 1
+                entry.age().saturating_add(1)
             };
             if !replaced
                 && age <= MAX_AGE

@@ -5,8 +5,8 @@
 
 use crate::expand::ExpandError;
 
-/// Bounds pattern times value: 32 MiB of bits.
-const MAX_WORK: usize = 1 << 28;
+/// Bounds pattern times value: 4 MiB of bits, for which a match takes well under a second.
+const MAX_WORK: usize = 1 << 25;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {

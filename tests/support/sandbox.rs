@@ -57,7 +57,27 @@ impl Sandbox {
             fs::create_dir(&path).unwrap();
             sandbox.own(&path);
         }
+        sandbox.configure("");
         Ok(sandbox)
+    }
+
+    /// Writes the user's configuration file. Unless it says something of pruning itself, nothing is
+    /// pruned after builds: the usual policy goes by how full this machine's disk happens to be.
+    pub(crate) fn configure(&self, text: &str) -> &Self {
+        let mut text = text.to_owned();
+        if !text.contains("[[prune]]") {
+            text.push_str("\n[[prune]]\nmax-used-space = \"100%\"\n");
+        }
+        let mut path = self.path("home");
+        for name in [".config", "strata"] {
+            path.push(name);
+            fs::create_dir_all(&path).unwrap();
+            self.own(&path);
+        }
+        path.push("config.toml");
+        fs::write(&path, text).unwrap();
+        self.own(&path);
+        self
     }
 
     /// What kind of user this sandbox is for.

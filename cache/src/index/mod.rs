@@ -108,6 +108,10 @@ impl Index {
         };
         connection.busy_handler(Some(wait_a_little)).map_err(fail)?;
         connection.set_prepared_statement_cache_capacity(64);
+        // A plan holds for every value: else each look-up is prepared again for its key.
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+            .map_err(fail)?;
         if !read_only {
             // The last process to close would otherwise write the log back and flush it, at the end
             // of every build.
