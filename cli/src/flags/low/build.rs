@@ -1,0 +1,198 @@
+//! `strata build` and `strata check`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::ValueEnum;
+
+use super::Limits;
+use crate::progress::Mode;
+
+/// `strata build`
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// Where the files for COPY and ADD are: a directory, a git repository, the URL of a tar or a
+    /// Dockerfile, or `-` for one of these on standard input
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: String,
+    /// The Dockerfile: a path, a URL, or `-` for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<String>,
+    /// Name for the image, such as `app:1.2` (repeatable)
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) tag: Vec<String>,
+    /// Give files or an image a name for FROM, COPY --from and mounts (repeatable): a directory, a
+    /// URL, a git repository, docker-image://NAME, or oci-layout://DIRECTORY with :TAG or @DIGEST
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    pub(crate) build_context: Vec<String>,
+    /// Stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Set a build argument; without a value, the environment's is taken (repeatable)
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// Set a label of the image (repeatable)
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) label: Vec<String>,
+    /// Run every step anew, whatever is cached
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Run every step of this stage anew (repeatable, or separated by commas)
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Run steps that have a network anew if their result is older than this, such as 7d
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) cache_ttl: Option<String>,
+    /// Copy files of the context as a checkout under the umask 022 has them, whatever their modes
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "STRATA_NEUTRAL_MODES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) neutral_modes: Option<bool>,
+    /// Say for each step that runs why it was not cached: the first input that changed
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Look for newer base images in their registries
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// What to make of the result (repeatable): DIR, `-` for a tar on standard output, or
+    /// type=local|tar|oci|docker|image|registry|cacheonly with dest=PATH,
+    /// compression=gzip|zstd|uncompressed, compression-level=N, force-compression=true,
+    /// oci-mediatypes=false, annotation.KEY=VALUE, tar=false, name=NAME, push=true,
+    /// push-by-digest=true [default: type=image, the store]
+    #[arg(short, long, value_name = "OUTPUT")]
+    pub(crate) output: Vec<String>,
+    /// Put the image into the store, too: same as --output type=image
+    #[arg(long)]
+    pub(crate) load: bool,
+    /// Upload the image: same as --output type=registry
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// Annotate the manifest (repeatable), or, with `manifest-descriptor:` before it, what a
+    /// layout's index says of it
+    #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    /// Write the image ID to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Write what was built to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// Content for RUN --mount=type=secret (repeatable): id=ID, with src=FILE or env=VARIABLE
+    #[arg(long, value_name = "id=ID[,src=FILE|,env=VARIABLE]")]
+    pub(crate) secret: Vec<String>,
+    /// SSH agent for RUN --mount=type=ssh and git (repeatable): ID alone for the environment's
+    /// SSH_AUTH_SOCK
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
+    /// Platform to build for, such as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Network of RUN steps: host, or none (loopback only)
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        default_value = "host",
+        hide_default_value = true
+    )]
+    pub(crate) network: String,
+    /// Allow steps what they otherwise can't have (repeatable): network.host, security.insecure
+    #[arg(long, value_name = "ENTITLEMENT")]
+    pub(crate) allow: Vec<String>,
+    /// Add a line to /etc/hosts of RUN steps (repeatable)
+    #[arg(long, value_name = "HOST:ADDRESS")]
+    pub(crate) add_host: Vec<String>,
+    /// Resource limit of RUN steps (repeatable), such as nofile=1024:4096
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+    /// Size of /dev/shm of RUN steps
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shm_size: Option<String>,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+    /// How many steps may run at once [default: number of CPUs]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<String>,
+    /// How to show progress
+    #[arg(
+        long,
+        value_name = "MODE",
+        value_enum,
+        env = "STRATA_PROGRESS",
+        hide_env_values = true
+    )]
+    pub(crate) progress: Option<Mode>,
+    /// Show nothing but errors, and write the image ID to standard output
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Only look at the Dockerfile: check (same as --check), outline (what it takes), targets (what
+    /// it makes); with `,format=json` as JSON [default: build]
+    #[arg(long, value_name = "METHOD[,format=FORMAT]")]
+    pub(crate) call: Option<String>,
+    /// Look for mistakes and build nothing: same as --call check
+    #[arg(long, conflicts_with = "call")]
+    pub(crate) check: bool,
+    /// Accepted for docker's sake: nothing is left behind
+    #[arg(
+        long,
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub(crate) rm: Option<String>,
+    /// Accepted for docker's sake: nothing is left behind
+    #[arg(long, hide = true)]
+    pub(crate) force_rm: bool,
+    /// Not supported yet; false is accepted
+    #[arg(long, hide = true, value_name = "BOOL")]
+    pub(crate) provenance: Option<String>,
+    /// Not supported yet; false is accepted
+    #[arg(long, hide = true, value_name = "BOOL")]
+    pub(crate) sbom: Option<String>,
+}
+
+/// `strata check`
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Directory with the Dockerfile and its ignore file, or `-` for a Dockerfile on standard input
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub(crate) context: String,
+    /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<String>,
+    /// Give files or an image a name for FROM, COPY --from and mounts (repeatable), as for builds
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    pub(crate) build_context: Vec<String>,
+    /// Set a build argument; without a value, the environment's is taken (repeatable)
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// Platform to check for, such as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// How to write what is found
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) format: CheckFormat,
+    /// Mend what can be mended without doubt, and show the rest
+    #[arg(long)]
+    pub(crate) fix: bool,
+}
+
+/// Forms of findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// Pictures for people.
+    #[default]
+    Text,
+    /// The JSON of `docker build --check`, and more.
+    Json,
+    /// SARIF 2.1.0, for code scanners.
+    Sarif,
+    /// Annotations of GitHub Actions.
+    Github,
+}
