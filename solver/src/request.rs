@@ -129,6 +129,10 @@ pub struct Secret {
 
 /// Everything that decides what a build does.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are flags of a command, independent of each other"
+)]
 pub struct BuildRequest {
     /// The Dockerfile's text.
     pub dockerfile: Vec<u8>,
@@ -148,6 +152,8 @@ pub struct BuildRequest {
     pub build_args: Vec<(String, String)>,
     /// Labels for the image's config.
     pub labels: Vec<(String, String)>,
+    /// The image's config says nothing of how it was made.
+    pub omit_history: bool,
     /// Names for the image.
     pub tags: Vec<String>,
     /// What to make of the result.
@@ -212,6 +218,7 @@ impl BuildRequest {
             target: None,
             build_args: Vec::new(),
             labels: Vec::new(),
+            omit_history: false,
             tags: Vec::new(),
             outputs: Vec::new(),
             no_cache: false,

@@ -214,6 +214,7 @@ impl Build {
                 target: low.target.clone(),
                 build_args,
                 labels,
+                omit_history: low.omit_history,
                 tags,
                 outputs,
                 neutral_modes: low.neutral_modes.unwrap_or(false),

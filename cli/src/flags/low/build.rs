@@ -39,6 +39,9 @@ pub(crate) struct Build {
     /// Set a label of the image (repeatable)
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) label: Vec<String>,
+    /// Leave out of the image's config how it was made, base image included
+    #[arg(long)]
+    pub(crate) omit_history: bool,
     /// Run every step anew, whatever is cached
     #[arg(long)]
     pub(crate) no_cache: bool,
