@@ -10,6 +10,7 @@ cases! { Root, User =>
     independent_stages_run_beside_each_other,
     one_job_runs_one_step_at_a_time,
     equal_steps_of_two_stages_run_once,
+    a_stage_may_wait_for_another_one,
     a_failure_stops_the_other_stages,
 }
 
@@ -155,6 +156,27 @@ fn equal_steps_of_two_stages_run_once(sandbox: &Sandbox) {
     );
     let (image, _) = sandbox.build_with(&["--jobs", "2"]);
     assert_eq!(image.tree().text("1"), image.tree().text("2"));
+}
+
+/// §7.14. What one stage leaves in a cache the other one finds there.
+fn a_stage_may_wait_for_another_one(sandbox: &Sandbox) {
+    let mount = "RUN --mount=type=cache,id=meet,target=/meet";
+    let text = |said: &str| {
+        format!(
+            "FROM busybox AS one\n{mount} sleep 0.5; echo {said} > /meet/said\n\
+             FROM --after=one busybox\n{mount} cp /meet/said /said\n"
+        )
+    };
+    sandbox.busybox().dockerfile(&text("hello"));
+    let (image, steps) = sandbox.build_with(&["--jobs", "2"]);
+    assert_eq!(image.tree().text("said"), "hello\n");
+    assert_eq!(steps.ran().len(), 2);
+    // It is the order of stages, and no input of theirs.
+    sandbox.dockerfile(&text("hi"));
+    let (_, steps) = sandbox.build_with(&["--jobs", "2"]);
+    assert_eq!(steps.cached().len(), 1);
+    let ran = steps.ran();
+    assert!(ran[0].contains("echo hi") && ran.len() == 1, "{ran:?}");
 }
 
 fn a_failure_stops_the_other_stages(sandbox: &Sandbox) {

@@ -7,7 +7,7 @@ use strata_parser::{Diagnostic, Diagnostics, InstructionKind, Span};
 use super::{Planner, check};
 
 /// A stage that another one names, and where it does.
-type Edge = (usize, Span);
+pub(super) type Edge = (usize, Span);
 
 impl Planner<'_> {
     /// An error for the first FROM that can't be understood.
@@ -71,7 +71,7 @@ impl Planner<'_> {
     /// The stages that the one at `index` names.
     fn needs(&self, index: usize) -> Result<Vec<Edge>, Diagnostic> {
         let stages = &self.dockerfile.stages;
-        let mut edges = Vec::new();
+        let mut edges = self.named_after(index)?;
         for instruction in &stages[index].instructions {
             match &instruction.kind {
                 InstructionKind::Copy(copy) => {
