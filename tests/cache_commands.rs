@@ -46,6 +46,15 @@ fn what_is_there_can_be_listed_filtered_and_inspected(sandbox: &Sandbox) {
     let tree = sandbox.run(&["cache", "ls", "--tree"]).stdout;
     assert!(tree.contains("  RUN echo a"), "{tree}");
     assert!(tree.contains("    RUN echo b"), "{tree}");
+    let ends: Vec<&str> = tree
+        .lines()
+        .filter(|line| line.contains("built `"))
+        .collect();
+    assert_eq!(ends.len(), 1, "one build, one end: {tree}");
+    let json = sandbox.run(&["cache", "ls", "--format", "json"]).json();
+    let rows = json.as_array().unwrap().iter();
+    let builds = rows.map(|row| row["builds"].as_array().unwrap().len());
+    assert_eq!(builds.sum::<usize>(), 1, "{json:#}");
     let found = sandbox
         .run(&["cache", "inspect", "--format", "json", &b[..8]])
         .json();
