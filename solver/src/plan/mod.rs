@@ -283,8 +283,7 @@ impl Planner<'_> {
         let base: BaseImage = found.map_err(|error| {
             // The name is wrong wherever one looks for it.
             if let Some(ImageError::Reference(error)) = error.downcast_ref() {
-                return Diagnostic::error("bad-reference", span, error.to_string())
-                    .with_label("needed here");
+                return check::bad_reference(reference, error.to_string(), span);
             }
             let mut diagnostic = Diagnostic::error(
                 "base-image",

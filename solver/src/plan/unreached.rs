@@ -22,8 +22,7 @@ impl Planner<'_> {
                 && self.named(&image, &self.platform).is_none()
             {
                 let span = stage.from.image.span;
-                return Err(Diagnostic::error("bad-reference", span, error.to_string())
-                    .with_label("needed here"))?;
+                return Err(check::bad_reference(&image, error.to_string(), span))?;
             }
         }
         Ok(())
