@@ -21,6 +21,7 @@ cases! { Root, User =>
     scratch_has_a_path_and_nothing_else,
     history_says_what_made_each_layer,
     labels_of_the_command_line_leave_no_history,
+    history_may_be_omitted,
     volumes_do_not_protect_what_is_in_them,
 }
 
@@ -550,6 +551,43 @@ fn labels_of_the_command_line_leave_no_history(sandbox: &Sandbox) {
         json!({"a": "1", "b": "2", "c": "x y"})
     );
     assert_eq!(image.history()[1..], ["LABEL a=1 b=1"]);
+}
+
+/// §12.6.
+fn history_may_be_omitted(sandbox: &Sandbox) {
+    sandbox
+        .busybox()
+        .dockerfile("FROM busybox\nLABEL a=1\nRUN echo 1 > /f\n");
+    let (told, _) = sandbox.build_with(&[]);
+    let mut archives = Vec::new();
+    for form in ["oci", "docker"] {
+        let archive = sandbox.fresh_output("tar");
+        let to = format!("type={form},dest={}", archive.display());
+        let steps = sandbox.steps(&["--omit-history", "-t", "silent", "-o", &to, "--load"]);
+        assert!(steps.ran().is_empty(), "{form}");
+        archives.push(archive);
+    }
+    for archive in &archives {
+        let image = Image::read(archive);
+        let mut expected = told.config.clone();
+        expected.as_object_mut().unwrap().shift_remove("history");
+        assert_eq!(image.config, expected);
+    }
+    let load = |archive: &std::path::Path| sandbox.run(&["load", "-i", archive.to_str().unwrap()]);
+    for archive in &archives {
+        load(archive);
+        assert_eq!(
+            sandbox
+                .run(&["history", "--format", "json", "silent"])
+                .json(),
+            json!([])
+        );
+    }
+    // What is built on it has an entry for each layer below, without a text.
+    let image = sandbox.build("FROM silent\nRUN echo 2 > /f\n");
+    let below = told.layers.len();
+    assert_eq!(image.history()[..below], vec![""; below]);
+    assert_eq!(image.history().len(), below + 1);
 }
 
 /// §8.4.

@@ -6,6 +6,7 @@ cases! { Root, User =>
     patterns_are_rooted_and_the_last_match_wins,
     an_ignored_file_can_not_be_copied,
     a_dockerfile_has_an_ignore_file_of_its_own,
+    names_of_podman_count_where_those_of_docker_are_missing,
     the_dockerfile_and_the_ignore_file_may_be_ignored,
     ignored_files_do_not_matter_for_hits,
     stages_are_not_filtered,
@@ -107,4 +108,23 @@ fn stages_are_not_filtered(sandbox: &Sandbox) {
     sandbox.busybox().write(".dockerignore", "etc\n**/passwd\n");
     let image = sandbox.build("FROM scratch\nCOPY --from=busybox /etc/passwd /\n");
     assert_eq!(image.top().files(), ["passwd"]);
+}
+
+/// §13.1.
+fn names_of_podman_count_where_those_of_docker_are_missing(sandbox: &Sandbox) {
+    sandbox.write("a", "").write("b", "").write("c", "");
+    sandbox.write("Containerfile", "FROM scratch\nCOPY a* b* c* /\n");
+    sandbox.write(".containerignore", "a\n");
+    let (image, _) = sandbox.build_with(&[]);
+    assert_eq!(image.top().files(), ["b", "c"]);
+    sandbox.write("given", "c\n");
+    let (image, _) = sandbox.build_with(&["--ignorefile", "given"]);
+    assert_eq!(image.top().files(), ["a", "b"]);
+    sandbox.write(".dockerignore", "b\n");
+    let (image, _) = sandbox.build_with(&[]);
+    assert_eq!(image.top().files(), ["a", "c"]);
+    sandbox
+        .try_build(&["--ignorefile", "missing"])
+        .failure(2)
+        .says("missing");
 }

@@ -81,6 +81,12 @@ const RULES: &[(&str, &str, &str, &str)] = &[
         "gone",
     ),
     (
+        "§11.12 options that change nothing",
+        "source=in,target=/c,z,relabel=private,bind-propagation=rprivate,private",
+        "cat /c/a",
+        "context",
+    ),
+    (
         "§11.3 a directory of root's",
         "type=cache,target=/k",
         "stat -c '%a %u:%g' /k",
@@ -254,6 +260,8 @@ fn what_is_required_and_missing_stops_the_step(sandbox: &Sandbox) {
     }
     let said = sandbox.build_fails("FROM busybox\nRUN --mount=source=D*,target=/c true\n", 2);
     assert!(said.contains("`/D*` is not in"), "§11.2 no pattern: {said}");
+    let said = sandbox.build_fails("FROM busybox\nRUN --mount=target=/c,U true\n", 2);
+    assert!(said.contains("`COPY --chown`"), "§11.12 no owner: {said}");
 }
 
 /// While one build holds a cache, another one with the same `sharing` comes.

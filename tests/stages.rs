@@ -10,6 +10,8 @@ cases! { Root, User =>
     independent_stages_run_beside_each_other,
     one_job_runs_one_step_at_a_time,
     equal_steps_of_two_stages_run_once,
+    a_stage_may_wait_for_another_one,
+    from_reads_archives_and_layouts,
     a_failure_stops_the_other_stages,
 }
 
@@ -155,6 +157,57 @@ fn equal_steps_of_two_stages_run_once(sandbox: &Sandbox) {
     );
     let (image, _) = sandbox.build_with(&["--jobs", "2"]);
     assert_eq!(image.tree().text("1"), image.tree().text("2"));
+}
+
+/// §7.14. What one stage leaves in a cache the other one finds there.
+fn a_stage_may_wait_for_another_one(sandbox: &Sandbox) {
+    let mount = "RUN --mount=type=cache,id=meet,target=/meet";
+    let text = |said: &str| {
+        format!(
+            "FROM busybox AS one\n{mount} sleep 0.5; echo {said} > /meet/said\n\
+             FROM --after=one busybox\n{mount} cp /meet/said /said\n"
+        )
+    };
+    sandbox.busybox().dockerfile(&text("hello"));
+    let (image, steps) = sandbox.build_with(&["--jobs", "2"]);
+    assert_eq!(image.tree().text("said"), "hello\n");
+    assert_eq!(steps.ran().len(), 2);
+    // It is the order of stages, and no input of theirs.
+    sandbox.dockerfile(&text("hi"));
+    let (_, steps) = sandbox.build_with(&["--jobs", "2"]);
+    assert_eq!(steps.cached().len(), 1);
+    let ran = steps.ran();
+    assert!(ran[0].contains("echo hi") && ran.len() == 1, "{ran:?}");
+}
+
+/// §7.15.
+fn from_reads_archives_and_layouts(sandbox: &Sandbox) {
+    sandbox.busybox().write("a", "a");
+    sandbox.dockerfile("FROM busybox\nENV from=file\nCOPY a /a\n");
+    let [oci, docker, layout] =
+        ["oci.tar", "docker.tar", "layout"].map(|it| sandbox.fresh_output(it));
+    let outputs = [
+        format!("type=oci,dest={}", oci.display()),
+        format!("type=docker,dest={}", docker.display()),
+        format!("type=oci,tar=false,dest={}", layout.display()),
+    ];
+    let outputs = outputs.iter().flat_map(|output| ["-o", output]);
+    let args: Vec<&str> = ["-t", "x:tag"].into_iter().chain(outputs).collect();
+    sandbox.steps(&args);
+    for (from, value) in [
+        (format!("oci-archive:{}", oci.display()), "file"),
+        (format!("oci-archive:{}:tag", oci.display()), "file"),
+        (format!("docker-archive:{}", docker.display()), "file"),
+        (format!("docker-archive:{}:x:tag", docker.display()), "file"),
+        (format!("oci:{}", layout.display()), "file"),
+        (format!("oci-layout:{}:tag", layout.display()), "file"),
+        ("docker://busybox".to_owned(), ""),
+    ] {
+        let image = sandbox.build(&format!("FROM {from}\nRUN echo \"$from\" > /from\n"));
+        assert_eq!(image.tree().text("from"), format!("{value}\n"), "{from}");
+    }
+    let said = sandbox.build_fails("FROM dir:/x\nRUN true\n", 2);
+    assert!(said.contains("`oci-archive:`"), "{said}");
 }
 
 fn a_failure_stops_the_other_stages(sandbox: &Sandbox) {

@@ -125,6 +125,8 @@ pub struct From {
     pub alias: Option<Alias>,
     /// `--platform`, raw. Expanded from global arguments only.
     pub platform: Option<Spanned<String>>,
+    /// `--after`: names or numbers of stages that are built first, though nothing is taken from them.
+    pub after: Vec<Spanned<String>>,
 }
 
 /// A stage's name.

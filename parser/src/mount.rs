@@ -164,6 +164,18 @@ pub enum MountError {
         /// Where in the flag's value.
         span: Span,
     },
+    /// An option of other builders that would promise too much.
+    #[error("mount option `{option}` can't be had: {reason}")]
+    Refused {
+        /// The option as written.
+        option: String,
+        /// Why.
+        reason: &'static str,
+        /// What to write in its place.
+        help: &'static str,
+        /// Where in the flag's value.
+        span: Span,
+    },
     /// `from=` with a variable.
     #[error("`from` of a mount can't hold variables")]
     VariableInFrom {
@@ -199,6 +211,7 @@ impl MountError {
             | Self::NoValue { span, .. }
             | Self::Value { span, .. }
             | Self::WrongKind { span, .. }
+            | Self::Refused { span, .. }
             | Self::VariableInFrom { span }
             | Self::RootTarget { span }
             | Self::SecretTwice { span } => Some(*span),
@@ -217,6 +230,7 @@ impl MountError {
                 suggestion: Some(near),
                 ..
             } => Some(format!("did you mean `{near}`?")),
+            Self::Refused { help, .. } => Some((*help).to_owned()),
             Self::VariableInFrom { .. } => {
                 Some("name a stage `FROM $IMAGE AS name` and write `from=name`".to_owned())
             }
@@ -251,10 +265,11 @@ impl MountError {
 }
 
 /// Every option, and the kinds that take it. Synonyms follow each other.
-const OPTIONS: [(&str, &[MountKind]); 19] = {
+const OPTIONS: [(&str, &[MountKind]); 31] = {
     use MountKind::{Bind, Cache, Secret, Ssh, Tmpfs};
     const ALL: &[MountKind] = &[Bind, Cache, Tmpfs, Secret, Ssh];
     const OWNED: &[MountKind] = &[Cache, Secret, Ssh];
+    const FILES: &[MountKind] = &[Bind, Cache];
     [
         ("type", ALL),
         ("target", ALL),
@@ -275,6 +290,19 @@ const OPTIONS: [(&str, &[MountKind]); 19] = {
         ("gid", OWNED),
         ("env", &[Secret]),
         ("required", &[Secret, Ssh]),
+        // buildah's: labels of SELinux, owner, propagation.
+        ("z", FILES),
+        ("relabel", FILES),
+        ("u", FILES),
+        ("chown", FILES),
+        ("bind-propagation", FILES),
+        ("private", FILES),
+        ("rprivate", FILES),
+        ("shared", FILES),
+        ("rshared", FILES),
+        ("slave", FILES),
+        ("rslave", FILES),
+        ("unbindable", FILES),
     ]
 };
 
@@ -408,10 +436,11 @@ fn check_key(field: &Field) -> Result<(), MountError> {
             span: field.span,
         });
     }
-    let alone = matches!(
-        field.key.as_str(),
-        "readonly" | "ro" | "readwrite" | "rw" | "required"
-    );
+    let alone = is_propagation(&field.key)
+        || matches!(
+            field.key.as_str(),
+            "readonly" | "ro" | "readwrite" | "rw" | "required" | "z" | "u" | "chown"
+        );
     if field.value.is_none() && !alone {
         return Err(MountError::NoValue {
             key: field.key.clone(),
@@ -524,9 +553,45 @@ fn apply(
         }
         "uid" => mount.uid = Some(id()?),
         "gid" => mount.gid = Some(id()?),
+        // Nothing is ever labelled, so either way the files are what they were.
+        "z" => drop(boolean()?),
+        "relabel" if matches!(value, "shared" | "private") => {}
+        "relabel" => return Err(invalid("`shared` or `private`", None)),
+        "u" | "chown" if boolean()? => {
+            return Err(MountError::Refused {
+                option: if field.key == "u" { "U" } else { "chown" }.to_owned(),
+                reason: "a mount shows files with the owners that they have",
+                help: "`COPY --chown` copies them to another owner; caches have `uid=` and `gid=`",
+                span: field.span,
+            });
+        }
+        "bind-propagation" if is_propagation(value) => propagation(value, field)?,
+        "bind-propagation" => return Err(invalid("`private` or `rprivate`", None)),
+        word if is_propagation(word) && boolean()? => propagation(word, field)?,
         _ => {}
     }
     Ok(())
+}
+
+/// Whether `word` says what becomes of mounts that are made below a mount.
+fn is_propagation(word: &str) -> bool {
+    matches!(
+        word,
+        "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" | "unbindable"
+    )
+}
+
+/// An error for any propagation but the one that there is.
+fn propagation(word: &str, field: &Field) -> Result<(), MountError> {
+    if matches!(word, "private" | "rprivate") {
+        return Ok(());
+    }
+    Err(MountError::Refused {
+        option: word.to_owned(),
+        reason: "a step shares its mounts with nobody",
+        help: "leave it out, or write `private`, which is what a step gets",
+        span: field.span,
+    })
 }
 
 /// Bytes of `512`, `64k`, `1.5 GiB`: units are powers of 1024.

@@ -227,6 +227,42 @@ fn mistakes_are_named_at_their_place() {
             "\"target=/x",
         ),
         ("§11.1", "\"target=/x\"y", "text after a closing quote", ""),
+        (
+            "§11.12",
+            "target=/x,U",
+            "mount option `U` can't be had: a mount shows files with the owners that they have",
+            "U",
+        ),
+        (
+            "§11.12",
+            "target=/x,rslave",
+            "mount option `rslave` can't be had: a step shares its mounts with nobody",
+            "rslave",
+        ),
+        (
+            "§11.12",
+            "target=/x,bind-propagation=shared",
+            "mount option `shared` can't be had: a step shares its mounts with nobody",
+            "bind-propagation=shared",
+        ),
+        (
+            "§11.12",
+            "target=/x,bind-propagation=both",
+            "invalid value `both` for mount option `bind-propagation`: `private` or `rprivate`",
+            "both",
+        ),
+        (
+            "§11.12",
+            "target=/x,relabel=x",
+            "invalid value `x` for mount option `relabel`: `shared` or `private`",
+            "x",
+        ),
+        (
+            "§11.12",
+            "type=tmpfs,target=/x,z",
+            "mount option `z` doesn't go with `type=tmpfs`",
+            "z",
+        ),
     ];
     for (rule, text, message, place) in rows {
         let error = MountFlag::parse(text).unwrap_err();
@@ -245,6 +281,32 @@ fn mistakes_are_named_at_their_place() {
     assert_eq!(error.help().as_deref(), Some("did you mean `target`?"));
     let error = MountFlag::parse("type=ssh,env=X").unwrap_err();
     assert_eq!(error.help().as_deref(), Some("it goes with `type=secret`"));
+}
+
+/// §11.12.
+#[test]
+fn options_of_buildah_that_change_nothing_are_read() {
+    for option in [
+        "z",
+        "Z",
+        "relabel=shared",
+        "relabel=private",
+        "U=false",
+        "chown=false",
+        "private",
+        "rprivate",
+        "bind-propagation=rprivate",
+        "shared=false",
+    ] {
+        for kind in ["bind", "cache"] {
+            let plain = format!("type={kind},target=/x");
+            assert_eq!(
+                mount(&format!("{plain},{option}")),
+                mount(&plain),
+                "{option}"
+            );
+        }
+    }
 }
 
 #[test]

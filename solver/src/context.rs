@@ -38,8 +38,7 @@ impl<'store> From<Unpacked<'store>> for BuildContext<'store> {
 }
 
 impl BuildContext<'_> {
-    /// Opens the context of `request`, with `<Dockerfile>.dockerignore` if that exists, else its own
-    /// `.dockerignore`.
+    /// Opens the context of `request`, without what its [ignore file](IgnoreAt::read) hides.
     pub(crate) fn open(request: &BuildRequest, store: &Store) -> Result<Self, BuildError> {
         let root = match &request.context {
             Context::Empty => return Ok(Self::Empty(MemoryTree::new(Vec::new()))),
@@ -53,23 +52,18 @@ impl BuildContext<'_> {
             }
             Context::Directory(root) => root,
         };
-        Self::directory(
-            root,
-            request.dockerfile_path.as_deref(),
-            request.neutral_modes,
-            store,
-        )
+        Self::directory(root, IgnoreAt::of(request), request.neutral_modes, store)
     }
 
-    /// Opens a directory with the ignore file of `dockerfile`, if there is one, else its own. `neutral`:
-    /// see [`BuildRequest::neutral_modes`].
+    /// Opens a directory without what its ignore file hides. `neutral`: see
+    /// [`BuildRequest::neutral_modes`].
     pub(crate) fn directory(
         root: &Path,
-        dockerfile: Option<&Path>,
+        ignore: IgnoreAt<'_>,
         neutral: bool,
         store: &Store,
     ) -> Result<Self, BuildError> {
-        let ignore = Arc::new(ignore_file(dockerfile, root)?);
+        let ignore = Arc::new(ignore.read(root)?);
         let below = Arc::clone(&ignore);
         let tree = ContextTree::open(
             root,
@@ -109,36 +103,118 @@ impl BuildContext<'_> {
     }
 }
 
-/// The ignore file of a context at `root`: `<dockerfile>.dockerignore`, else its `.dockerignore`.
-pub(crate) fn ignore_file(
-    dockerfile: Option<&Path>,
-    root: &Path,
-) -> Result<IgnoreFile, BuildError> {
-    let beside = dockerfile.map(|path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".dockerignore");
-        PathBuf::from(name)
-    });
-    for path in beside.into_iter().chain([root.join(".dockerignore")]) {
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
-            {
-                continue;
-            }
-            Err(error) => {
-                return Err(BuildError::Context {
-                    path,
-                    reason: error.to_string(),
-                });
-            }
-        };
-        let text = String::from_utf8_lossy(&bytes);
-        return IgnoreFile::parse(&text).map_err(|error| BuildError::Context {
-            path,
-            reason: format!("line {}: {}", error.line, error.message),
-        });
+/// What says where the ignore file of a directory is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct IgnoreAt<'a> {
+    /// The file itself: no other is looked for.
+    given: Option<&'a Path>,
+    /// The Dockerfile, which may have one of its own.
+    dockerfile: Option<&'a Path>,
+}
+
+impl<'a> IgnoreAt<'a> {
+    /// For the build context of `request`.
+    pub(crate) fn of(request: &'a BuildRequest) -> Self {
+        Self {
+            given: request.ignore_file.as_deref(),
+            dockerfile: request.dockerfile_path.as_deref(),
+        }
     }
-    Ok(IgnoreFile::parse("").unwrap_or_else(|_| unreachable!("an empty ignore file is valid")))
+
+    /// The ignore file of a directory: the one given, else the first there is of
+    /// `<dockerfile>.dockerignore`, `.dockerignore` and `.containerignore`.
+    pub(crate) fn read(self, root: &Path) -> Result<IgnoreFile, BuildError> {
+        if let Some(path) = self.given {
+            let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+            return parsed(path, &bytes);
+        }
+        let beside = self.dockerfile.map(|path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".dockerignore");
+            PathBuf::from(name)
+        });
+        let own = [".dockerignore", ".containerignore"].map(|name| root.join(name));
+        for path in beside.into_iter().chain(own) {
+            match std::fs::read(&path) {
+                Ok(bytes) => return parsed(&path, &bytes),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(unreadable(&path, &error)),
+            }
+        }
+        Ok(IgnoreFile::parse("").unwrap_or_else(|_| unreachable!("an empty ignore file is valid")))
+    }
+}
+
+fn parsed(path: &Path, bytes: &[u8]) -> Result<IgnoreFile, BuildError> {
+    IgnoreFile::parse(&String::from_utf8_lossy(bytes)).map_err(|error| BuildError::Context {
+        path: path.to_owned(),
+        reason: format!("line {}: {}", error.line, error.message),
+    })
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> BuildError {
+    BuildError::Context {
+        path: path.to_owned(),
+        reason: format!("the ignore file can't be read: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of `paths` is hidden in a directory with these files, of which each ignore file hides
+    /// the path of its own name.
+    fn hidden(files: &[&str], given: Option<&str>) -> Vec<&'static str> {
+        const NAMES: [&str; 4] = [
+            "given",
+            "Dockerfile.dockerignore",
+            ".dockerignore",
+            ".containerignore",
+        ];
+        let root = tempfile::tempdir().unwrap();
+        for name in files {
+            std::fs::write(root.path().join(name), name).unwrap();
+        }
+        let given = given.map(|name| root.path().join(name));
+        let dockerfile = root.path().join("Dockerfile");
+        let at = IgnoreAt {
+            given: given.as_deref(),
+            dockerfile: Some(&dockerfile),
+        };
+        let ignore = at.read(root.path()).unwrap();
+        NAMES
+            .into_iter()
+            .filter(|name| ignore.is_ignored(name))
+            .collect()
+    }
+
+    #[test]
+    fn the_first_ignore_file_there_is_counts_alone() {
+        let all = [
+            "given",
+            "Dockerfile.dockerignore",
+            ".dockerignore",
+            ".containerignore",
+        ];
+        assert_eq!(hidden(&all, Some("given")), ["given"]);
+        for first in 1..all.len() {
+            assert_eq!(hidden(&all[first..], None), [all[first]], "{first}");
+        }
+        assert!(hidden(&[], None).is_empty());
+    }
+
+    #[test]
+    fn an_ignore_file_that_is_asked_for_has_to_be_there() {
+        let root = tempfile::tempdir().unwrap();
+        let missing = root.path().join("missing");
+        let at = IgnoreAt {
+            given: Some(&missing),
+            dockerfile: None,
+        };
+        let error = at.read(root.path()).unwrap_err().to_string();
+        assert!(error.contains("missing"), "{error}");
+        assert!(error.contains("ignore file"), "{error}");
+    }
 }

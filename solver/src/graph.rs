@@ -49,6 +49,8 @@ pub struct Graph {
     pub sources: Vec<SourceVertex>,
     /// Operations. Each stands only on earlier ones.
     pub vertices: Vec<Vertex>,
+    /// What is built though the target takes nothing from it: stages that `FROM --after` names.
+    pub also: Vec<Root>,
 }
 
 /// An image that stages stand on or copy from.
@@ -122,6 +124,8 @@ pub struct Vertex {
     pub platform: String,
     /// Which of its records may be taken.
     pub reuse: Reuse,
+    /// What has to be there before it runs, though it does not look at it. In no key.
+    pub after: Vec<Root>,
 }
 
 /// Which earlier results of a vertex may be taken in place of a new one.

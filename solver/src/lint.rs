@@ -8,7 +8,7 @@ use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Level, lint};
 
 use crate::bases::{BaseImage, Bases};
 use crate::build::StoreBases;
-use crate::context::ignore_file;
+use crate::context::IgnoreAt;
 use crate::error::{BuildError, Report};
 use crate::plan;
 use crate::request::{BuildRequest, Context, Pull};
@@ -116,7 +116,7 @@ pub(crate) fn findings(
         && lint::is_enabled("CopyIgnoredFile", settings)
         && lint::copies_from_context(dockerfile)
     {
-        let ignore = ignore_file(request.dockerfile_path.as_deref(), root)?;
+        let ignore = IgnoreAt::of(request).read(root)?;
         findings.extend(lint::copy_ignored(dockerfile, &ignore, settings));
     }
     findings.extend(lint::filtered(dockerfile, settings, planned));

@@ -80,7 +80,7 @@ impl Finished<'_> {
         Ok(BuiltImage::new(self.config(from_base), layers))
     }
 
-    /// The target's config with labels, history and times.
+    /// The target's config with labels, times, and history unless it is omitted.
     pub(crate) fn config(&self, base_layers: usize) -> ImageConfig {
         let mut config = self.target.config.clone();
         config
@@ -88,7 +88,9 @@ impl Finished<'_> {
             .labels
             .extend(self.request.labels.iter().cloned());
         let (history, created) = self.history(base_layers);
-        config.history = history;
+        if !self.request.omit_history {
+            config.history = history;
+        }
         config.created = created;
         config
     }

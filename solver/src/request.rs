@@ -33,7 +33,7 @@ pub enum Context {
 /// What `--build-context` gives a name to: it takes the place of the stage or image of that name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedContext {
-    /// A directory, without what its own `.dockerignore` hides.
+    /// A directory, without what its own ignore file hides.
     Directory(PathBuf),
     /// An image: a reference, or a transport such as `oci-layout:/path:tag`.
     Image(String),
@@ -129,6 +129,10 @@ pub struct Secret {
 
 /// Everything that decides what a build does.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are flags of a command, independent of each other"
+)]
 pub struct BuildRequest {
     /// The Dockerfile's text.
     pub dockerfile: Vec<u8>,
@@ -136,6 +140,8 @@ pub struct BuildRequest {
     pub dockerfile_name: String,
     /// Where it lies, if it is a file: `<path>.dockerignore` wins over `.dockerignore`.
     pub dockerfile_path: Option<PathBuf>,
+    /// The ignore file of a context that is a directory, in place of those that are looked for.
+    pub ignore_file: Option<PathBuf>,
     /// The build context.
     pub context: Context,
     /// Named contexts. A name may end in `::` and a platform, for which alone it then stands.
@@ -146,6 +152,8 @@ pub struct BuildRequest {
     pub build_args: Vec<(String, String)>,
     /// Labels for the image's config.
     pub labels: Vec<(String, String)>,
+    /// The image's config says nothing of how it was made.
+    pub omit_history: bool,
     /// Names for the image.
     pub tags: Vec<String>,
     /// What to make of the result.
@@ -193,6 +201,9 @@ pub struct BuildRequest {
     pub context_time: Option<i64>,
 }
 
+/// Names of a Dockerfile that nothing names, in the order in which they are looked for.
+pub const DOCKERFILE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+
 /// Docker's size of /dev/shm, in bytes.
 pub const SHM_SIZE: u64 = 64 << 20;
 
@@ -204,11 +215,13 @@ impl BuildRequest {
             dockerfile,
             dockerfile_name: dockerfile_name.into(),
             dockerfile_path: None,
+            ignore_file: None,
             context,
             build_contexts: Vec::new(),
             target: None,
             build_args: Vec::new(),
             labels: Vec::new(),
+            omit_history: false,
             tags: Vec::new(),
             outputs: Vec::new(),
             no_cache: false,

@@ -201,6 +201,9 @@ impl<'a> Scheduler<'a> {
             report,
         };
         scheduler.need(target);
+        for root in &graph.also {
+            scheduler.need(*root);
+        }
         scheduler
     }
 
@@ -251,6 +254,7 @@ impl<'a> Scheduler<'a> {
                     let vertex = &self.shared.graph.vertices[vertex.0];
                     let mut roots = vertex.inputs();
                     roots.push(vertex.stands_on());
+                    roots.extend(&vertex.after);
                     roots
                 }
             };

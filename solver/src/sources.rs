@@ -8,7 +8,7 @@ use strata_executor::tree::SourceTree;
 use strata_image::fetch::Fetcher;
 use strata_parser::{Diagnostic, Span};
 
-use crate::context::BuildContext;
+use crate::context::{BuildContext, IgnoreAt};
 use crate::error::{BuildError, Report, chain};
 use crate::event::{Event, EventSink, Outcome};
 use crate::graph::{CopyFrom, Graph, Op, Source, SourceId, SourceVertex};
@@ -201,7 +201,7 @@ impl<'a> Sources<'a> {
         match &vertex.source {
             Source::Directory(root) => {
                 let neutral = self.request.neutral_modes;
-                let files = BuildContext::directory(root, None, neutral, self.store)
+                let files = BuildContext::directory(root, IgnoreAt::default(), neutral, self.store)
                     .map_err(Problem::Build)?;
                 Ok((Opened::ready(String::new(), files), false))
             }

@@ -9,6 +9,7 @@ use strata_executor::archive;
 use strata_solver::remote::DockerfileAt;
 use strata_solver::remote::Remote;
 use strata_solver::request::Context;
+use strata_solver::request::DOCKERFILE_NAMES;
 
 /// No Dockerfile that people wrote is larger; a device or a wrong file is.
 const LIMIT: u64 = 16 << 20;
@@ -191,9 +192,9 @@ impl Source {
     }
 }
 
-/// `Dockerfile`, or else `dockerfile`.
+/// The first of [`DOCKERFILE_NAMES`] that is there.
 fn default_file(root: &Path) -> Result<(PathBuf, String), String> {
-    for name in ["Dockerfile", "dockerfile"] {
+    for name in DOCKERFILE_NAMES {
         let path = root.join(name);
         match path.symlink_metadata() {
             Ok(_) => return Ok((path, name.to_owned())),
@@ -294,14 +295,17 @@ mod tests {
     }
 
     #[test]
-    fn the_name_with_a_capital_wins() {
-        let directory = directory();
-        std::fs::write(directory.path().join("sub/Dockerfile"), "upper").unwrap();
-        let found = Found::find("sub", None, directory.path(), &mut { &b""[..] }).unwrap();
-        let Found::Here(source) = found else {
-            panic!("{found:?}");
-        };
-        assert_eq!(source.dockerfile, b"upper");
+    fn names_that_docker_knows_win() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["Containerfile", "dockerfile", "Dockerfile"] {
+            std::fs::write(directory.path().join(name), name).unwrap();
+            let found = Found::find(".", None, directory.path(), &mut { &b""[..] }).unwrap();
+            let Found::Here(source) = found else {
+                panic!("{found:?}");
+            };
+            assert_eq!(source.dockerfile, name.as_bytes());
+            assert_eq!(source.name, name);
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(super) enum Kind {
 /// The flags that an instruction knows.
 pub(super) type Known = &'static [(&'static str, Kind)];
 
-pub(super) const FROM: Known = &[("platform", Kind::Value)];
+pub(super) const FROM: Known = &[("platform", Kind::Value), ("after", Kind::List)];
 pub(super) const RUN: Known = &[
     ("mount", Kind::List),
     ("network", Kind::Value),

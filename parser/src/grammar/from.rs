@@ -27,7 +27,24 @@ pub(super) fn parse(
         image: context.spanned(image),
         alias,
         platform: flags.value("platform").cloned(),
+        after: after(flags)?,
     })
+}
+
+/// Which stages come first. An empty flag is none.
+fn after(flags: &Flags) -> Outcome<Vec<Spanned<String>>> {
+    let names = flags.values("after").filter(|name| !name.value.is_empty());
+    let names: Vec<Spanned<String>> = names.cloned().collect();
+    match names.iter().find(|name| name.value.contains('$')) {
+        None => Ok(names),
+        Some(name) => Err(Diagnostic::error(
+            "variable-in-after",
+            name.span,
+            "`--after` can't hold variables",
+        )
+        .with_help("write the stage's name, or its number")
+        .into()),
+    }
 }
 
 fn alias(context: &Context<'_>, keyword: &str, name: &str) -> Outcome<Alias> {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use strata_cache::Digest;
 use strata_image::{ImageConfig, Platform as ImagePlatform};
 use strata_parser::reference::ImageReference;
-use strata_parser::{Diagnostic, Diagnostics, Dockerfile};
+use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
 
 use super::{Planner, StageState, find_target};
 use crate::bases::{BaseImage, Bases};
@@ -85,19 +85,35 @@ pub fn reached(
     Ok((target, stages))
 }
 
+/// What a FROM may begin with that is no name in a registry.
+const TRANSPORTS: [&str; 5] = [
+    "oci-layout:",
+    "oci:",
+    "oci-archive:",
+    "docker-archive:",
+    "docker://",
+];
+
 /// Whether `reference` could name an image at all.
 pub(super) fn may_exist(reference: &str) -> bool {
-    const TRANSPORTS: [&str; 5] = [
-        "oci-layout:",
-        "oci:",
-        "oci-archive:",
-        "docker-archive:",
-        "docker://",
-    ];
     ImageReference::parse(reference).is_ok()
         || TRANSPORTS
             .iter()
             .any(|transport| reference.starts_with(transport))
+}
+
+/// The error for a FROM that is no name of an image.
+pub(super) fn bad_reference(reference: &str, reason: String, span: Span) -> Diagnostic {
+    let diagnostic = Diagnostic::error("bad-reference", span, reason).with_label("needed here");
+    // What buildah reads besides.
+    let others = ["dir:", "containers-storage:", "docker-daemon:", "sif:"];
+    if others.iter().any(|other| reference.starts_with(other)) {
+        return diagnostic.with_help(format!(
+            "images are read from {}",
+            TRANSPORTS.map(|known| format!("`{known}`")).join(", ")
+        ));
+    }
+    diagnostic
 }
 
 /// An image without content in place of one that isn't known.

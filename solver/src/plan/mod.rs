@@ -4,6 +4,7 @@
 //! not even looked at. A stage's plan is a *state* (the image's config as it grows, the variables
 //! in scope, the root reached so far) to which each instruction is applied in turn.
 
+mod after;
 mod check;
 mod copy;
 mod devices;
@@ -180,6 +181,8 @@ struct Planner<'a> {
     images: HashMap<(String, String), ImageId>,
     /// Finished stages.
     stages: HashMap<usize, StageState>,
+    /// What the steps of a stage wait for besides what they read.
+    after: HashMap<usize, Vec<Root>>,
     /// The places of stages by their names, in order.
     stages_by_name: HashMap<&'a str, Vec<usize>>,
     order: Vec<(Place, Numbered)>,
@@ -219,6 +222,7 @@ impl<'a> Planner<'a> {
             graph: Graph::default(),
             images: HashMap::new(),
             stages: HashMap::new(),
+            after: HashMap::new(),
             stages_by_name,
             order: Vec::new(),
             warnings,
@@ -242,6 +246,7 @@ impl Planner<'_> {
             span: vertex.span,
             platform: vertex.platform.to_string(),
             reuse: vertex.reuse,
+            after: self.after.get(&place.0).cloned().unwrap_or_default(),
         });
         self.order.push((place, Numbered::Vertex(id)));
         id
@@ -283,8 +288,7 @@ impl Planner<'_> {
         let base: BaseImage = found.map_err(|error| {
             // The name is wrong wherever one looks for it.
             if let Some(ImageError::Reference(error)) = error.downcast_ref() {
-                return Diagnostic::error("bad-reference", span, error.to_string())
-                    .with_label("needed here");
+                return check::bad_reference(reference, error.to_string(), span);
             }
             let mut diagnostic = Diagnostic::error(
                 "base-image",

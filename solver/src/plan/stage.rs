@@ -370,6 +370,7 @@ impl Planner<'_> {
 
         // A stage's name hides an image's, but only stages above count.
         let above = self.stage_above(&image, index);
+        self.plan_after(index, above)?;
         let mut state = if let Some(above) = above {
             // Its platform too, whatever `--platform` says: that chooses among images.
             let mut state = self.stage(above)?;

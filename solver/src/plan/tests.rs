@@ -635,3 +635,47 @@ fn variables_keep_their_place_and_their_last_value() {
         ["PATH=/x", "LANG=D", "b=2", "a=3", "c=4"]
     );
 }
+
+#[test]
+fn steps_wait_for_the_stages_that_from_names() {
+    let text = "FROM base AS one\nRUN a\nFROM --after=ONE base AS config\nENV a=b\n\
+                FROM base AS unused\nRUN b\nFROM config\nRUN c\nRUN d\n";
+    let graph = planned(text, |_| {}).unwrap().graph;
+    let texts: Vec<&str> = graph.vertices.iter().map(|one| one.text.as_str()).collect();
+    assert_eq!(texts, ["RUN a", "RUN c", "RUN d"]);
+    let one = Root::Step(crate::graph::VertexId(0));
+    assert_eq!(graph.also, [one]);
+    assert!(graph.vertices[0].after.is_empty());
+    assert_eq!(graph.vertices[1].after, [one]);
+    // A stage that a named context stands for is not built.
+    let image = crate::request::NamedContext::Image("base".to_owned());
+    let graph = planned(text, |request| {
+        request.build_contexts = vec![("one".to_owned(), image)];
+    });
+    let graph = graph.unwrap().graph;
+    assert_eq!((graph.vertices.len(), graph.also.len()), (2, 0));
+}
+
+#[test]
+fn a_stage_comes_after_stages_above_it_alone() {
+    for (flag, code, word) in [
+        ("--after=later", "stage-order", "later"),
+        ("--after=2", "stage-order", "2"),
+        ("--after=self", "stage-order", "self"),
+        ("--after=frist", "no-stage", "frist"),
+        ("--after=first --after=7", "no-stage", "7"),
+        ("--after=$first", "variable-in-after", "$first"),
+    ] {
+        // Whether or not the target needs that stage.
+        for target in ["self", "first"] {
+            let text = format!(
+                "FROM base AS first\nFROM {flag} base AS self\nFROM self AS later\nRUN a\n"
+            );
+            let errors = planned(&text, |request| request.target = Some(target.to_owned()));
+            let error = errors.unwrap_err().list.remove(0);
+            assert_eq!((error.code, error.span.text(&text)), (code, word), "{flag}");
+            let near = error.help.iter().any(|help| help.contains("`first`"));
+            assert_eq!(near, word == "frist", "{:?}", error.help);
+        }
+    }
+}

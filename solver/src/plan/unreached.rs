@@ -7,7 +7,7 @@ use strata_parser::{Diagnostic, Diagnostics, InstructionKind, Span};
 use super::{Planner, check};
 
 /// A stage that another one names, and where it does.
-type Edge = (usize, Span);
+pub(super) type Edge = (usize, Span);
 
 impl Planner<'_> {
     /// An error for the first FROM that can't be understood.
@@ -22,8 +22,7 @@ impl Planner<'_> {
                 && self.named(&image, &self.platform).is_none()
             {
                 let span = stage.from.image.span;
-                return Err(Diagnostic::error("bad-reference", span, error.to_string())
-                    .with_label("needed here"))?;
+                return Err(check::bad_reference(&image, error.to_string(), span))?;
             }
         }
         Ok(())
@@ -71,7 +70,7 @@ impl Planner<'_> {
     /// The stages that the one at `index` names.
     fn needs(&self, index: usize) -> Result<Vec<Edge>, Diagnostic> {
         let stages = &self.dockerfile.stages;
-        let mut edges = Vec::new();
+        let mut edges = self.named_after(index)?;
         for instruction in &stages[index].instructions {
             match &instruction.kind {
                 InstructionKind::Copy(copy) => {

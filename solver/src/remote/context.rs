@@ -15,7 +15,7 @@ use strata_image::fetch::Fetcher;
 
 use super::{Remote, RemoteError, Surroundings, WebFile, git, web};
 use crate::error::{BuildError, chain};
-use crate::request::{BuildRequest, Cancel, Context};
+use crate::request::{BuildRequest, Cancel, Context, DOCKERFILE_NAMES};
 
 /// No Dockerfile that people wrote is larger.
 const LIMIT: u64 = 16 << 20;
@@ -275,7 +275,7 @@ pub fn prepare<'store>(
         place => {
             let names: Vec<String> = match place {
                 DockerfileAt::Path(path) => vec![path],
-                _ => vec!["Dockerfile".to_owned(), "dockerfile".to_owned()],
+                _ => DOCKERFILE_NAMES.map(str::to_owned).to_vec(),
             };
             let tree = files.as_ref().map(Unpacked::tree);
             let found = match &tree {

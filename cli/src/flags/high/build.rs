@@ -26,6 +26,7 @@ use super::ulimits;
 use crate::error::CommandError;
 use crate::flags::annotation;
 use crate::flags::context::Elsewhere;
+use crate::flags::context::Files;
 use crate::flags::context::Found;
 use crate::flags::context::Source;
 use crate::flags::low;
@@ -192,16 +193,30 @@ impl Build {
                 (source, Some(elsewhere))
             }
         };
+        let is_directory = match &elsewhere {
+            None => matches!(source.context, Context::Directory(_)),
+            Some(elsewhere) => matches!(elsewhere.files, Files::Directory(_)),
+        };
+        let ignore_file = match low.ignorefile.as_deref() {
+            Some(_) if !is_directory => {
+                return Err(CommandError::usage(
+                    "`--ignorefile`: only a context that is a directory has an ignore file",
+                ));
+            }
+            path => path.map(|path| surroundings.path(path)),
+        };
         Ok(Self {
             request: BuildRequest {
                 dockerfile: source.dockerfile,
                 dockerfile_name: source.name,
                 dockerfile_path: source.path,
+                ignore_file,
                 context: source.context,
                 build_contexts,
                 target: low.target.clone(),
                 build_args,
                 labels,
+                omit_history: low.omit_history,
                 tags,
                 outputs,
                 neutral_modes: low.neutral_modes.unwrap_or(false),

@@ -15,9 +15,14 @@ pub(crate) struct Build {
     /// Dockerfile, or `-` for one of these on standard input
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: String,
-    /// The Dockerfile: a path, a URL, or `-` for standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile: a path, a URL, or `-` for standard input [default: CONTEXT/Dockerfile, or
+    /// CONTEXT/Containerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
+    /// Ignore file of the context, in place of FILE.dockerignore, CONTEXT/.dockerignore or
+    /// CONTEXT/.containerignore
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ignorefile: Option<PathBuf>,
     /// Name for the image, such as `app:1.2` (repeatable)
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
@@ -34,6 +39,9 @@ pub(crate) struct Build {
     /// Set a label of the image (repeatable)
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) label: Vec<String>,
+    /// Leave out of the image's config how it was made, base image included
+    #[arg(long)]
+    pub(crate) omit_history: bool,
     /// Run every step anew, whatever is cached
     #[arg(long)]
     pub(crate) no_cache: bool,
