@@ -93,6 +93,7 @@ pub(super) struct DeviceNode {
     pub(super) kind: Option<String>,
     pub(super) major: Option<u32>,
     pub(super) minor: Option<u32>,
+    #[serde(default, deserialize_with = "mode")]
     pub(super) file_mode: Option<u32>,
     pub(super) permissions: Option<String>,
     pub(super) uid: Option<u32>,
@@ -118,6 +119,23 @@ pub(super) struct Hook {
     pub(super) hook_name: String,
     #[serde(default)]
     pub(super) path: String,
+}
+
+/// A mode: a number, or octal digits, as `0640` is a number to older readers of YAML alone.
+fn mode<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Mode {
+        Number(u32),
+        Digits(String),
+    }
+    match Option::<Mode>::deserialize(from)? {
+        None => Ok(None),
+        Some(Mode::Number(mode)) => Ok(Some(mode)),
+        Some(Mode::Digits(digits)) => u32::from_str_radix(&digits, 8).map(Some).map_err(|_| {
+            serde::de::Error::custom(format!("`{digits}` is no mode: expected octal digits"))
+        }),
+    }
 }
 
 impl Spec {

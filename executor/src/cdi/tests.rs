@@ -172,6 +172,41 @@ fn yaml_says_the_same_as_json() {
 }
 
 #[test]
+fn modes_may_be_octal_digits() {
+    let host = Host::new();
+    let with = |mode: &str| {
+        format!(
+            "cdiVersion: 0.5.0\nkind: a.b/c\ndevices:\n- name: d\n  containerEdits:\n    deviceNodes:\n    \
+             - path: /dev/null\n      fileMode: {mode}\n"
+        )
+    };
+    for mode in ["0640", "\"0640\"", "0o640", "416"] {
+        host.write("etc/x.yaml", with(mode));
+        let devices = host.devices();
+        assert!(
+            devices.broken().is_empty(),
+            "{mode}: {:?}",
+            devices.broken()
+        );
+        let edits = devices.edits(&["a.b/c=d".to_owned()]).unwrap();
+        let mounts = edits.mounts(&Credentials::default()).unwrap();
+        let MountKind::Device {
+            node: Some(node), ..
+        } = mounts[0].kind
+        else {
+            panic!("{mode}: {mounts:?}");
+        };
+        assert_eq!(node.mode, 0o640, "{mode}");
+    }
+    host.write("etc/x.yaml", with("rw"));
+    assert!(
+        host.devices().broken()[0]
+            .to_string()
+            .contains("`rw` is no mode")
+    );
+}
+
+#[test]
 fn broken_specs_are_named_and_take_nothing_else_away() {
     let host = Host::new();
     let start = r#"{"cdiVersion":"0.6.0","kind":"a.b/c","containerEdits":{"intelRdt":"#;
