@@ -27,6 +27,7 @@ mod config;
 mod contexts;
 mod copy;
 mod crash;
+mod device;
 mod differential;
 mod doctor;
 mod errors;

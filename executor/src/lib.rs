@@ -5,6 +5,7 @@
 //! diff behind.
 
 pub mod archive;
+pub mod cdi;
 pub mod context;
 pub mod copy;
 pub mod glob;

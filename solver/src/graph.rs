@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use strata_cache::{CacheRecord, Digest, StepKind};
+use strata_executor::cdi::Edits;
 use strata_executor::sandbox::Network;
 use strata_parser::Span;
 use strata_parser::chmod::Chmod;
@@ -201,10 +202,23 @@ pub struct RunOp {
     pub insecure: bool,
     /// Mounts, in order.
     pub mounts: Vec<MountOp>,
+    /// Devices of the host, as they were asked for.
+    pub devices: Vec<DeviceOp>,
+    /// What comes with the devices. In no key.
+    pub edits: Edits,
     /// A script to be run: its name under `/dev/pipes` and its text.
     pub script: Option<(String, String)>,
     /// Host name.
     pub hostname: String,
+}
+
+/// A device that a command asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceOp {
+    /// Its name, `vendor/class=name`, or something shorter.
+    pub name: String,
+    /// The step does not run without.
+    pub required: bool,
 }
 
 /// A mount of a command.

@@ -312,6 +312,20 @@ fn encode_run(encoder: &mut Encoder, run: &RunOp, inputs: &KeyInputs<'_>) {
     for mount in &run.mounts {
         encode_mount(encoder, mount, inputs);
     }
+    // What the host's specs say of them is not in the key. Steps without have the key that they
+    // always had.
+    if !run.devices.is_empty() {
+        encoder.list(
+            "device",
+            run.devices.iter().map(|device| {
+                if device.required {
+                    format!("{} required", device.name)
+                } else {
+                    device.name.clone()
+                }
+            }),
+        );
+    }
 }
 
 fn encode_mount(encoder: &mut Encoder, mount: &MountOp, inputs: &KeyInputs<'_>) {

@@ -173,8 +173,11 @@ pub struct BuildRequest {
     pub platform: Option<String>,
     /// Network of RUN steps that don't say.
     pub network: Network,
-    /// Entitlements given: `network.host`, `security.insecure`.
+    /// Entitlements given: `network.host`, `security.insecure`, `device`, `device=NAME`.
     pub allow: Vec<String>,
+    /// Directories with CDI specs of this host's devices, of which a later one wins. Without, for
+    /// those who only look, nobody asks whether there are such devices.
+    pub cdi_directories: Option<Vec<PathBuf>>,
     /// Secrets.
     pub secrets: Vec<Secret>,
     /// SSH agents.
@@ -229,6 +232,7 @@ impl BuildRequest {
             platform: None,
             network: Network::default(),
             allow: Vec::new(),
+            cdi_directories: None,
             secrets: Vec::new(),
             ssh: Vec::new(),
             limits: Limits::default(),

@@ -30,6 +30,7 @@ use crate::terminal;
 
 pub(crate) fn run(mut request: BuildRequest, call: Call, root: &Path) -> Result<(), CommandError> {
     request.allow = high::entitlements();
+    request.cdi_directories = None;
     match call.method {
         Method::Check => {
             let format = if call.json {

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::MountAttrFlags;
 
-use super::mount::{PLAIN, clone_tree, detach, mount_new, set_attributes};
+use super::mount::{OF_DEVICES, PLAIN, clone_tree, detach, mount_new, set_attributes};
 use super::protocol::{Failure, Stage};
+use super::{DeviceKind, DeviceNode};
 
 /// A tmpfs whose files are cut out as mounts of their own.
 ///
@@ -78,6 +79,42 @@ impl PrivateFiles {
             }
             _ => format!("make private file `{name}`"),
         })
+    }
+
+    /// A device node called `name`, as a detached mount on which it opens. The kernel lets nobody
+    /// but the host's root make one.
+    pub(super) fn add_node(&self, name: &str, node: DeviceNode) -> io::Result<OwnedFd> {
+        let kind = match node.kind {
+            DeviceKind::Character => FileType::CharacterDevice,
+            DeviceKind::Block => FileType::BlockDevice,
+            DeviceKind::Fifo => FileType::Fifo,
+        };
+        let number = rustix::fs::makedev(node.major, node.minor);
+        rustix::fs::mknodat(&self.mount, name, kind, Mode::empty(), number)?;
+        let at = rustix::fs::openat(
+            &self.mount,
+            name,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        rustix::fs::chownat(
+            &at,
+            "",
+            Some(Uid::from_raw(node.uid)),
+            Some(Gid::from_raw(node.gid)),
+            AtFlags::EMPTY_PATH,
+        )?;
+        // The tmpfs is this process's own: nothing takes the name's place.
+        let mode = Mode::from_raw_mode(node.mode & 0o7777);
+        rustix::fs::chmodat(&self.mount, name, mode, AtFlags::empty())?;
+        let mount = clone_tree(&at, false)?;
+        crate::sys::mount_setattr(
+            mount.as_fd(),
+            false,
+            u64::from(OF_DEVICES.bits()),
+            u64::from(MountAttrFlags::MOUNT_ATTR_NODEV.bits()),
+        )?;
+        Ok(mount)
     }
 
     /// Takes the tmpfs away; what was cut out of it stays.

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::MountAttrFlags;
 
-use super::mount::{PLAIN, attach, clone_path, clone_tree, mount_new, set_attributes};
+use super::mount::{OF_DEVICES, PLAIN, attach, clone_path, clone_tree, mount_new, set_attributes};
 use super::protocol::{Failure, Stage};
 use super::target::{Root, Want, is_directory};
 use super::{Network, RunSpec};
@@ -125,11 +125,12 @@ fn mount_dev(root: &mut Root, spec: &RunSpec) -> Result<OwnedFd, Failure> {
     for (name, to) in LINKS {
         rustix::fs::symlinkat(*to, &dev, *name).stage(|| format!("make `/dev/{name}`"))?;
     }
+    // For devpts, too: devices are what it is for.
     let pts = make_below(&dev, "pts")?;
     let options = [("mode", "0620"), ("ptmxmode", "0666"), ("gid", "5")];
-    let devpts = super::mount::new_filesystem("devpts", &options, PLAIN_EXEC)
+    let devpts = super::mount::new_filesystem("devpts", &options, OF_DEVICES)
         // Group 5 (tty) may have no meaning in this user namespace.
-        .or_else(|_| super::mount::new_filesystem("devpts", &options[..2], PLAIN_EXEC))
+        .or_else(|_| super::mount::new_filesystem("devpts", &options[..2], OF_DEVICES))
         .during("mount devpts on `/dev/pts`")?;
     attach(&devpts, pts).during("mount devpts on `/dev/pts`")?;
     let shm = make_below(&dev, "shm")?;
@@ -148,10 +149,6 @@ fn mount_dev(root: &mut Root, spec: &RunSpec) -> Result<OwnedFd, Failure> {
     Ok(dev)
 }
 
-/// For devpts: devices are what it is for.
-const PLAIN_EXEC: MountAttrFlags =
-    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
-
 /// Shows the host's device `name`. Not a node of its own: the file system it would be on must not
 /// open devices, as the command's root may make nodes there.
 fn bind_device(dev: &OwnedFd, name: &str) -> io::Result<()> {
@@ -162,11 +159,7 @@ fn bind_device(dev: &OwnedFd, name: &str) -> io::Result<()> {
         Mode::from_raw_mode(0o666),
     )?;
     let mount = clone_path(Path::new(&format!("/dev/{name}")), false)?;
-    set_attributes(
-        &mount,
-        false,
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
-    )?;
+    set_attributes(&mount, false, OF_DEVICES)?;
     attach(mount, open_below(dev, name)?)
 }
 

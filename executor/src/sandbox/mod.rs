@@ -17,7 +17,8 @@
 //! descriptor.
 //!
 //! **Limitations**: needs Linux 5.12 (`mount_setattr`). Device nodes that a command makes, or that
-//! an image holds, can't be opened (`nodev`); only the standard ones in `/dev` can. No `AppArmor` or
+//! an image holds, can't be opened (`nodev`); only the standard ones in `/dev` and those given with
+//! [`MountKind::Device`] can. No `AppArmor` or
 //! `SELinux` label is set.
 
 mod capability;
@@ -110,6 +111,26 @@ pub enum MountKind {
         /// Host path.
         source: PathBuf,
     },
+    /// A host directory or file that is shown as somebody else says, with the mounts below it or
+    /// without.
+    Host {
+        /// Host path.
+        source: PathBuf,
+        /// With what is mounted below.
+        recursive: bool,
+        /// Nothing on it can be executed.
+        no_programs: bool,
+        /// Set-id bits mean nothing on it.
+        no_set_ids: bool,
+    },
+    /// A device node, which opens although other nodes of a sandbox don't.
+    Device {
+        /// The host's node, shown as it is.
+        source: Option<PathBuf>,
+        /// A node to be made where the kernel allows it (not in a user namespace). Where it
+        /// doesn't, `source` is shown.
+        node: Option<DeviceNode>,
+    },
     /// A path inside a stack of layers (a stage, an image), as an overlay of its own; writes go
     /// to the plan's upper directory and are thrown away by the caller.
     Layers {
@@ -136,6 +157,35 @@ pub enum MountKind {
         /// Group.
         gid: u32,
     },
+}
+
+/// A device node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNode {
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// See [`DeviceNode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// A character device.
+    Character,
+    /// A block device.
+    Block,
+    /// A FIFO.
+    Fifo,
 }
 
 /// Bytes that no message, log or record may show.

@@ -20,6 +20,10 @@ pub(super) const PLAIN: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
+/// Attributes of a mount of a device node.
+pub(super) const OF_DEVICES: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
 /// A new file system of type `kind`, not yet attached anywhere.
 pub(super) fn new_filesystem(
     kind: &str,

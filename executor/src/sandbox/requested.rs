@@ -3,6 +3,7 @@
 //! They are made before anything covers the new root's /dev, which serves as the place where file
 //! systems are attached that only a part of is wanted; they are moved into place afterwards.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -12,11 +13,11 @@ use strata_cache::RootfsPlan;
 
 use super::files::PrivateFiles;
 use super::filesystems::{hosts, resolv_conf};
-use super::mount::{attach, clone_path, clone_tree, new_filesystem, set_attributes};
+use super::mount::{OF_DEVICES, attach, clone_path, clone_tree, new_filesystem, set_attributes};
 use super::overlay::{Overlay, mount_overlay, open_directory};
 use super::protocol::{Failure, Stage, quoted};
 use super::target::{Root, Want, is_directory, open_in};
-use super::{Mount, MountKind, RunSpec};
+use super::{DeviceNode, Mount, MountKind, RunSpec};
 
 /// A mount that is made but not yet in place.
 #[derive(Debug)]
@@ -63,11 +64,26 @@ impl Requested {
                 });
             }
         }
+        // Nodes are made there, too.
+        let mut devices = Vec::new();
+        for (number, mount) in spec.mounts.iter().enumerate() {
+            if let MountKind::Device { source, node } = &mount.kind {
+                devices.push(device(
+                    &files,
+                    number,
+                    &mount.target,
+                    source.as_deref(),
+                    *node,
+                )?);
+            }
+        }
         files.close()?;
         let mut secrets = ready.split_off(2).into_iter();
+        let mut devices = devices.into_iter();
         for mount in &spec.mounts {
             match &mount.kind {
                 MountKind::Secret { .. } => ready.extend(secrets.next()),
+                MountKind::Device { .. } => ready.extend(devices.next()),
                 _ => ready.push(prepare(mount, stage, spec.insecure)?),
             }
         }
@@ -90,6 +106,9 @@ fn prepare(mount: &Mount, stage: &OwnedFd, insecure: bool) -> Result<Ready, Fail
         MountKind::Bind { source } => {
             clone_path(source, true).stage(|| format!("bind {}", quoted(source)))?
         }
+        MountKind::Host {
+            source, recursive, ..
+        } => clone_path(source, *recursive).stage(|| format!("bind {}", quoted(source)))?,
         MountKind::Layers { plan, source } => layers(plan, source, stage)?,
         MountKind::Tmpfs { size, mode } => {
             let mode = format!("{:o}", mode & 0o7777);
@@ -99,11 +118,20 @@ fn prepare(mount: &Mount, stage: &OwnedFd, insecure: bool) -> Result<Ready, Fail
             let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
             new_filesystem("tmpfs", &options, attributes).stage(place)?
         }
-        MountKind::Secret { .. } => {
-            return Err(Failure::new(place(), "a secret is a private file"));
+        MountKind::Secret { .. } | MountKind::Device { .. } => {
+            return Err(Failure::new(place(), "it is a private file"));
         }
     };
     let mut attributes = MountAttrFlags::empty();
+    if let MountKind::Host {
+        no_programs,
+        no_set_ids,
+        ..
+    } = mount.kind
+    {
+        attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, no_programs);
+        attributes.set(MountAttrFlags::MOUNT_ATTR_NOSUID, no_set_ids);
+    }
     attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, mount.read_only);
     // As everywhere in a sandbox, device nodes open nothing.
     attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !insecure);
@@ -119,6 +147,48 @@ fn prepare(mount: &Mount, stage: &OwnedFd, insecure: bool) -> Result<Ready, Fail
         mount: tree,
         target: mount.target.clone(),
         want,
+    })
+}
+
+/// A device node: made as it is described, or else the host's.
+fn device(
+    files: &PrivateFiles,
+    number: usize,
+    target: &Path,
+    source: Option<&Path>,
+    node: Option<DeviceNode>,
+) -> Result<Ready, Failure> {
+    let made = node.map(|node| files.add_node(&format!("device-{number}"), node));
+    let mount = match (made, source) {
+        (Some(Ok(mount)), _) => mount,
+        (Some(Err(error)), Some(_)) if error.raw_os_error() != Some(libc::EPERM) => {
+            return Err(error).stage(|| format!("make the device {}", quoted(target)));
+        }
+        (_, Some(source)) => {
+            let bind = || -> io::Result<OwnedFd> {
+                let mount = clone_path(source, false)?;
+                set_attributes(&mount, false, OF_DEVICES)?;
+                Ok(mount)
+            };
+            bind().stage(|| format!("show the device {}", quoted(source)))?
+        }
+        (Some(Err(error)), None) => {
+            return Err(error).stage(|| {
+                format!(
+                    "make the device {}, which the host has no equal of",
+                    quoted(target)
+                )
+            });
+        }
+        (None, None) => {
+            let stage = format!("show the device {}", quoted(target));
+            return Err(Failure::new(stage, "neither a path nor a number is known"));
+        }
+    };
+    Ok(Ready {
+        mount,
+        target: target.to_owned(),
+        want: Want::File,
     })
 }
 

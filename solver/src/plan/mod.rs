@@ -7,6 +7,7 @@
 mod after;
 mod check;
 mod copy;
+mod devices;
 mod instruction;
 mod mounts;
 mod named;
@@ -24,6 +25,7 @@ mod unreached;
 use std::collections::HashMap;
 
 use strata_cache::StoreError;
+use strata_executor::cdi::Devices;
 use strata_image::{ImageError, Platform as ImagePlatform};
 use strata_parser::platform::Platform;
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
@@ -185,6 +187,8 @@ struct Planner<'a> {
     stages_by_name: HashMap<&'a str, Vec<usize>>,
     order: Vec<(Place, Numbered)>,
     warnings: Vec<Diagnostic>,
+    /// The host's devices, once a step asks for one.
+    devices: Option<Devices>,
     /// Whether a base image that can't be found is only [noted](Self::unknown).
     tolerant: bool,
     /// Images of which nothing is known.
@@ -222,6 +226,7 @@ impl<'a> Planner<'a> {
             stages_by_name,
             order: Vec::new(),
             warnings,
+            devices: None,
             tolerant: false,
             unknown: Vec::new(),
             unknown_bases: Vec::new(),

@@ -3,10 +3,8 @@
 use std::collections::HashSet;
 
 use strata_executor::sandbox::Network;
-use strata_parser::instruction::{
-    Device, Network as NetworkFlag, RunForm, RunInstruction, Security,
-};
-use strata_parser::{Diagnostic, Diagnostics, Spanned};
+use strata_parser::instruction::{Network as NetworkFlag, RunForm, RunInstruction, Security};
+use strata_parser::{Diagnostic, Diagnostics};
 
 use super::stage::{Applied, DEFAULT_PATH, PlannedHistory, StageState};
 use super::{NewVertex, Planner, text};
@@ -44,9 +42,7 @@ impl Planner<'_> {
         }
         let network = self.network(applied, run)?;
         let insecure = self.security(applied, run)?;
-        for device in &run.devices {
-            self.device(applied, device)?;
-        }
+        let (devices, edits) = self.devices(applied, run)?;
         let mut agents = 0;
         let mut mounts = Vec::with_capacity(run.mounts.len());
         for flag in &run.mounts {
@@ -110,6 +106,8 @@ impl Planner<'_> {
                     network,
                     insecure,
                     mounts,
+                    devices,
+                    edits,
                     script,
                     hostname,
                 }),
@@ -152,34 +150,6 @@ impl Planner<'_> {
                 Ok(true)
             }
         }
-    }
-
-    /// No device of the host is ever given. One that isn't `required` is left out, as it is by other
-    /// builders on a machine without it.
-    fn device(
-        &mut self,
-        applied: &Applied<'_>,
-        device: &Spanned<Device>,
-    ) -> Result<(), Diagnostic> {
-        let name = &device.value.name;
-        if device.value.required {
-            return Err(applied
-                .error(
-                    "no-devices",
-                    device.span,
-                    format!("the device `{name}` is required, and devices of the host (CDI) are not supported"),
-                )
-                .with_help("without `required` the step runs without the device"));
-        }
-        let message = format!(
-            "the step runs without the device `{name}`: devices of the host (CDI) are not supported"
-        );
-        self.warnings.push(Diagnostic::warning(
-            "no-devices",
-            applied.at(device.span),
-            message,
-        ));
-        Ok(())
     }
 
     fn entitled(

@@ -38,6 +38,7 @@ pub(crate) fn request() -> BuildRequest {
     BuildRequest {
         pull: Pull::Never,
         platform: Some("linux/amd64".to_owned()),
+        cdi_directories: Some(Vec::new()),
         ..BuildRequest::new(Vec::new(), "Dockerfile", Context::Empty)
     }
 }

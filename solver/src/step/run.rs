@@ -47,7 +47,7 @@ impl Shared<'_> {
         stacks: Stacks<'_>,
     ) -> Result<(), Failure> {
         let view = self.view(scratch.stack());
-        let credentials = credentials(&view, &run.user, vertex.span)?;
+        let mut credentials = credentials(&view, &run.user, vertex.span)?;
         let mut held = self.mounts(vertex, run, stacks)?;
         if let Some((name, text)) = &run.script {
             held.mounts.push(Mount {
@@ -69,6 +69,19 @@ impl Shared<'_> {
                 .cloned(),
         );
         env.append(&mut held.env);
+        let devices = run
+            .edits
+            .mounts(&credentials)
+            .map_err(|error| Diagnostic::error("no-devices", vertex.span, chain(&error)))?;
+        // Last, as they may lie below what the Dockerfile mounts.
+        held.mounts.extend(devices);
+        env.retain(|(name, _)| !known(&run.edits.env, name));
+        env.extend_from_slice(&run.edits.env);
+        for group in &run.edits.groups {
+            if !credentials.groups.contains(group) {
+                credentials.groups.push(*group);
+            }
+        }
 
         let spec = RunSpec {
             rootfs: scratch.rootfs(Some(self.stub()?))?,

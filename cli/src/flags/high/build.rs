@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use strata_cache::codec::Codec;
+use strata_executor::cdi::SPEC_DIRECTORIES;
 use strata_image::export::Encoding;
 use strata_solver::request::BuildRequest;
 use strata_solver::request::Context;
@@ -14,9 +15,9 @@ use strata_solver::request::SshAgent;
 use super::Surroundings;
 use super::build_args;
 use super::check::Call;
-use super::check::ENTITLEMENTS;
 use super::check::Method;
 use super::check::call;
+use super::check::entitlement;
 use super::each;
 use super::flag;
 use super::limits;
@@ -105,14 +106,15 @@ impl Build {
             .into_iter()
             .map(|(name, value)| (name, value.unwrap_or_default()))
             .collect();
-        for entitlement in &low.allow {
-            if !ENTITLEMENTS.contains(&entitlement.as_str()) {
-                return Err(CommandError::usage(format!(
-                    "`--allow`: `{entitlement}` is not an entitlement: expected network.host or \
-                     security.insecure"
-                )));
-            }
-        }
+        let allow = each("--allow", &low.allow, entitlement)?;
+        let cdi_directories = if low.cdi_spec_dir.is_empty() {
+            SPEC_DIRECTORIES.map(PathBuf::from).to_vec()
+        } else {
+            low.cdi_spec_dir
+                .iter()
+                .map(|path| surroundings.path(path))
+                .collect()
+        };
         let mut secrets = Vec::with_capacity(low.secret.len());
         for text in &low.secret {
             let new = flag("--secret", secret::secret(text, surroundings))?;
@@ -229,7 +231,8 @@ impl Build {
                 },
                 platform,
                 network,
-                allow: low.allow.clone(),
+                allow,
+                cdi_directories: Some(cdi_directories),
                 secrets,
                 ssh,
                 limits,
@@ -423,6 +426,7 @@ mod tests {
             (&["--jobs", "0"], "`--jobs`"),
             (&["--network", "bridge"], "`--network`"),
             (&["--allow", "everything"], "`--allow`"),
+            (&["--allow", "device=gpu"], "`--allow`"),
             (&["--add-host", "x"], "`--add-host`"),
             (&["--ulimit", "x"], "`--ulimit`"),
             (&["--shm-size", "x"], "`--shm-size`"),

@@ -122,4 +122,17 @@ pub(crate) fn entitlements() -> Vec<String> {
     ENTITLEMENTS.map(str::to_owned).to_vec()
 }
 
-pub(super) const ENTITLEMENTS: [&str; 2] = ["network.host", "security.insecure"];
+const ENTITLEMENTS: [&str; 3] = ["network.host", "security.insecure", "device"];
+
+/// Checks what is given to `--allow`: one of those, or `device=` and a name.
+pub(super) fn entitlement(text: &str) -> Result<String, String> {
+    if let Some(name) = text.strip_prefix("device=") {
+        strata_executor::cdi::check_name(name).map_err(|error| error.to_string())?;
+    } else if !ENTITLEMENTS.contains(&text) {
+        return Err(format!(
+            "`{text}` is not an entitlement: expected network.host, security.insecure, device or \
+             device=NAME"
+        ));
+    }
+    Ok(text.to_owned())
+}

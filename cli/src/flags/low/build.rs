@@ -108,9 +108,14 @@ pub(crate) struct Build {
         hide_default_value = true
     )]
     pub(crate) network: String,
-    /// Allow steps what they otherwise can't have (repeatable): network.host, security.insecure
+    /// Allow steps what they otherwise can't have (repeatable): network.host, security.insecure,
+    /// device, device=NAME
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
+    /// Where CDI specs for RUN --device are, in place of /etc/cdi and /var/run/cdi (repeatable; the
+    /// last wins)
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) cdi_spec_dir: Vec<PathBuf>,
     /// Add a line to /etc/hosts of RUN steps (repeatable)
     #[arg(long, value_name = "HOST:ADDRESS")]
     pub(crate) add_host: Vec<String>,
