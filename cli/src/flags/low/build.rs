@@ -16,7 +16,7 @@ pub(crate) struct Build {
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: String,
     /// The Dockerfile: a path, a URL, or `-` for standard input [default: CONTEXT/Dockerfile, or
-    /// CONTEXT/Containerfile]
+    /// CONTEXT/Containerfile]. A path that ends in `.in` goes through `cpp`
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
     /// Ignore file of the context, in place of FILE.dockerignore, CONTEXT/.dockerignore or
