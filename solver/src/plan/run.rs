@@ -48,7 +48,15 @@ impl Planner<'_> {
             self.device(applied, device)?;
         }
         let mut agents = 0;
-        let mut mounts = Vec::with_capacity(run.mounts.len());
+        let volumes = self.request.volumes.iter().map(|volume| MountOp {
+            target: volume.target.clone(),
+            source: MountSource::Host {
+                path: volume.path.clone(),
+            },
+            read_only: volume.read_only,
+        });
+        // Before the step's own, which may lie in them.
+        let mut mounts: Vec<MountOp> = volumes.collect();
         for flag in &run.mounts {
             let mount: MountOp = self.mount(state, applied, flag, agents)?;
             agents += usize::from(matches!(mount.source, MountSource::Ssh { .. }));

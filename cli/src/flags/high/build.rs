@@ -34,6 +34,7 @@ use crate::flags::output;
 use crate::flags::secret;
 use crate::flags::ssh;
 use crate::flags::value;
+use crate::flags::volume;
 use crate::progress::Mode;
 
 /// A build and what to do with its result.
@@ -232,6 +233,7 @@ impl Build {
                 allow: low.allow.clone(),
                 secrets,
                 ssh,
+                volumes: each("--volume", &low.volume, volume::of_build)?,
                 limits,
                 ulimits,
                 shm_size,
