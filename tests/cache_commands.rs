@@ -4,13 +4,14 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Sandbox, cases, run_quietly};
+use crate::support::{Sandbox, Tree, cases, run_quietly};
 
 cases! { Root, User =>
     what_is_there_can_be_listed_filtered_and_inspected,
     a_prune_says_what_goes_and_explain_says_what_went,
     a_policy_prunes_after_builds,
     what_is_pinned_stays,
+    what_is_damaged_is_taken_out_and_made_again,
     cache_mounts_travel,
 }
 
@@ -46,6 +47,15 @@ fn what_is_there_can_be_listed_filtered_and_inspected(sandbox: &Sandbox) {
     let tree = sandbox.run(&["cache", "ls", "--tree"]).stdout;
     assert!(tree.contains("  RUN echo a"), "{tree}");
     assert!(tree.contains("    RUN echo b"), "{tree}");
+    let ends: Vec<&str> = tree
+        .lines()
+        .filter(|line| line.contains("built `"))
+        .collect();
+    assert_eq!(ends.len(), 1, "one build, one end: {tree}");
+    let json = sandbox.run(&["cache", "ls", "--format", "json"]).json();
+    let rows = json.as_array().unwrap().iter();
+    let builds = rows.map(|row| row["builds"].as_array().unwrap().len());
+    assert_eq!(builds.sum::<usize>(), 1, "{json:#}");
     let found = sandbox
         .run(&["cache", "inspect", "--format", "json", &b[..8]])
         .json();
@@ -143,6 +153,28 @@ fn a_policy_prunes_after_builds(sandbox: &Sandbox) {
     fs::write(&file, "[[prune]]\nkeep = 1\n").unwrap();
     let output = sandbox.try_build(&[]).failure(2);
     assert!(output.stderr.contains("config.toml"), "{output}");
+}
+
+fn what_is_damaged_is_taken_out_and_made_again(sandbox: &Sandbox) {
+    built(sandbox);
+    // An image has digests of its layers; before, there is nothing to hold one against.
+    sandbox.steps(&["-t", "app"]);
+    sandbox.run(&["cache", "verify", "--deep"]);
+    let b = ids(sandbox, &["description=RUN echo b > /b"]).remove(0);
+    let file = sandbox.path("store/layers").join(&b).join("b");
+    // As long as before: only its content tells.
+    fs::write(&file, "x\n").unwrap();
+    let found = sandbox.try_run(&["cache", "verify", "--deep"]).failure(3);
+    assert!(found.stdout.contains(&b), "{found}");
+    assert!(found.stderr.contains("--repair"), "{found}");
+    let repaired = sandbox.run(&["cache", "verify", "--deep", "--repair"]);
+    assert!(repaired.stdout.contains(&b), "{repaired}");
+    sandbox.run(&["cache", "verify", "--deep"]);
+    let archive = sandbox.fresh_output("tar");
+    let to = format!("type=tar,dest={}", archive.display());
+    let steps = sandbox.steps(&["--output", &to]);
+    assert_eq!(steps.ran().first(), Some(&"RUN echo b > /b"));
+    assert_eq!(Tree::of_tar(&*fs::read(archive).unwrap()).text("b"), "b\n");
 }
 
 fn what_is_pinned_stays(sandbox: &Sandbox) {

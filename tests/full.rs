@@ -298,9 +298,12 @@ fn a_read_only_store_gives_what_it_has(sandbox: &Sandbox) {
         &["cache", "ls"],
         &["cache", "du"],
         &["cache", "verify"],
+        &["cache", "why", "RUN echo kept > /kept"],
     ] {
         sandbox.run(args);
     }
+    let id = sandbox.run(&["cache", "ls", "--format", "{{.ID}}"]).stdout;
+    sandbox.run(&["cache", "inspect", id.lines().next().unwrap()]);
     let archive = sandbox.fresh_output("tar");
     let to = format!("type=tar,dest={}", archive.display());
     sandbox.steps(&["--output", &to]);

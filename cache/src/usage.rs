@@ -94,6 +94,8 @@ pub struct Item {
     pub pinned: bool,
     /// True if more than one step or image has it.
     pub shared: bool,
+    /// Recent builds that ended with it, latest first: by a tag in full, or by context.
+    pub builds: Vec<String>,
     /// ID of the layer that a step was made on.
     pub parent: Option<String>,
     /// The recipe key of a step.
@@ -223,6 +225,12 @@ pub(crate) fn items(snapshot: &Snapshot, mounts: &[MountUsage]) -> Vec<Item> {
         *owners.entry(*layer).or_default() += 1;
     }
     let shared = |layer: LayerId| owners.get(&layer).is_some_and(|count| *count > 1);
+    let mut ends: HashMap<LayerId, Vec<String>> = HashMap::new();
+    for build in &snapshot.builds {
+        let names = ends.entry(build.layer).or_default();
+        names.push(build.name.clone());
+    }
+    let builds = |layer: LayerId| ends.get(&layer).cloned().unwrap_or_default();
     let pinned = |id: &str| snapshot.pins.contains(id);
     let sizes: HashMap<LayerId, u64> = snapshot
         .layers
@@ -248,6 +256,7 @@ pub(crate) fn items(snapshot: &Snapshot, mounts: &[MountUsage]) -> Vec<Item> {
             named: name_of.contains_key(&record.layer),
             pinned: pinned(&record.layer.to_string()),
             shared: shared(record.layer),
+            builds: builds(record.layer),
             parent: record.parent.map(|parent| parent.to_string()),
             key: Some(record.key),
             cost_ms: Some(record.cost_ms),
@@ -274,6 +283,7 @@ pub(crate) fn items(snapshot: &Snapshot, mounts: &[MountUsage]) -> Vec<Item> {
             named: name.is_some(),
             pinned: pinned(&layer.id.to_string()),
             shared: shared(layer.id),
+            builds: builds(layer.id),
             parent: None,
             key: None,
             cost_ms: None,
@@ -301,6 +311,7 @@ pub(crate) fn items(snapshot: &Snapshot, mounts: &[MountUsage]) -> Vec<Item> {
             named: name.is_some(),
             pinned: pinned(&blob.digest.to_string()),
             shared: owners.len() > 1,
+            builds: Vec::new(),
             parent: None,
             key: None,
             cost_ms: None,
@@ -319,6 +330,7 @@ pub(crate) fn items(snapshot: &Snapshot, mounts: &[MountUsage]) -> Vec<Item> {
             named: false,
             pinned: pinned(&mount.id),
             shared: false,
+            builds: Vec::new(),
             parent: None,
             key: None,
             cost_ms: None,

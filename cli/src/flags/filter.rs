@@ -144,6 +144,7 @@ mod tests {
             named: false,
             pinned: true,
             shared: false,
+            builds: Vec::new(),
             parent: Some("fedcba9876543210".to_owned()),
             key: None,
             cost_ms: Some(5),

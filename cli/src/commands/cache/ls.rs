@@ -162,18 +162,19 @@ fn description(item: &Item, whole: bool) -> String {
     console::truncate_str(&text, TEXT, "…").into_owned()
 }
 
-/// Why an item stays when the cache is pruned.
+/// Why an item stays when the cache is pruned, whether its room is its own, and which builds ended with
+/// it.
 fn state(item: &Item) -> String {
     let words = [
         (item.in_use, "in use"),
         (item.pinned, "pinned"),
         (item.named, "image"),
+        (item.shared, "shared"),
     ];
-    let words: Vec<&str> = words
-        .iter()
-        .filter(|(holds, _)| *holds)
-        .map(|(_, word)| *word)
-        .collect();
+    let words = words.iter().filter(|(holds, _)| *holds);
+    let mut words: Vec<String> = words.map(|(_, word)| (*word).to_owned()).collect();
+    let names = item.builds.iter();
+    words.extend(names.map(|name| format!("built `{}`", printable(&crate::names::familiar(name)))));
     words.join(", ")
 }
 
@@ -191,6 +192,7 @@ pub(super) fn object(item: &Item) -> Value {
         "named": item.named,
         "pinned": item.pinned,
         "shared": item.shared,
+        "builds": item.builds,
         "parent": item.parent,
         "key": item.key.map(|key| key.0.to_string()),
         "seconds": item.cost_ms.map(|cost| {
@@ -223,6 +225,7 @@ mod tests {
             named: false,
             pinned: false,
             shared: false,
+            builds: Vec::new(),
             parent: parent.map(str::to_owned),
             key: Some(CacheKey(Digest::of(id.as_bytes()))),
             cost_ms: None,
