@@ -8,6 +8,7 @@ cases! { Root, User =>
     a_named_directory_is_copied_from_mounted_and_stood_on,
     a_named_context_replaces_an_image_or_a_stage,
     a_named_layout_is_an_image,
+    a_dockerfile_may_go_through_the_preprocessor,
     an_archive_on_standard_input_is_a_context,
 }
 
@@ -82,6 +83,27 @@ fn a_named_layout_is_an_image(sandbox: &Sandbox) {
     let context = format!("base=oci-layout://{}:tag", layout.display());
     let (image, _) = sandbox.build_with(&["--build-context", &context]);
     assert_eq!(image.tree().text("b"), "a");
+}
+
+fn a_dockerfile_may_go_through_the_preprocessor(sandbox: &Sandbox) {
+    sandbox
+        .write("a", "a")
+        .write("parts/copy", "COPY a TARGET\n");
+    sandbox.write(
+        "parts/x.in",
+        "# syntax=none\n#define TARGET /here\n#ifdef TARGET\nFROM scratch\n#endif\n#include \"copy\"\n",
+    );
+    let file = sandbox.context().join("parts/x.in");
+    let file = file.to_str().unwrap();
+    let (image, _) = sandbox.build_with(&["-f", file]);
+    assert_eq!(image.top().files(), ["here"]);
+    sandbox.write("parts/copy", "#error wrong part\n");
+    sandbox
+        .try_build(&["-f", file])
+        .failure(2)
+        .says("wrong part");
+    let strata = sandbox.strata().args(["check", "--fix", "-f", file]);
+    strata.arg(sandbox.context()).output().failure(2);
 }
 
 /// §13.1.

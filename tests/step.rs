@@ -5,6 +5,7 @@ use crate::support::{Sandbox, cases};
 cases! { Root, User =>
     a_command_has_a_shell_and_an_exec_form,
     heredocs_are_scripts,
+    volumes_show_paths_of_the_machine,
     the_environment_is_the_images_and_nothing_else,
     the_sandbox_has_proc_sys_and_dev,
     capabilities_are_the_usual_set,
@@ -677,4 +678,38 @@ fn a_working_directory_that_is_gone_is_made_for_the_steps_user(sandbox: &Sandbox
             "f 0644 1000:1001 w/x/mine"
         ]
     );
+}
+
+fn volumes_show_paths_of_the_machine(sandbox: &Sandbox) {
+    sandbox.busybox().write("shared/in", "1");
+    let shared = sandbox.context().join("shared");
+    let volume = |options: &str| format!("{}:/mnt/v{options}", shared.display());
+    sandbox.write(".dockerignore", "shared\n").dockerfile(
+        "FROM busybox\nRUN cp /mnt/v/in /got; echo x 2> /dev/null > /mnt/v/out || echo no > /refused\n",
+    );
+    let (image, _) = sandbox.build_with(&["--volume", &volume(":ro")]);
+    let tree = image.tree();
+    assert_eq!(
+        (tree.text("got").as_str(), tree.text("refused").as_str()),
+        ("1", "no\n")
+    );
+    // Where it is mounted leaves no trace.
+    assert!(!tree.has("mnt"), "{:?}", image.changes());
+    // The mode of access is in the key.
+    let (image, _) = sandbox.build_with(&["-v", &volume("")]);
+    assert!(!image.tree().has("refused"));
+    assert_eq!(std::fs::read_to_string(shared.join("out")).unwrap(), "x\n");
+    // What is there is not.
+    sandbox.write("shared/in", "2");
+    let (image, steps) = sandbox.build_with(&["-v", &volume("")]);
+    assert_eq!(
+        (image.tree().text("got").as_str(), steps.ran().len()),
+        ("1", 0)
+    );
+    let (image, _) = sandbox.build_with(&["-v", &volume(""), "--no-cache"]);
+    assert_eq!(image.tree().text("got"), "2");
+    sandbox
+        .try_build(&["-v", "/no/such/path:/x"])
+        .failure(2)
+        .says("/no/such/path");
 }

@@ -242,6 +242,12 @@ pub enum MountSource {
         /// Path in it.
         path: String,
     },
+    /// A path of this machine, which the command line gives to every command. What is there is in no
+    /// key, only where it is.
+    Host {
+        /// The path, absolute.
+        path: PathBuf,
+    },
     /// A directory kept between builds. In the key only as far as it decides what the command
     /// sees: target and whether it is read-only.
     Cache {
@@ -373,7 +379,8 @@ impl Vertex {
                 .filter_map(|mount| match &mount.source {
                     MountSource::Bind { root, .. } => Some(*root),
                     MountSource::Cache { from, .. } => Some(*from),
-                    MountSource::Tmpfs { .. }
+                    MountSource::Host { .. }
+                    | MountSource::Tmpfs { .. }
                     | MountSource::Secret { .. }
                     | MountSource::Ssh { .. } => None,
                 })

@@ -8,7 +8,7 @@
 //! A layer of `COPY --link` is made on nothing, so its key says nothing of what it is put on. What
 //! stands on it sees both: the key of such a root is made of the link's and of what is below.
 //!
-//! In no key: proxies, secrets, what cache mounts hold, limits, times, names of stages, comments.
+//! In no key: proxies, secrets, what cache mounts and volumes hold, limits, times, names of stages, comments.
 
 use strata_cache::{CacheKey, Digest, Hasher, KeyPart, StackId};
 use strata_executor::copy::SelectedFile;
@@ -335,6 +335,9 @@ fn encode_mount(encoder: &mut Encoder, mount: &MountOp, inputs: &KeyInputs<'_>) 
         MountSource::Bind { root, path } => {
             encoder.input(&name, &(inputs.root)(*root));
             encoder.part(name, &format!("bind {access} {path}"));
+        }
+        MountSource::Host { path } => {
+            encoder.part(name, &format!("volume {access} {}", path.display()));
         }
         MountSource::Cache {
             sharing,

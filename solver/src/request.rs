@@ -50,6 +50,17 @@ pub struct SshAgent {
     pub socket: PathBuf,
 }
 
+/// A path of this machine that every RUN step sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// The path, absolute.
+    pub path: PathBuf,
+    /// Where steps see it: absolute, clean, not `/`.
+    pub target: String,
+    /// Steps can't write there.
+    pub read_only: bool,
+}
+
 /// When base images are looked for in their registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pull {
@@ -182,6 +193,8 @@ pub struct BuildRequest {
     pub secrets: Vec<Secret>,
     /// SSH agents.
     pub ssh: Vec<SshAgent>,
+    /// Paths of this machine for every RUN step. Keys have the paths, and not what is there.
+    pub volumes: Vec<Volume>,
     /// Limits of RUN steps. In no key.
     pub limits: Limits,
     /// rlimits of RUN steps: soft, hard. In the key.
@@ -235,6 +248,7 @@ impl BuildRequest {
             cdi_directories: None,
             secrets: Vec::new(),
             ssh: Vec::new(),
+            volumes: Vec::new(),
             limits: Limits::default(),
             ulimits: BTreeMap::new(),
             shm_size: SHM_SIZE,

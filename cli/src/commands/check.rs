@@ -21,6 +21,7 @@ use crate::flags::high::Check;
 use crate::flags::high::Surroundings;
 use crate::flags::low;
 use crate::flags::low::CheckFormat;
+use crate::flags::preprocess;
 use crate::human;
 use crate::output;
 use crate::progress::text;
@@ -100,6 +101,12 @@ fn mend(request: &mut BuildRequest) -> Result<(), CommandError> {
     let Some(path) = &request.dockerfile_path else {
         return Ok(());
     };
+    if preprocess::is_wanted(&request.dockerfile_name) {
+        return Err(CommandError::usage(format!(
+            "`--fix`: `{}` went through the C preprocessor, and what came out is not what to mend",
+            request.dockerfile_name
+        )));
+    }
     // What isn't UTF-8 has errors to be shown first.
     let Ok(text) = std::str::from_utf8(&request.dockerfile) else {
         return Ok(());

@@ -11,6 +11,8 @@ use strata_solver::remote::Remote;
 use strata_solver::request::Context;
 use strata_solver::request::DOCKERFILE_NAMES;
 
+use super::preprocess;
+
 /// No Dockerfile that people wrote is larger; a device or a wrong file is.
 const LIMIT: u64 = 16 << 20;
 
@@ -70,6 +72,15 @@ impl Found {
             Some(file) if is_web(file) => DockerfileAt::Web(file.to_owned()),
             Some(file) => DockerfileAt::Path(file.to_owned()),
         };
+        let remote = Remote::of_context(context).map_err(|error| error.to_string())?;
+        if let Some(file) = file.filter(|file| preprocess::is_wanted(file))
+            && (context == "-" || remote.is_some() || web.is_some())
+        {
+            return Err(format!(
+                "`{file}` would go through the C preprocessor, which can include any file of this \
+                 machine: only files of this machine may do that"
+            ));
+        }
         if context == "-" {
             if file == Some("-") {
                 return Err(
@@ -97,7 +108,7 @@ impl Found {
                 context: Context::Empty,
             }));
         }
-        if let Some(remote) = Remote::of_context(context).map_err(|error| error.to_string())? {
+        if let Some(remote) = remote {
             let dockerfile = match file {
                 Some("-") => {
                     DockerfileAt::Given("-".to_owned(), read_all(stdin, "standard input")?)
@@ -172,8 +183,12 @@ impl Source {
             Some(file) => {
                 // Relative to the working directory, as for docker build.
                 let path = directory.join(file);
+                let mut dockerfile = read_file(&path, file)?;
+                if preprocess::is_wanted(file) {
+                    dockerfile = preprocess::preprocess(&dockerfile, &path, file, LIMIT)?;
+                }
                 Ok(Self {
-                    dockerfile: read_file(&path, file)?,
+                    dockerfile,
                     name: file.to_owned(),
                     path: Some(path),
                     context,
@@ -318,6 +333,10 @@ mod tests {
             ("other", None, b"", "not a directory"),
             (".", None, b"", "no Dockerfile"),
             ("sub", Some("none"), b"", "`none`"),
+            ("sub", Some("none.in"), b"", "`none.in`"),
+            ("https://x/y.git", Some("a.in"), b"", "preprocessor"),
+            ("sub", Some("https://x/a.in"), b"", "preprocessor"),
+            ("-", Some("a.in"), b"\x1f\x8b\x08", "preprocessor"),
             (".", Some("sub"), b"", "is a directory"),
             ("sub", Some("/dev/zero"), b"", "larger than"),
         ] {

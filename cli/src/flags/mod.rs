@@ -9,6 +9,7 @@ pub(crate) mod high;
 pub(crate) mod low;
 mod named;
 pub(crate) mod output;
+pub(crate) mod preprocess;
 pub(crate) mod secret;
 mod ssh;
 pub(crate) mod value;

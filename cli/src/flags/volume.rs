@@ -1,9 +1,11 @@
-//! `--volume HOST:CONTAINER[:ro]` of `strata run`.
+//! `--volume HOST:CONTAINER[:ro]` of `strata run` and `strata build`.
 
 use std::path::PathBuf;
 
 use strata_executor::sandbox::Mount;
 use strata_executor::sandbox::MountKind;
+use strata_solver::plan::join_path;
+use strata_solver::request::Volume;
 
 /// Reads one `--volume`. Whether the host's path exists is found out when it is mounted.
 pub(crate) fn volume(text: &str) -> Result<Mount, String> {
@@ -53,6 +55,26 @@ pub(crate) fn volume(text: &str) -> Result<Mount, String> {
     })
 }
 
+/// Reads one `--volume` of `strata build`. A path that is not there is an error at once: steps may be
+/// hits for a long time before one would look for it.
+pub(crate) fn of_build(text: &str) -> Result<Volume, String> {
+    let mount = volume(text)?;
+    let MountKind::Bind { source: path } = mount.kind else {
+        return Err(format!("`{text}` is no path of this machine"));
+    };
+    path.symlink_metadata()
+        .map_err(|error| format!("`{}` can't be mounted: {error}", path.display()))?;
+    let target = join_path("/", &mount.target.to_string_lossy());
+    if target == "/" {
+        return Err("a volume can't replace the root `/`".to_owned());
+    }
+    Ok(Volume {
+        path,
+        target,
+        read_only: mount.read_only,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +93,21 @@ mod tests {
                 }),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_build_gets_paths_that_are_there() {
+        let found = of_build("/dev/null:/a/../b/:ro").unwrap();
+        assert_eq!(found.path, std::path::Path::new("/dev/null"));
+        assert_eq!((found.target.as_str(), found.read_only), ("/b", true));
+        for (text, part) in [
+            ("/no/such/path:/b", "/no/such/path"),
+            ("/dev/null:/a/..", "root"),
+            ("/dev/null:b", "not absolute"),
+        ] {
+            let error = of_build(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
         }
     }
 

@@ -44,7 +44,15 @@ impl Planner<'_> {
         let insecure = self.security(applied, run)?;
         let (devices, edits) = self.devices(applied, run)?;
         let mut agents = 0;
-        let mut mounts = Vec::with_capacity(run.mounts.len());
+        let volumes = self.request.volumes.iter().map(|volume| MountOp {
+            target: volume.target.clone(),
+            source: MountSource::Host {
+                path: volume.path.clone(),
+            },
+            read_only: volume.read_only,
+        });
+        // Before the step's own, which may lie in them.
+        let mut mounts: Vec<MountOp> = volumes.collect();
         for flag in &run.mounts {
             let mount: MountOp = self.mount(state, applied, flag, agents)?;
             agents += usize::from(matches!(mount.source, MountSource::Ssh { .. }));

@@ -215,6 +215,9 @@ impl Shared<'_> {
                     source: PathBuf::from(path),
                 }
             }
+            MountSource::Host { path } => MountKind::Bind {
+                source: path.clone(),
+            },
             MountSource::Cache {
                 id,
                 sharing,

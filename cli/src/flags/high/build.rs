@@ -35,6 +35,7 @@ use crate::flags::output;
 use crate::flags::secret;
 use crate::flags::ssh;
 use crate::flags::value;
+use crate::flags::volume;
 use crate::progress::Mode;
 
 /// A build and what to do with its result.
@@ -235,6 +236,7 @@ impl Build {
                 cdi_directories: Some(cdi_directories),
                 secrets,
                 ssh,
+                volumes: each("--volume", &low.volume, volume::of_build)?,
                 limits,
                 ulimits,
                 shm_size,

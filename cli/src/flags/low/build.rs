@@ -16,7 +16,7 @@ pub(crate) struct Build {
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: String,
     /// The Dockerfile: a path, a URL, or `-` for standard input [default: CONTEXT/Dockerfile, or
-    /// CONTEXT/Containerfile]
+    /// CONTEXT/Containerfile]. A path that ends in `.in` goes through `cpp`
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
     /// Ignore file of the context, in place of FILE.dockerignore, CONTEXT/.dockerignore or
@@ -97,6 +97,10 @@ pub(crate) struct Build {
     /// SSH_AUTH_SOCK
     #[arg(long, value_name = "default|ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
+    /// Show a path of this machine to every RUN step (repeatable). Steps that were cached don't see
+    /// what changed there
+    #[arg(short, long, value_name = "HOST:CONTAINER[:ro]")]
+    pub(crate) volume: Vec<String>,
     /// Platform to build for, such as linux/arm64 [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
