@@ -281,7 +281,7 @@ fn fail(progress: &Progress, error: BuildError, signal: i32) -> CommandError {
             if report
                 .diagnostics
                 .errors()
-                .any(|error| error.code == "no-space") =>
+                .any(|error| matches!(error.code, "no-space" | "disk")) =>
         {
             Kind::Store
         }

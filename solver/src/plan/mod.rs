@@ -149,12 +149,13 @@ fn global(
     GlobalScope::new(dockerfile, request, platform, host, target, warnings)
 }
 
-/// Whether an image can't be had because the store is full.
-fn no_space(error: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(
-        error.downcast_ref(),
-        Some(ImageError::Store(StoreError::NoSpace { .. }))
-    )
+/// What the store lacks, if that is why an image can't be had: its room, or its disk.
+fn store_trouble(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    match error.downcast_ref() {
+        Some(ImageError::Store(StoreError::NoSpace { .. })) => Some("no-space"),
+        Some(ImageError::Store(StoreError::Disk { .. })) => Some("disk"),
+        _ => None,
+    }
 }
 
 /// Where a step stands in the listing: stage, then position in it.
@@ -299,8 +300,8 @@ impl Planner<'_> {
                 ),
             )
             .with_label("needed here");
-            if no_space(&*error) {
-                diagnostic.code = "no-space";
+            if let Some(code) = store_trouble(&*error) {
+                diagnostic.code = code;
                 return diagnostic;
             }
             for help in self.bases.advice(reference) {
