@@ -6,6 +6,7 @@ cases! { Root, User =>
     a_command_has_a_shell_and_an_exec_form,
     heredocs_are_scripts,
     volumes_show_paths_of_the_machine,
+    mounts_can_be_given_to_every_step,
     the_environment_is_the_images_and_nothing_else,
     the_sandbox_has_proc_sys_and_dev,
     capabilities_are_the_usual_set,
@@ -678,6 +679,43 @@ fn a_working_directory_that_is_gone_is_made_for_the_steps_user(sandbox: &Sandbox
             "f 0644 1000:1001 w/x/mine"
         ]
     );
+}
+
+fn mounts_can_be_given_to_every_step(sandbox: &Sandbox) {
+    sandbox.busybox().write("shared", "1").dockerfile(
+        "FROM busybox AS first\nRUN cat /run/secrets/s > /cache/kept\n\
+         FROM busybox\nCOPY --from=first /bin/sh /sh\n\
+         RUN cp /cache/kept /mnt/in /; grep -q '/scratch tmpfs' /proc/mounts && echo yes > /memory\n",
+    );
+    let bind = format!(
+        "type=bind,source={},target=/mnt/in",
+        sandbox.context().join("shared").display()
+    );
+    let args = [
+        "--mount",
+        "type=cache,id=c,target=/cache",
+        "--mount",
+        &bind,
+        "--mount",
+        "type=tmpfs,target=/scratch",
+        "--mount",
+        "type=secret,id=s",
+        "--secret",
+        "id=s,src=shared",
+        "--jobs",
+        "1",
+    ];
+    let (image, _) = sandbox.build_with(&args);
+    let tree = image.tree();
+    assert_eq!(
+        ["kept", "in", "memory"].map(|name| tree.text(name)),
+        ["1", "1", "yes\n"]
+    );
+    assert!(!tree.has("mnt") && !tree.has("cache") && !tree.has("scratch"));
+    sandbox
+        .try_build(&["--mount", "type=cache,target=/c,from=x"])
+        .failure(2)
+        .says("--mount");
 }
 
 fn volumes_show_paths_of_the_machine(sandbox: &Sandbox) {

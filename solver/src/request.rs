@@ -10,6 +10,7 @@ use strata_cache::{DiffId, Digest, HardLinks, LayerId};
 use strata_executor::sandbox::{Limits, Network, SecretBytes};
 use strata_image::ImageConfig;
 use strata_image::export::Encoding;
+use strata_parser::mount::MountFlag;
 
 use crate::remote::Remote;
 
@@ -195,6 +196,8 @@ pub struct BuildRequest {
     pub ssh: Vec<SshAgent>,
     /// Paths of this machine for every RUN step. Keys have the paths, and not what is there.
     pub volumes: Vec<Volume>,
+    /// Mounts for every RUN step, besides its own: caches, files in memory, secrets, agents.
+    pub mounts: Vec<MountFlag>,
     /// Limits of RUN steps. In no key.
     pub limits: Limits,
     /// rlimits of RUN steps: soft, hard. In the key.
@@ -249,6 +252,7 @@ impl BuildRequest {
             secrets: Vec::new(),
             ssh: Vec::new(),
             volumes: Vec::new(),
+            mounts: Vec::new(),
             limits: Limits::default(),
             ulimits: BTreeMap::new(),
             shm_size: SHM_SIZE,

@@ -7,6 +7,7 @@ pub(crate) mod fields;
 pub(crate) mod filter;
 pub(crate) mod high;
 pub(crate) mod low;
+mod mount;
 mod named;
 pub(crate) mod output;
 pub(crate) mod preprocess;

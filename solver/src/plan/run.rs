@@ -53,7 +53,8 @@ impl Planner<'_> {
         });
         // Before the step's own, which may lie in them.
         let mut mounts: Vec<MountOp> = volumes.collect();
-        for flag in &run.mounts {
+        let request = self.request;
+        for flag in request.mounts.iter().chain(&run.mounts) {
             let mount: MountOp = self.mount(state, applied, flag, agents)?;
             agents += usize::from(matches!(mount.source, MountSource::Ssh { .. }));
             mounts.push(mount);

@@ -30,6 +30,8 @@ use crate::flags::context::Files;
 use crate::flags::context::Found;
 use crate::flags::context::Source;
 use crate::flags::low;
+use crate::flags::mount;
+use crate::flags::mount::Everywhere;
 use crate::flags::named;
 use crate::flags::output;
 use crate::flags::secret;
@@ -206,6 +208,14 @@ impl Build {
             }
             path => path.map(|path| surroundings.path(path)),
         };
+        let mut volumes = each("--volume", &low.volume, volume::of_build)?;
+        let mut mounts = Vec::new();
+        for everywhere in each("--mount", &low.mount, mount::everywhere)? {
+            match everywhere {
+                Everywhere::Volume(volume) => volumes.push(volume),
+                Everywhere::Mount(mount) => mounts.push(mount),
+            }
+        }
         Ok(Self {
             request: BuildRequest {
                 dockerfile: source.dockerfile,
@@ -236,7 +246,8 @@ impl Build {
                 cdi_directories: Some(cdi_directories),
                 secrets,
                 ssh,
-                volumes: each("--volume", &low.volume, volume::of_build)?,
+                volumes,
+                mounts,
                 limits,
                 ulimits,
                 shm_size,

@@ -101,6 +101,10 @@ pub(crate) struct Build {
     /// what changed there
     #[arg(short, long, value_name = "HOST:CONTAINER[:ro]")]
     pub(crate) volume: Vec<String>,
+    /// Give every RUN step a mount (repeatable), written as in RUN --mount; the source of a bind
+    /// is a path of this machine
+    #[arg(long, value_name = "type=TYPE,target=PATH[,...]")]
+    pub(crate) mount: Vec<String>,
     /// Platform to build for, such as linux/arm64 [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
