@@ -1,6 +1,6 @@
 //! Records: looking up keys and claiming what they stand for.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::{Index, int, uint};
 use crate::store::now_ms;
@@ -79,16 +79,28 @@ impl Index {
         lease: &Lease,
         content: CacheKey,
     ) -> Result<Option<CacheRecord>, StoreError> {
+        let values = params![self.boot(), content.0];
+        self.claim_newest(lease, "r.content = ?2", values)
+    }
+
+    /// The newest trusted record of which `condition` holds, claimed for `lease` and marked as used
+    /// now. `values` begin with the boot.
+    fn claim_newest(
+        &self,
+        lease: &Lease,
+        condition: &str,
+        values: &[&dyn ToSql],
+    ) -> Result<Option<CacheRecord>, StoreError> {
         if self.is_read_only() {
             return Ok(None);
         }
         self.write(|transaction| {
             let found = transaction
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r WHERE r.content = ?2 AND {TRUSTED} \
-                     ORDER BY r.seq DESC LIMIT 1"
+                    "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r \
+                     WHERE {condition} AND {TRUSTED} ORDER BY r.seq DESC LIMIT 1"
                 ))?
-                .query_row(params![self.boot(), content.0], |row| self.relied_on(row))
+                .query_row(values, |row| self.relied_on(row))
                 .optional()?
                 .filter(|record| self.has_directory(record.layer));
             if let Some(record) = &found {
@@ -124,26 +136,9 @@ impl Index {
         stack: StackId,
         selection: Digest,
     ) -> Result<Option<CacheRecord>, StoreError> {
-        if self.is_read_only() {
-            return Ok(None);
-        }
-        self.write(|transaction| {
-            let found = transaction
-                .prepare_cached(&format!(
-                    "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r WHERE r.operation = ?2 \
-                     AND r.stack = ?3 AND r.selection = ?4 AND {TRUSTED} ORDER BY r.seq DESC LIMIT 1"
-                ))?
-                .query_row(
-                    params![self.boot(), operation, stack.0, selection],
-                    |row| self.relied_on(row),
-                )
-                .optional()?
-                .filter(|record| self.has_directory(record.layer));
-            if let Some(record) = &found {
-                Self::used(transaction, lease, record)?;
-            }
-            Ok(found)
-        })
+        let values = params![self.boot(), operation, stack.0, selection];
+        let condition = "r.operation = ?2 AND r.stack = ?3 AND r.selection = ?4";
+        self.claim_newest(lease, condition, values)
     }
 
     /// True if there is a record of `operation` on `stack`.

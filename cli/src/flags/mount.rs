@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use strata_parser::mount::MountFlag;
 use strata_parser::mount::MountKind;
-use strata_solver::plan::join_path;
 use strata_solver::request::Volume;
+
+use super::volume;
 
 /// A mount for every step.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,20 +36,12 @@ pub(crate) fn everywhere(text: &str) -> Result<Everywhere, String> {
         Some(source) if source.starts_with('/') => PathBuf::from(source),
         _ => return Err("a bind needs `source=` with an absolute path of this machine".into()),
     };
-    path.symlink_metadata()
-        .map_err(|error| format!("`{}` can't be mounted: {error}", path.display()))?;
-    let target = match &mount.target {
-        Some(target) if target.starts_with('/') => join_path("/", target),
-        _ => return Err("a bind needs `target=` with an absolute path".into()),
-    };
-    if target == "/" {
-        return Err("a mount can't replace the root `/`".into());
+    match &mount.target {
+        Some(target) if target.starts_with('/') => {
+            volume::for_steps(path, target, mount.read_only).map(Everywhere::Volume)
+        }
+        _ => Err("a bind needs `target=` with an absolute path".into()),
     }
-    Ok(Everywhere::Volume(Volume {
-        path,
-        target,
-        read_only: mount.read_only,
-    }))
 }
 
 #[cfg(test)]
@@ -57,7 +50,7 @@ mod tests {
 
     #[test]
     fn binds_are_of_this_machine_and_the_rest_is_as_in_a_step() {
-        let volume = |read_only| {
+        let host = |read_only| {
             Everywhere::Volume(Volume {
                 path: "/proc".into(),
                 target: "/p".to_owned(),
@@ -65,8 +58,8 @@ mod tests {
             })
         };
         let text = "type=bind,source=/proc,target=/p/";
-        assert_eq!(everywhere(text), Ok(volume(true)));
-        assert_eq!(everywhere(&format!("{text},rw")), Ok(volume(false)));
+        assert_eq!(everywhere(text), Ok(host(true)));
+        assert_eq!(everywhere(&format!("{text},rw")), Ok(host(false)));
         for text in [
             "type=cache,target=/c",
             "type=tmpfs,target=/t",

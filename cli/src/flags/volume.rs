@@ -55,23 +55,28 @@ pub(crate) fn volume(text: &str) -> Result<Mount, String> {
     })
 }
 
-/// Reads one `--volume` of `strata build`. A path that is not there is an error at once: steps may be
-/// hits for a long time before one would look for it.
+/// Reads one `--volume` of `strata build`.
 pub(crate) fn of_build(text: &str) -> Result<Volume, String> {
     let mount = volume(text)?;
     let MountKind::Bind { source: path } = mount.kind else {
         return Err(format!("`{text}` is no path of this machine"));
     };
+    for_steps(path, &mount.target.to_string_lossy(), mount.read_only)
+}
+
+/// A path of this machine for every RUN step. One that is not there is an error at once: steps may be
+/// hits for a long time before one would look for it.
+pub(crate) fn for_steps(path: PathBuf, target: &str, read_only: bool) -> Result<Volume, String> {
     path.symlink_metadata()
         .map_err(|error| format!("`{}` can't be mounted: {error}", path.display()))?;
-    let target = join_path("/", &mount.target.to_string_lossy());
+    let target = join_path("/", target);
     if target == "/" {
         return Err("a volume can't replace the root `/`".to_owned());
     }
     Ok(Volume {
         path,
         target,
-        read_only: mount.read_only,
+        read_only,
     })
 }
 
