@@ -46,7 +46,7 @@ impl Tree {
             stack.push(id);
             links.push(store.hard_links(id)?);
         }
-        let platform = image.config().platform();
+        let platform = image.platform().clone();
         Ok(Self {
             directory: if split {
                 // A config may say anything of itself.
