@@ -50,6 +50,7 @@ use strata_cache::RootfsPlan;
 
 pub use cgroup::{LimitProspect, limit_prospects};
 pub use init::init_if_asked;
+pub(crate) use mount::new_filesystem;
 pub use open_files::raise_open_files;
 pub use probe::{OverlayUnusable, probe_overlay};
 pub use spawn::{Canceller, Running, Sink, spawn};
