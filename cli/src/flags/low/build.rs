@@ -99,7 +99,7 @@ pub(crate) struct Build {
     pub(crate) ssh: Vec<String>,
     /// Show a path of this machine to every RUN step (repeatable). Steps that were cached don't see
     /// what changed there
-    #[arg(short, long, value_name = "HOST:CONTAINER[:ro]")]
+    #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]")]
     pub(crate) volume: Vec<String>,
     /// Give every RUN step a mount (repeatable), written as in RUN --mount; the source of a bind
     /// is a path of this machine
