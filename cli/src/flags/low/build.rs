@@ -187,6 +187,9 @@ pub(crate) struct Check {
     /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
+    /// Ignore file in place of the context's, as for builds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ignorefile: Option<PathBuf>,
     /// Give files or an image a name for FROM, COPY --from and mounts (repeatable), as for builds
     #[arg(long, value_name = "NAME=CONTEXT")]
     pub(crate) build_context: Vec<String>,
