@@ -24,6 +24,7 @@ mod cache_hits;
 mod check;
 mod concurrent;
 mod config;
+mod confine;
 mod contexts;
 mod copy;
 mod crash;

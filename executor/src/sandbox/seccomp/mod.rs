@@ -6,9 +6,12 @@
 //! `clone`. Calls of the machine's 32-bit architectures are filtered alike.
 
 mod bpf;
+mod profile;
 mod table;
 
 use rustix::thread::CapabilitySet;
+
+pub use self::profile::{Profile, ProfileError};
 
 use self::bpf::{Action, Architecture, assemble};
 use self::table::{NONE, TABLE};
@@ -96,10 +99,10 @@ impl Rule {
 
 /// An architecture as the kernel's audit numbers name it, and the columns of the table whose calls
 /// it makes, with what is added to their numbers.
-type Columns = (u32, &'static [(usize, u32)]);
+type Columns = (u32, Vec<(usize, u32)>);
 
 /// The machine's own architecture first.
-fn architectures(machine: &str) -> &'static [Columns] {
+fn architectures(machine: &str) -> &'static [(u32, &'static [(usize, u32)])] {
     match machine {
         "x86_64" => &[
             (0xc000_003e, &[(0, 0), (2, 0x4000_0000)]),
@@ -137,14 +140,17 @@ fn filter_for(machine: &str, capabilities: CapabilitySet) -> Vec<BpfInstruction>
                 .collect(),
         })
         .collect();
-    assemble(parts, UNKNOWN)
+    assemble(parts, &UNKNOWN)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::capability::DEFAULT;
     use super::bpf::interpret;
     use super::*;
+
+    fn default() -> CapabilitySet {
+        super::super::capability::Capabilities::default().set()
+    }
 
     const X86_64: u32 = 0xc000_003e;
     const I386: u32 = 0x4000_0003;
@@ -158,10 +164,10 @@ mod tests {
     #[test]
     fn the_programs_fit_the_kernels_limit() {
         for machine in ["x86_64", "aarch64"] {
-            let length = filter_for(machine, DEFAULT).len();
+            let length = filter_for(machine, default()).len();
             assert!((200..4096).contains(&length), "{machine}: {length}");
         }
-        assert!(filter_for("pdp11", DEFAULT).is_empty());
+        assert!(filter_for("pdp11", default()).is_empty());
     }
 
     #[test]
@@ -213,7 +219,7 @@ mod tests {
             } else {
                 "x86_64"
             };
-            let program = filter_for(machine, DEFAULT);
+            let program = filter_for(machine, default());
             let found = interpret(&program, *audit, *number, *first);
             assert_eq!(found, *expected, "{name} on {audit:#x}: {found:#x}");
         }
@@ -221,7 +227,7 @@ mod tests {
 
     #[test]
     fn capabilities_open_what_they_are_for() {
-        let program = filter_for("x86_64", DEFAULT | CapabilitySet::SYS_ADMIN);
+        let program = filter_for("x86_64", default() | CapabilitySet::SYS_ADMIN);
         assert_eq!(interpret(&program, X86_64, 165, 0), ALLOW, "mount");
         assert_eq!(interpret(&program, X86_64, 435, 0), ALLOW, "clone3");
         assert_eq!(interpret(&program, X86_64, 56, 0x1000_0011), ALLOW, "clone");
