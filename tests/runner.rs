@@ -32,6 +32,7 @@ mod device;
 mod differential;
 mod doctor;
 mod errors;
+mod escape;
 mod explain;
 mod full;
 mod ignore;

@@ -36,6 +36,8 @@ enum Rule {
     Refuse,
     /// Allowed with this capability.
     With(Capability),
+    /// Allowed with this capability, or with `CAP_SYS_ADMIN`, which it was once a part of.
+    WithAdminOr(Capability),
     /// Allowed for a few values.
     Personality,
     /// Without `CAP_SYS_ADMIN`, only without namespaces.
@@ -49,7 +51,9 @@ enum Rule {
 /// Capabilities that calls depend on.
 #[derive(Debug, Clone, Copy)]
 enum Capability {
+    Bpf,
     DacReadSearch,
+    Perfmon,
     SysAdmin,
     SysBoot,
     SysChroot,
@@ -60,11 +64,15 @@ enum Capability {
     SysRawio,
     SysTime,
     SysTtyConfig,
+    Syslog,
 }
 
 impl Capability {
     fn bit(self) -> CapabilitySet {
         match self {
+            Self::Bpf => CapabilitySet::BPF,
+            Self::Perfmon => CapabilitySet::PERFMON,
+            Self::Syslog => CapabilitySet::SYSLOG,
             Self::DacReadSearch => CapabilitySet::DAC_READ_SEARCH,
             Self::SysAdmin => CapabilitySet::SYS_ADMIN,
             Self::SysBoot => CapabilitySet::SYS_BOOT,
@@ -87,7 +95,10 @@ impl Rule {
             Self::Allow => Action::Allow,
             Self::Refuse => REFUSED,
             Self::With(capability) if capabilities.contains(capability.bit()) => Action::Allow,
-            Self::With(_) => REFUSED,
+            Self::WithAdminOr(capability) if admin || capabilities.contains(capability.bit()) => {
+                Action::Allow
+            }
+            Self::With(_) | Self::WithAdminOr(_) => REFUSED,
             Self::Clone | Self::Clone3 if admin => Action::Allow,
             Self::Clone => Action::FirstHasNone(CLONE_NAMESPACES),
             Self::Clone3 => UNKNOWN,
@@ -232,6 +243,10 @@ mod tests {
         assert_eq!(interpret(&program, X86_64, 435, 0), ALLOW, "clone3");
         assert_eq!(interpret(&program, X86_64, 56, 0x1000_0011), ALLOW, "clone");
         assert_eq!(interpret(&program, X86_64, 175, 0), EPERM, "init_module");
+        assert_eq!(interpret(&program, X86_64, 103, 0), ALLOW, "syslog");
+        let program = filter_for("x86_64", default() | CapabilitySet::SYSLOG);
+        assert_eq!(interpret(&program, X86_64, 103, 0), ALLOW, "syslog");
+        assert_eq!(interpret(&program, X86_64, 321, 0), EPERM, "bpf");
     }
 
     #[test]
