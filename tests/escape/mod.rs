@@ -1,9 +1,11 @@
 //! Attempts to get out of the sandbox. Each has to fail, and to work once its wall is taken away:
 //! a probe that fails for a reason of its own shows nothing.
 //!
-//! `probe.c` makes the attempts; [`attempts`] is the table of them.
+//! `probe.c` makes the attempts; [`attempts`] is the table of them. [`paths`] has those that are made
+//! of instructions, contexts, images and archives.
 
 mod attempts;
+mod paths;
 
 use std::collections::BTreeMap;
 use std::fs;
