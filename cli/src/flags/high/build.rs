@@ -19,6 +19,7 @@ use super::check::Method;
 use super::check::call;
 use super::check::entitlement;
 use super::check::ignore_file;
+use super::confinement;
 use super::each;
 use super::flag;
 use super::limits;
@@ -157,6 +158,12 @@ impl Build {
             .map(|text| flag("--cache-ttl", crate::human::parse_duration(text)))
             .transpose()?;
         let shm_size = shm_size(low.shm_size.as_deref())?;
+        let confinement = confinement(&low.security, surroundings)?;
+        let hostname = low
+            .hostname
+            .as_deref()
+            .map(|text| flag("--hostname", value::hostname(text)))
+            .transpose()?;
         let extra_hosts = each("--add-host", &low.add_host, value::extra_host)?;
         let network = flag("--network", value::network(&low.network))?;
 
@@ -245,6 +252,8 @@ impl Build {
                 limits,
                 ulimits,
                 shm_size,
+                confinement,
+                hostname,
                 extra_hosts,
                 jobs,
                 epoch,

@@ -6,6 +6,7 @@ use clap::Args;
 use clap::ValueEnum;
 
 use super::Limits;
+use super::Security;
 use crate::progress::Mode;
 
 /// `strata build`
@@ -135,6 +136,11 @@ pub(crate) struct Build {
     pub(crate) shm_size: Option<String>,
     #[command(flatten)]
     pub(crate) limits: Limits,
+    #[command(flatten)]
+    pub(crate) security: Security,
+    /// Host name of RUN steps
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
     /// How many steps may run at once [default: number of CPUs]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<String>,
