@@ -8,6 +8,7 @@
 //! - [`load`] brings archives and layouts into the store, [`import`] a bare root file system.
 //! - [`export`] gives built layers their diff IDs and blobs, and writes images to files.
 //! - [`fetch`] gets single files of the web.
+//! - [`sbom`] lists the software that is in a tree.
 //! - [`registry`] speaks the Distribution protocol.
 //!
 //! Manifests and configs that came from elsewhere are kept as the bytes that came: they are parsed
@@ -25,9 +26,11 @@ mod parallel;
 mod pipe;
 mod platform;
 mod progress;
+pub mod redact;
 mod reference;
 pub mod registry;
 mod resolve;
+pub mod sbom;
 mod unpack;
 
 pub use config::ImageConfig;
