@@ -4,7 +4,7 @@ use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredLayer;
 use strata_cache::{Digest, Lease, Store};
 use strata_image::config::{History, Time};
-use strata_image::export::{self, Encoding, ExportOptions, Format};
+use strata_image::export::{self, Encoding, ExportOptions, Format, ImageSet};
 use strata_image::registry::PushOptions;
 use strata_image::{BuiltImage, ImageConfig, Images, Reference};
 
@@ -268,11 +268,12 @@ impl Finished<'_> {
             encoding,
             write: self.options(),
             names: &names,
+            platform_split: None,
         };
         let manifest = export::export(
             self.store,
             self.lease,
-            image,
+            &ImageSet::one(image),
             &options,
             &destination,
             &self.progress(step),
@@ -281,7 +282,8 @@ impl Finished<'_> {
         if !matches!(format, Format::Tar | Format::Local) {
             made.image = Some(image.id());
         }
-        made.manifests.extend(manifest.map(|digest| (what, digest)));
+        made.manifests
+            .extend(manifest.map(|manifest| (what, manifest.digest)));
         Ok(())
     }
 
@@ -309,13 +311,13 @@ impl Finished<'_> {
             .images
             .push(
                 self.lease,
-                image,
+                &ImageSet::one(image),
                 &reference,
                 &options,
                 &self.progress(step),
             )
             .map_err(|error| output_error(&format!("push to `{target}`"), error))?;
-        Ok(pushed.manifest)
+        Ok(pushed.digest)
     }
 
     fn progress(&self, step: StepId) -> impl Fn(&str, u64, Option<u64>) + Sync {

@@ -29,5 +29,5 @@ pub use identity::CertificateError;
 pub use login::{CredentialsFile, Keeper, LoginError};
 pub use options::{Credentials, HostOptions, Identity, RegistryOptions};
 pub use pull::{FetchedManifest, ManifestHead};
-pub use push::{PushError, PushOptions, Pushed};
+pub use push::{PushError, PushOptions};
 pub use upload::{Upload, Uploaded};
