@@ -3,17 +3,21 @@
 use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredLayer;
 use strata_cache::{Digest, Lease, Store};
+use strata_image::attest::{self, Statement};
 use strata_image::config::{History, Time};
-use strata_image::export::{self, Encoding, ExportOptions, Format, ImageSet};
+use strata_image::export::{self, Artifact, Encoding, ExportOptions, Format, ImageSet};
+use strata_image::manifest::Descriptor;
 use strata_image::registry::PushOptions;
 use strata_image::{BuiltImage, ImageConfig, Images, Reference};
 
+use crate::attest::{Facts, Material};
 use crate::error::BuildError;
 use crate::event::{Event, EventSink, Outcome, StepId, StepInfo};
 use crate::graph::{Graph, Root};
 use crate::plan::{PlannedHistory, StageState};
 use crate::request::{BuildRequest, Codec, Destination, Output};
 use crate::schedule::{Results, base_of};
+use crate::step::now_ms;
 
 /// Who wrote a history entry.
 const COMMENT: &str = "strata.dockerfile.v0";
@@ -30,6 +34,10 @@ pub(crate) struct Finished<'a> {
     pub(crate) results: &'a Results,
     pub(crate) epoch: Option<i64>,
     pub(crate) next_step: usize,
+    /// What was copied from elsewhere.
+    pub(crate) materials: Vec<Material>,
+    /// When the build began, in milliseconds since the epoch.
+    pub(crate) started_ms: u64,
 }
 
 /// What outputs made.
@@ -158,6 +166,16 @@ impl Finished<'_> {
     /// Writes every output that was asked for.
     pub(crate) fn write(&self, image: &BuiltImage) -> Result<Made, BuildError> {
         let mut made = Made::default();
+        let statements = self.statements(image)?;
+        let names = self.all_names()?;
+        let beside = |_: &BuiltImage, descriptor: &Descriptor| -> Vec<Artifact> {
+            let artifact = attest::artifact(descriptor, &names, &statements);
+            artifact.into_iter().collect()
+        };
+        let set = ImageSet {
+            beside: Some(&beside),
+            ..ImageSet::one(image)
+        };
         let mut next = self.next_step;
         for output in &self.request.outputs {
             let name = match output {
@@ -181,7 +199,7 @@ impl Finished<'_> {
                 self.events.event(Event::Started(step));
             }
             let begun = std::time::Instant::now();
-            let result = self.write_one(image, output, step, &mut made);
+            let result = self.write_one(&set, output, step, &mut made);
             match &result {
                 Ok(()) if quiet => {}
                 Ok(()) => self.events.event(Event::Finished {
@@ -201,11 +219,12 @@ impl Finished<'_> {
 
     fn write_one(
         &self,
-        image: &BuiltImage,
+        set: &ImageSet<'_>,
         output: &Output,
         step: StepId,
         made: &mut Made,
     ) -> Result<(), BuildError> {
+        let image = &set.images[0];
         let names = self.names()?;
         let blobless = Encoding::new(Codec::None);
         let (format, destination, encoding) = match output {
@@ -229,7 +248,7 @@ impl Finished<'_> {
                 }
                 made.image = Some(image.id());
                 for target in targets {
-                    let manifest = self.push(image, target, encoding, *by_digest, step)?;
+                    let manifest = self.push(set, target, encoding, *by_digest, step)?;
                     made.manifests.push((target.clone(), manifest));
                 }
                 return Ok(());
@@ -269,11 +288,12 @@ impl Finished<'_> {
             write: self.options(),
             names: &names,
             platform_split: None,
+            files: None,
         };
         let manifest = export::export(
             self.store,
             self.lease,
-            &ImageSet::one(image),
+            set,
             &options,
             &destination,
             &self.progress(step),
@@ -289,7 +309,7 @@ impl Finished<'_> {
 
     fn push(
         &self,
-        image: &BuiltImage,
+        set: &ImageSet<'_>,
         target: &str,
         encoding: &Encoding,
         by_digest: bool,
@@ -309,13 +329,7 @@ impl Finished<'_> {
         };
         let pushed = self
             .images
-            .push(
-                self.lease,
-                &ImageSet::one(image),
-                &reference,
-                &options,
-                &self.progress(step),
-            )
+            .push(self.lease, set, &reference, &options, &self.progress(step))
             .map_err(|error| output_error(&format!("push to `{target}`"), error))?;
         Ok(pushed.digest)
     }
@@ -329,6 +343,33 @@ impl Finished<'_> {
                 total,
             });
         }
+    }
+
+    /// What is to be said of the image.
+    fn statements(&self, image: &BuiltImage) -> Result<Vec<Statement>, BuildError> {
+        let facts = Facts {
+            request: self.request,
+            graph: self.graph,
+            materials: self.materials.clone(),
+            started_ms: self.started_ms,
+            finished_ms: now_ms(),
+            epoch: self.epoch,
+        };
+        let notice = |text| self.events.event(Event::Notice(text));
+        crate::attest::statements(&facts, image, self.store, &notice)
+            .map_err(|error| output_error("what is said of the image", error))
+    }
+
+    /// The image's names in full, those of single outputs too.
+    fn all_names(&self) -> Result<Vec<String>, BuildError> {
+        let mut names = self.names()?;
+        for output in &self.request.outputs {
+            if let Output::Registry { names: own, .. } = output {
+                names.extend(own.iter().cloned());
+            }
+        }
+        names.dedup();
+        Ok(names)
     }
 
     /// The image's names in full.

@@ -12,6 +12,7 @@ use strata_image::ImageConfig;
 use strata_image::export::Encoding;
 use strata_parser::mount::MountFlag;
 
+use crate::attest::{Attestations, Material};
 use crate::remote::Remote;
 
 /// Where the files for COPY and ADD come from.
@@ -215,6 +216,12 @@ pub struct BuildRequest {
     /// When a context from elsewhere was last changed, in seconds since 1970, if its commit or its server
     /// says so. [`crate::remote::prepare`] fills it in.
     pub context_time: Option<i64>,
+    /// Where the Dockerfile came from, if not from this machine. [`crate::remote::prepare`] fills it in.
+    pub origin: Option<Material>,
+    /// What was fetched before the build began. [`crate::remote::prepare`] fills it in.
+    pub fetched: Vec<Material>,
+    /// What is to be said of the result.
+    pub attestations: Attestations,
 }
 
 /// Names of a Dockerfile that nothing names, in the order in which they are looked for.
@@ -261,6 +268,9 @@ impl BuildRequest {
             jobs: 1,
             epoch: None,
             context_time: None,
+            origin: None,
+            fetched: Vec::new(),
+            attestations: Attestations::default(),
         }
     }
 }

@@ -39,6 +39,7 @@ use strata_cache::LayerView;
 use strata_cache::view::{Entry, FileKind, ViewError};
 
 pub use distro::Distro;
+pub(crate) use package::encode;
 pub use package::{Ecosystem, Package};
 pub use spdx::{Document, PREDICATE};
 

@@ -36,7 +36,7 @@ use crate::graph::{Graph, ImageId, ImageVertex, Op, Reuse, Root, SourceId, Verte
 use crate::request::BuildRequest;
 pub use check::{Checked, Reached, check, reached};
 pub use scope::{GlobalScope, Variables};
-pub(crate) use scope::{expand_error, find};
+pub(crate) use scope::{expand_error, find, is_proxy};
 pub use stage::{PlannedHistory, StageState};
 
 /// A planned build.
