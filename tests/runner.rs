@@ -18,6 +18,7 @@
 mod support;
 
 mod add;
+mod attest;
 mod broken;
 mod cache_commands;
 mod cache_hits;
@@ -32,6 +33,7 @@ mod differential;
 mod doctor;
 mod errors;
 mod explain;
+mod formats;
 mod full;
 mod ignore;
 mod images;

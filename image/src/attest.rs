@@ -36,6 +36,8 @@ pub struct Statement {
     pub predicate: Value,
     /// The file that it becomes where there are no manifests, such as `provenance.json`.
     pub filename: String,
+    /// There is no such file: it is attached to images only.
+    pub inline_only: bool,
 }
 
 /// What a statement is about.
@@ -210,6 +212,7 @@ mod tests {
             predicate_type: "https://x/y".into(),
             predicate: json!({"a": 1}),
             filename: "y.json".into(),
+            inline_only: false,
         };
         assert!(artifact(&image, &[], &[]).is_none());
         let artifact = artifact(&image, &[], std::slice::from_ref(&said)).unwrap();

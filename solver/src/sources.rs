@@ -289,9 +289,10 @@ impl<'a> Sources<'a> {
     }
 
     /// What was copied from elsewhere, for those who want to know what the result is made of.
-    pub(crate) fn materials(&self) -> Vec<Material> {
+    /// By [`SourceId`].
+    pub(crate) fn materials(&self) -> Vec<Option<Material>> {
         let opened = self.opened.iter();
-        opened.filter_map(|one| one.material.clone()).collect()
+        opened.map(|one| one.material.clone()).collect()
     }
 
     fn check_out(&self, source: SourceId) -> Result<&BuildContext<'a>, RemoteError> {

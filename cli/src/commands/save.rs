@@ -10,7 +10,7 @@ use strata_image::export::Destination;
 use strata_image::export::Encoding;
 use strata_image::export::ExportOptions;
 use strata_image::export::Format;
-use strata_image::export::ImageSet;
+use strata_image::export::Saved;
 
 use super::stored;
 use super::transfer::Transfers;
@@ -75,9 +75,9 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
         platform_split: None,
         files: None,
     };
-    let sets: Vec<(ImageSet<'_>, &[String])> = images
+    let sets: Vec<(Saved<'_>, &[String])> = images
         .iter()
-        .map(|(image, names)| (ImageSet::one(image), names.as_slice()))
+        .map(|(image, names)| (Saved::Image(image), names.as_slice()))
         .collect();
     let mut transfers = Transfers::start(flags.quiet);
     let saved = transfers.step(format!("save {}", flags.images.join(" ")), |progress| {

@@ -11,7 +11,7 @@ use strata_cache::{Digest, Store};
 use tar::{EntryType, Header};
 
 use super::output::{self, failed};
-use super::set::{Assembled, ImageSet, assemble};
+use super::set::Assembled;
 use super::{Destination, ExportError, ExportOptions, Format};
 use crate::manifest::{Descriptor, Index};
 use crate::pipe::{Watched, copy};
@@ -25,29 +25,14 @@ const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 /// Content of the file `oci-layout`.
 pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// Writes `sets` with their names, and answers the descriptors of their indexes or manifests.
+/// Writes images and indexes with their names.
 pub(super) fn write(
     store: &Store,
-    sets: &[(ImageSet<'_>, &[String])],
+    assembled: &[(&[String], Assembled)],
     options: &ExportOptions<'_>,
     destination: &Destination,
     progress: &dyn Progress,
-) -> Result<Vec<Descriptor>, ExportError> {
-    let mut assembled = Vec::with_capacity(sets.len());
-    for (set, names) in sets {
-        let mut set = *set;
-        if options.format == Format::DockerArchive {
-            if set.index || set.images.len() != 1 {
-                return Err(ExportError::DockerIndex {
-                    count: set.images.len(),
-                });
-            }
-            // The format has no place for them.
-            set.beside = None;
-        }
-        let one = assemble(store, &set, options.encoding, options.write, progress)?;
-        assembled.push((*names, one));
-    }
+) -> Result<(), ExportError> {
     let path = match destination {
         Destination::Path(path) => path.clone(),
         Destination::Stdout => PathBuf::from("-"),
@@ -61,9 +46,8 @@ pub(super) fn write(
                 .epoch
                 .and_then(|epoch| u64::try_from(epoch).ok()),
         };
-        write_archive(store, &assembled, options.format, &mut archive, progress)
-    })?;
-    Ok(assembled.into_iter().map(|(_, one)| one.root).collect())
+        write_archive(store, assembled, options.format, &mut archive, progress)
+    })
 }
 
 fn write_archive(

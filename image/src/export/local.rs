@@ -40,7 +40,7 @@ struct Tree<'store> {
     /// The layers, base first.
     stack: Vec<LayerId>,
     /// Holds what is put on top of them.
-    _beside: Option<Scratch<'store>>,
+    beside: Option<Scratch<'store>>,
 }
 
 impl<'store> Tree<'store> {
@@ -54,7 +54,7 @@ impl<'store> Tree<'store> {
             stack.push(id);
             links.push(store.hard_links(id)?);
         }
-        let platform = image.config().platform();
+        let platform = image.platform().clone();
         Ok(Self {
             directory: if split {
                 // A config may say anything of itself.
@@ -68,7 +68,7 @@ impl<'store> Tree<'store> {
             view: LayerView::new(store.layer_paths(&stack)),
             links,
             stack,
-            _beside: None,
+            beside: None,
         })
     }
 
@@ -103,7 +103,7 @@ impl<'store> Tree<'store> {
         }
         self.view = self.view.with_upper(scratch.upper().to_owned());
         self.links.push(HardLinks::default());
-        self._beside = Some(scratch);
+        self.beside = Some(scratch);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ mod archive;
 mod directory;
 mod encoding;
 mod layer;
+mod list;
 mod local;
 mod output;
 mod set;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 pub use encoding::{Annotations, Encoding, MediaTypes, PlatformAnnotations};
 pub(crate) use layer::{blob_for, is_present, open_at};
 pub use layer::{diff_id, image_blob, layer_blob};
+pub(crate) use list::{built, index_of, parsed};
 pub use set::{Artifact, Beside, ImageSet};
 pub(crate) use set::{Document, manifest_of};
 
@@ -21,7 +23,8 @@ use strata_cache::image::{StoredImage, StoredLayer};
 use strata_cache::{Digest, LayerId, Lease, Store, StoreError};
 
 use crate::attest::Subject;
-use crate::manifest::Descriptor;
+use crate::list::{List, Member};
+use crate::manifest::{Descriptor, ManifestError};
 use crate::resolve::now_ms;
 use crate::{ImageConfig, Platform, Progress};
 
@@ -77,6 +80,26 @@ pub enum ExportError {
     NotUnpacked {
         /// Its diff ID.
         diff_id: Digest,
+    },
+    /// A manifest of the store can't be used.
+    #[error("manifest {digest}")]
+    Manifest {
+        /// Its digest.
+        digest: Digest,
+        /// What is wrong.
+        #[source]
+        source: ManifestError,
+    },
+    /// A member of a list is not in the store, or a part of it.
+    #[error(
+        "{blob} of the image for {platform} is not in the store: pull the name again, with all its \
+         platforms"
+    )]
+    MemberGone {
+        /// The member's platform.
+        platform: String,
+        /// What lacks.
+        blob: Digest,
     },
     /// Docker archives have no place for an index.
     #[error(
@@ -171,6 +194,7 @@ pub struct BuiltImage {
     config_bytes: Vec<u8>,
     config_digest: Digest,
     layers: Vec<StoredLayer>,
+    platform: Platform,
 }
 
 impl BuiltImage {
@@ -181,9 +205,21 @@ impl BuiltImage {
         Self {
             config_digest: Digest::of(&config_bytes),
             config_bytes,
+            platform: config.platform(),
             config,
             layers,
         }
+    }
+
+    /// The same image as the one for `platform` in an index, whatever its config says.
+    #[must_use]
+    pub fn for_platform(self, platform: Platform) -> Self {
+        Self { platform, ..self }
+    }
+
+    /// What an index says that it runs on: what its config says, unless something else was asked for.
+    pub fn platform(&self) -> &Platform {
+        &self.platform
     }
 
     /// An image of the store, its config byte for byte.
@@ -199,6 +235,7 @@ impl BuiltImage {
         Ok(Self {
             config_digest: image.config,
             config_bytes,
+            platform: config.platform(),
             config,
             layers: image.layers.clone(),
         })
@@ -242,6 +279,26 @@ pub fn store_image(
     };
     store.index().put_image(&stored, names)?;
     Ok(stored)
+}
+
+/// Stores images: one as [`store_image`] does, several as a list. Answers the ID of the image or the
+/// list.
+pub fn store_images(
+    store: &Store,
+    lease: &Lease,
+    set: &ImageSet<'_>,
+    names: &[String],
+) -> Result<Digest, ExportError> {
+    if let ([image], false) = (set.images, set.index) {
+        return Ok(store_image(store, lease, image, names)?.config);
+    }
+    let mut list = List::default();
+    for image in set.images {
+        let stored = store_image(store, lease, image, &[])?;
+        let member = Member::built(stored.config, image.platform().clone());
+        list.members.push(member);
+    }
+    Ok(list.store(store, names)?)
 }
 
 /// Where an export goes.
@@ -319,9 +376,21 @@ pub fn export(
     }
     match options.format {
         Format::OciArchive | Format::DockerArchive => {
-            let sets = [(*set, options.names)];
-            let roots = archive::write(store, &sets, options, destination, progress)?;
-            Ok(roots.into_iter().next())
+            let mut set = *set;
+            if options.format == Format::DockerArchive {
+                if set.index || set.images.len() != 1 {
+                    return Err(ExportError::DockerIndex {
+                        count: set.images.len(),
+                    });
+                }
+                // The format has no place for them.
+                set.beside = None;
+            }
+            let one = set::assemble(store, &set, options.encoding, options.write, progress)?;
+            let root = one.root.clone();
+            let named = [(options.names, one)];
+            archive::write(store, &named, options, destination, progress)?;
+            Ok(Some(root))
         }
         Format::OciDirectory => {
             let path = directory_of(destination)?;
@@ -362,19 +431,43 @@ fn directory_of(destination: &Destination) -> Result<&Path, ExportError> {
     }
 }
 
-/// Writes several images, or indexes of some, into one archive ([`Format::OciArchive`] or
+/// What [`save`] writes under one or several names.
+#[derive(Debug, Clone, Copy)]
+pub enum Saved<'a> {
+    /// An image.
+    Image(&'a BuiltImage),
+    /// All images of a list.
+    List(&'a List),
+}
+
+/// Writes several images, or lists of some, into one archive ([`Format::OciArchive`] or
 /// [`Format::DockerArchive`]), each under its names: `strata save`.
 pub fn save(
     store: &Store,
     lease: &Lease,
-    sets: &[(ImageSet<'_>, &[String])],
+    saved: &[(Saved<'_>, &[String])],
     options: &ExportOptions<'_>,
     destination: &Destination,
     progress: &dyn Progress,
 ) -> Result<(), ExportError> {
-    for image in sets.iter().flat_map(|(set, _)| set.images) {
-        claim(store, lease, image)?;
+    let mut assembled = Vec::with_capacity(saved.len());
+    for (what, names) in saved {
+        let one = match what {
+            Saved::Image(image) => {
+                claim(store, lease, image)?;
+                let set = ImageSet::one(image);
+                set::assemble(store, &set, options.encoding, options.write, progress)?
+            }
+            Saved::List(list) if options.format == Format::DockerArchive => {
+                return Err(ExportError::DockerIndex {
+                    count: list.members.len(),
+                });
+            }
+            Saved::List(list) => {
+                list::assemble(store, list, options.encoding, options.write, progress)?
+            }
+        };
+        assembled.push((*names, one));
     }
-    archive::write(store, sets, options, destination, progress)?;
-    Ok(())
+    archive::write(store, &assembled, options, destination, progress)
 }

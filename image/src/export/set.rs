@@ -101,9 +101,13 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    fn new(media_type: &str, content: &impl serde::Serialize) -> Self {
+    pub(super) fn new(media_type: &str, content: &impl serde::Serialize) -> Self {
         let bytes = serde_json::to_vec_pretty(content)
             .expect("string keys and plain values always serialise");
+        Self::of_bytes(media_type, bytes)
+    }
+
+    pub(super) fn of_bytes(media_type: &str, bytes: Vec<u8>) -> Self {
         Self {
             descriptor: Descriptor::new(media_type, Digest::of(&bytes), bytes.len() as u64),
             bytes,
@@ -118,7 +122,7 @@ pub(crate) fn manifest_of(
     encoding: &Encoding,
 ) -> Document {
     let types = encoding.types;
-    let platform = image.config().platform();
+    let platform = image.platform().clone();
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(types.manifest().to_owned()),
@@ -151,7 +155,7 @@ pub(super) struct Assembled {
     pub(super) small: Vec<(Digest, Vec<u8>)>,
     /// Blobs of the store.
     pub(super) layers: Vec<StoredBlob>,
-    /// Config and layers of each image.
+    /// Config and layers of each image of a set, for docker.
     pub(super) images: Vec<(Digest, Vec<StoredBlob>)>,
 }
 

@@ -16,6 +16,7 @@ mod mirror;
 mod options;
 mod pull;
 mod push;
+mod push_list;
 mod retry;
 mod token;
 pub(crate) mod transport;

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use strata_cache::diff::WriteOptions;
 use strata_cache::image::{StoredBlob, StoredLayer};
-use strata_cache::{Digest, Lease};
+use strata_cache::{Digest, Lease, StoreError};
 
 use super::{RegistryError, Upload};
 use crate::export::{self, Document, Encoding, ImageSet, blob_for, is_present, open_at};
@@ -26,6 +26,9 @@ pub enum PushError {
     /// The registry did not take it.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// How to push.
@@ -91,7 +94,7 @@ impl Images<'_> {
         Ok(root.descriptor)
     }
 
-    fn put_document(
+    pub(super) fn put_document(
         &self,
         document: &Document,
         target: &Reference,
@@ -111,7 +114,7 @@ impl Images<'_> {
     }
 
     /// Pushes layers and config of an image, and answers its manifest.
-    fn push_blobs(
+    pub(super) fn push_blobs(
         &self,
         image: &BuiltImage,
         target: &Reference,

@@ -3,6 +3,8 @@
 
 mod clean;
 mod provenance;
+mod reach;
+mod said;
 
 use strata_cache::{Digest, LayerView, Store};
 use strata_image::attest::Statement;
@@ -11,6 +13,9 @@ use strata_image::{BuiltImage, ExportError};
 
 use crate::graph::Graph;
 use crate::request::BuildRequest;
+
+pub(crate) use reach::Reach;
+pub(crate) use said::Said;
 
 /// What is asked for. Nothing, by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -109,8 +114,10 @@ impl Material {
 pub(crate) struct Facts<'a> {
     pub(crate) request: &'a BuildRequest,
     pub(crate) graph: &'a Graph,
-    /// Files of the web and repositories that steps copied from.
-    pub(crate) materials: Vec<Material>,
+    /// What of the graph the result is made of.
+    pub(crate) reach: Reach,
+    /// By source of the graph: what it is for others, if it is from elsewhere.
+    pub(crate) materials: &'a [Option<Material>],
     /// Milliseconds since the epoch.
     pub(crate) started_ms: u64,
     /// Milliseconds since the epoch.
@@ -155,7 +162,7 @@ fn software(
     }
     let created = image.config().created.as_ref();
     let created = created
-        .and_then(|time| time.timestamp())
+        .and_then(strata_image::config::Time::timestamp)
         .map(jiff::Timestamp::as_second);
     let document = Document {
         name: "sbom",
@@ -165,5 +172,6 @@ fn software(
         predicate_type: sbom::PREDICATE.to_owned(),
         predicate: document.of(&inventory),
         filename: "sbom.spdx.json".to_owned(),
+        inline_only: false,
     })
 }

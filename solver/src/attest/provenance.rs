@@ -14,7 +14,7 @@ use strata_image::{Platform, Reference};
 
 use super::clean::Cleaner;
 use super::{Facts, Material, Mode, Provenance, Version};
-use crate::graph::{ImageVertex, MountSource, Op, Root, VertexId};
+use crate::graph::{ImageId, ImageVertex, MountSource, Op, Root, Vertex, VertexId};
 use crate::plan::is_proxy;
 use crate::request::{Context, NamedContext};
 
@@ -45,6 +45,7 @@ pub(super) fn statement(facts: &Facts<'_>, asked: &Provenance) -> Statement {
         predicate_type: predicate_type.to_owned(),
         predicate: said.cleaner.value(predicate),
         filename: filename.unwrap_or_else(|| "provenance.json".to_owned()),
+        inline_only: asked.inline_only,
     }
 }
 
@@ -191,8 +192,8 @@ impl Said<'_> {
         if let Some(target) = &request.target {
             args.insert("target".to_owned(), json!(target));
         }
-        if let Some(platform) = &request.platform {
-            args.insert("platform".to_owned(), json!(platform));
+        if !request.platforms.is_empty() {
+            args.insert("platform".to_owned(), json!(request.platforms.join(",")));
         }
         if request.no_cache {
             args.insert("no-cache".to_owned(), json!(""));
@@ -254,16 +255,17 @@ impl Said<'_> {
     /// Everything from elsewhere, each thing once, sorted.
     fn dependencies(&self) -> Value {
         let mut all: Vec<(String, Value)> = self
-            .facts
-            .graph
-            .images
-            .iter()
-            .map(|image| (image_uri(image), image_digest(image)))
+            .images()
+            .map(|(_, image)| (image_uri(image), image_digest(image)))
             .collect();
-        let materials = self.facts.materials.iter();
+        let sources = self.facts.materials.iter().zip(&self.facts.reach.sources);
+        let sources = sources.filter_map(|(material, reached)| {
+            let material = material.as_ref()?;
+            reached.then_some(material)
+        });
         let fetched = self.facts.request.fetched.iter();
         all.extend(
-            materials
+            sources
                 .chain(fetched)
                 .map(|one| (one.uri.clone(), digest_of(one))),
         );
@@ -289,27 +291,22 @@ impl Said<'_> {
 
     /// True if no command could reach a network.
     fn hermetic(&self) -> bool {
-        self.facts
-            .graph
-            .vertices
-            .iter()
-            .all(|vertex| match &vertex.op {
-                Op::Run(run) => run.network == Network::None,
-                Op::Copy(_) | Op::Workdir(_) => true,
-            })
+        self.vertices().all(|(_, vertex)| match &vertex.op {
+            Op::Run(run) => run.network == Network::None,
+            Op::Copy(_) | Op::Workdir(_) => true,
+        })
     }
 
     /// The steps. Images come first, then what stands on them.
     fn build_config(&self) -> Value {
-        let graph = self.facts.graph;
-        let images = graph.images.iter().enumerate().map(|(index, image)| {
+        let images = self.images().map(|(id, image)| {
             json!({
-                "id": format!("step{index}"),
+                "id": format!("step{}", id.0),
                 "name": image.name,
                 "uri": image_uri(image),
             })
         });
-        let vertices = graph.vertices.iter().enumerate().map(|(index, vertex)| {
+        let vertices = self.vertices().map(|(id, vertex)| {
             let roots = std::iter::once(vertex.parent).chain(vertex.inputs());
             let inputs: Vec<String> = roots
                 .filter_map(|root| match root {
@@ -319,7 +316,7 @@ impl Said<'_> {
                 })
                 .collect();
             let mut step = json!({
-                "id": self.id(VertexId(index)),
+                "id": self.id(id),
                 "name": vertex.name,
                 "instruction": vertex.text,
                 "platform": vertex.platform,
@@ -347,6 +344,22 @@ impl Said<'_> {
         json!({"steps": images.chain(vertices).collect::<Vec<Value>>()})
     }
 
+    /// Images that the result is made of.
+    fn images(&self) -> impl Iterator<Item = (ImageId, &ImageVertex)> {
+        let all = self.facts.graph.images.iter().enumerate();
+        let reached = &self.facts.reach.images;
+        all.filter(|(index, _)| reached[*index])
+            .map(|(index, image)| (ImageId(index), image))
+    }
+
+    /// Steps that the result is made of.
+    fn vertices(&self) -> impl Iterator<Item = (VertexId, &Vertex)> {
+        let all = self.facts.graph.vertices.iter().enumerate();
+        let reached = &self.facts.reach.vertices;
+        all.filter(|(index, _)| reached[*index])
+            .map(|(index, vertex)| (VertexId(index), vertex))
+    }
+
     fn id(&self, vertex: VertexId) -> String {
         format!("step{}", self.facts.graph.images.len() + vertex.0)
     }
@@ -359,16 +372,13 @@ impl Said<'_> {
         let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
         let line = |offset: usize| ends.partition_point(|end| *end < offset) + 1;
         let mut locations = Map::new();
-        for (index, vertex) in self.facts.graph.vertices.iter().enumerate() {
+        for (id, vertex) in self.vertices() {
             let (start, end) = (vertex.span.start, vertex.span.end);
             let range = json!({
                 "start": {"line": line(start)},
                 "end": {"line": line(end.saturating_sub(1).max(start))},
             });
-            locations.insert(
-                self.id(VertexId(index)),
-                json!({"locations": [{"ranges": [range]}]}),
-            );
+            locations.insert(self.id(id), json!({"locations": [{"ranges": [range]}]}));
         }
         let name = self.config_source("path")["path"].clone();
         json!({
@@ -398,13 +408,11 @@ fn digest_of(material: &Material) -> Value {
 /// An image as a package URL; one of a layout or an archive by the file's name alone.
 fn image_uri(image: &ImageVertex) -> String {
     let platform = image.base.config.platform();
-    match Reference::parse(&image.base.name) {
-        Ok(name) => package_url(&name, Some(&platform)),
-        Err(_) => {
-            let name = image.base.name.rsplit('/').next().unwrap_or_default();
-            format!("pkg:oci/{name}")
-        }
+    if let Ok(name) = Reference::parse(&image.base.name) {
+        return package_url(&name, Some(&platform));
     }
+    let name = image.base.name.rsplit('/').next().unwrap_or_default();
+    format!("pkg:oci/{name}")
 }
 
 /// The digest of its manifest. An image that was built here and never exported has only a config.

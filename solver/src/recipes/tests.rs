@@ -146,7 +146,7 @@ impl World {
         request.extra_hosts.clone_from(&self.hosts);
         request.network = self.network;
         request.neutral_modes = self.neutral;
-        request.platform = Some(self.platform.clone());
+        request.platforms = vec![self.platform.clone()];
         request.secrets = vec![Secret {
             id: "s".to_owned(),
             content: SecretBytes(self.secret.clone().into_bytes()),
