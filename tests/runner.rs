@@ -18,6 +18,7 @@
 mod support;
 
 mod add;
+mod attest;
 mod broken;
 mod cache_commands;
 mod cache_hits;

@@ -12,6 +12,7 @@ use strata_image::export::Encoding;
 use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
 
+use crate::attest::{Attestations, Material};
 use crate::remote::Remote;
 
 /// Where the files for COPY and ADD come from.
@@ -119,6 +120,8 @@ pub enum Output {
         destination: Destination,
         /// Each platform's files in a directory of its own; none means if there are several.
         platform_split: Option<bool>,
+        /// What the names of attestations begin with, which are files beside those of the image.
+        attestation_prefix: String,
     },
     /// The root file system in a directory.
     Local {
@@ -126,6 +129,8 @@ pub enum Output {
         destination: PathBuf,
         /// Each platform's files in a directory of its own; none means if there are several.
         platform_split: Option<bool>,
+        /// What the names of attestations begin with, which are files beside those of the image.
+        attestation_prefix: String,
     },
     /// A registry. The names come from the request's tags or from `names`.
     Registry {
@@ -231,6 +236,12 @@ pub struct BuildRequest {
     /// When a context from elsewhere was last changed, in seconds since 1970, if its commit or its server
     /// says so. [`crate::remote::prepare`] fills it in.
     pub context_time: Option<i64>,
+    /// Where the Dockerfile came from, if not from this machine. [`crate::remote::prepare`] fills it in.
+    pub origin: Option<Material>,
+    /// What was fetched before the build began. [`crate::remote::prepare`] fills it in.
+    pub fetched: Vec<Material>,
+    /// What is to be said of the result.
+    pub attestations: Attestations,
 }
 
 /// Names of a Dockerfile that nothing names, in the order in which they are looked for.
@@ -280,6 +291,9 @@ impl BuildRequest {
             jobs: 1,
             epoch: None,
             context_time: None,
+            origin: None,
+            fetched: Vec::new(),
+            attestations: Attestations::default(),
         }
     }
 }
