@@ -22,7 +22,7 @@ use crate::recipes::Recipes;
 use crate::request::{BuildRequest, BuildResult, BuiltPlatform, Cancel, Context, Output, Pull};
 use crate::schedule::{Results, Scheduler};
 use crate::sources::Sources;
-use crate::step::Shared;
+use crate::step::{Shared, now_ms};
 
 /// Builds what `request` asks for.
 pub fn build(
@@ -32,6 +32,7 @@ pub fn build(
     events: &dyn EventSink,
     cancel: &Cancel,
 ) -> Result<BuildResult, BuildError> {
+    let started_ms = now_ms();
     let source = strata_parser::source::text(&request.dockerfile).into_owned();
     let report = |diagnostics: Diagnostics| Report {
         file: request.dockerfile_name.clone(),
@@ -159,6 +160,7 @@ pub fn build(
     if foreign_owners > 0 {
         events.event(Event::Notice(foreign_notice(foreign_owners)));
     }
+    let materials = sources.materials();
     sources.finish(store);
     let results = match results {
         Ok(results) => results,
@@ -182,6 +184,8 @@ pub fn build(
         results: &results,
         epoch,
         next_step: steps.len(),
+        materials,
+        started_ms,
     };
     let platforms: Vec<BuiltPlatform> = targets
         .iter()

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strata_cache::{Digest, HardLinks, LayerId};
-use strata_executor::sandbox::{Limits, Network, SecretBytes};
+use strata_executor::sandbox::{Confinement, Limits, Network, SecretBytes};
 use strata_image::export::Encoding;
 use strata_image::manifest::Descriptor;
-use strata_parser::mount::MountFlag;
+use strata_parser::mount::{MountFlag, MountWords};
 
+use crate::attest::{Attestations, Material};
 use crate::remote::Remote;
 
 /// Where the files for COPY and ADD come from.
@@ -60,6 +61,12 @@ pub struct Volume {
     pub target: String,
     /// Steps can't write there.
     pub read_only: bool,
+    /// What a step writes there is thrown away.
+    pub discard: bool,
+    /// Device nodes there open.
+    pub devices: bool,
+    /// What else is asked of the mount.
+    pub words: MountWords,
 }
 
 /// When base images are looked for in their registry.
@@ -113,6 +120,8 @@ pub enum Output {
         destination: Destination,
         /// Each platform's files in a directory of its own; none means if there are several.
         platform_split: Option<bool>,
+        /// What the names of attestations begin with, which are files beside those of the image.
+        attestation_prefix: String,
     },
     /// The root file system in a directory.
     Local {
@@ -120,6 +129,8 @@ pub enum Output {
         destination: PathBuf,
         /// Each platform's files in a directory of its own; none means if there are several.
         platform_split: Option<bool>,
+        /// What the names of attestations begin with, which are files beside those of the image.
+        attestation_prefix: String,
     },
     /// A registry. The names come from the request's tags or from `names`.
     Registry {
@@ -210,6 +221,10 @@ pub struct BuildRequest {
     pub ulimits: BTreeMap<String, (u64, u64)>,
     /// Bytes of /dev/shm.
     pub shm_size: u64,
+    /// How RUN steps are confined that are not `insecure`. In the key where it is not the default.
+    pub confinement: Confinement,
+    /// Host name of RUN steps, in place of what the Dockerfile's author may count on.
+    pub hostname: Option<String>,
     /// Further lines for /etc/hosts: name, address. Names are in the key.
     pub extra_hosts: Vec<(String, String)>,
     /// Tell for each step that runs why it was not found.
@@ -221,6 +236,12 @@ pub struct BuildRequest {
     /// When a context from elsewhere was last changed, in seconds since 1970, if its commit or its server
     /// says so. [`crate::remote::prepare`] fills it in.
     pub context_time: Option<i64>,
+    /// Where the Dockerfile came from, if not from this machine. [`crate::remote::prepare`] fills it in.
+    pub origin: Option<Material>,
+    /// What was fetched before the build began. [`crate::remote::prepare`] fills it in.
+    pub fetched: Vec<Material>,
+    /// What is to be said of the result.
+    pub attestations: Attestations,
 }
 
 /// Names of a Dockerfile that nothing names, in the order in which they are looked for.
@@ -263,11 +284,16 @@ impl BuildRequest {
             limits: Limits::default(),
             ulimits: BTreeMap::new(),
             shm_size: SHM_SIZE,
+            confinement: Confinement::default(),
+            hostname: None,
             extra_hosts: Vec::new(),
             explain: false,
             jobs: 1,
             epoch: None,
             context_time: None,
+            origin: None,
+            fetched: Vec::new(),
+            attestations: Attestations::default(),
         }
     }
 }

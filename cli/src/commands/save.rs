@@ -95,6 +95,7 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
         write,
         names: &[],
         platform_split: None,
+        files: None,
     };
     let sets: Vec<(Saved<'_>, &[String])> = images
         .iter()

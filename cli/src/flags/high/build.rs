@@ -18,6 +18,8 @@ use super::check::Call;
 use super::check::Method;
 use super::check::call;
 use super::check::entitlement;
+use super::check::ignore_file;
+use super::confinement;
 use super::each;
 use super::flag;
 use super::limits;
@@ -25,6 +27,7 @@ use super::shm_size;
 use super::ulimits;
 use crate::error::CommandError;
 use crate::flags::annotation;
+use crate::flags::attest;
 use crate::flags::context::Elsewhere;
 use crate::flags::context::Files;
 use crate::flags::context::Found;
@@ -39,6 +42,7 @@ use crate::flags::ssh;
 use crate::flags::value;
 use crate::flags::volume;
 use crate::progress::Mode;
+use crate::sign::Sign;
 
 /// A build and what to do with its result.
 #[derive(Debug)]
@@ -57,6 +61,10 @@ pub(crate) struct Build {
     pub(crate) metadata_file: Option<PathBuf>,
     /// What to do with the Dockerfile in place of building it.
     pub(crate) call: Option<Call>,
+    /// How to sign what is pushed.
+    pub(crate) sign: Option<Sign>,
+    /// What is not done as asked.
+    pub(crate) notices: Vec<String>,
 }
 
 impl Build {
@@ -76,18 +84,27 @@ impl Build {
             }
             (false, mode) => mode.unwrap_or_default(),
         };
-        for (name, value) in [("--provenance", &low.provenance), ("--sbom", &low.sbom)] {
-            if value
-                .as_deref()
-                .is_some_and(|value| !["false", "0"].contains(&value))
-            {
-                return Err(CommandError::usage(format!(
-                    "`{name}`: attestations are not supported yet"
-                )));
-            }
-        }
+        let attest::Parsed {
+            attestations,
+            notices,
+            ..
+        } = attest::attestations(&low.attest, low.provenance.as_deref(), low.sbom.as_deref())
+            .map_err(|(name, error)| CommandError::usage(format!("`{name}`: {error}")))?;
         let mut tags = each("--tag", &low.tag, value::tag)?;
         let outputs = outputs(low, &mut tags, surroundings)?;
+        let pushes = |output: &Output| matches!(output, Output::Registry { .. });
+        if low.sign && !outputs.iter().any(pushes) {
+            return Err(CommandError::usage(
+                "`--sign` signs what is pushed, and nothing is: give `--push` or `--output \
+                 type=registry`",
+            ));
+        }
+        let sign = if low.sign {
+            let path = flag("--sign", surroundings.text("PATH"))?;
+            Some(Sign::new(low.sign_key.clone(), path.as_deref())?)
+        } else {
+            None
+        };
         let print_id = low.quiet;
         if print_id && outputs.iter().any(output::writes_stdout) {
             return Err(CommandError::usage(
@@ -157,6 +174,12 @@ impl Build {
             .map(|text| flag("--cache-ttl", crate::human::parse_duration(text)))
             .transpose()?;
         let shm_size = shm_size(low.shm_size.as_deref())?;
+        let confinement = confinement(&low.security, surroundings)?;
+        let hostname = low
+            .hostname
+            .as_deref()
+            .map(|text| flag("--hostname", value::hostname(text)))
+            .transpose()?;
         let extra_hosts = each("--add-host", &low.add_host, value::extra_host)?;
         let network = flag("--network", value::network(&low.network))?;
 
@@ -201,14 +224,7 @@ impl Build {
             None => matches!(source.context, Context::Directory(_)),
             Some(elsewhere) => matches!(elsewhere.files, Files::Directory(_)),
         };
-        let ignore_file = match low.ignorefile.as_deref() {
-            Some(_) if !is_directory => {
-                return Err(CommandError::usage(
-                    "`--ignorefile`: only a context that is a directory has an ignore file",
-                ));
-            }
-            path => path.map(|path| surroundings.path(path)),
-        };
+        let ignore_file = ignore_file(low.ignorefile.as_deref(), is_directory, surroundings)?;
         let mut volumes = each("--volume", &low.volume, volume::of_build)?;
         let mut mounts = Vec::new();
         for everywhere in each("--mount", &low.mount, mount::everywhere)? {
@@ -253,10 +269,15 @@ impl Build {
                 limits,
                 ulimits,
                 shm_size,
+                confinement,
+                hostname,
                 extra_hosts,
                 jobs,
                 epoch,
                 context_time: None,
+                origin: None,
+                fetched: Vec::new(),
+                attestations,
             },
             elsewhere,
             progress,
@@ -267,6 +288,8 @@ impl Build {
                 .as_deref()
                 .map(|path| surroundings.path(path)),
             call,
+            sign,
+            notices,
         })
     }
 }
@@ -455,12 +478,15 @@ mod tests {
             (&["--platform", "linux/amd64,a/b/c/d"], "`--platform`"),
             (&["--platform", "amd64", "--all-platforms"], "`--platform`"),
             (&["--push"], "`--push`"),
+            (&["--sign"], "`--push`"),
+            (&["--sign-key", "k"], "--sign"),
             (&["--call", "dance"], "`--call`"),
             (&["--call", "outline,format=xml"], "`xml`"),
             (&["--call", "outline,json"], "`json`"),
             (&["--call", "check", "--check"], "--check"),
-            (&["--provenance", "mode=max"], "`--provenance`"),
-            (&["--sbom=true"], "`--sbom`"),
+            (&["--provenance", "mode=most"], "`--provenance`"),
+            (&["--sbom=maybe"], "`--sbom`"),
+            (&["--attest", "x"], "`--attest`"),
         ] {
             let error = build(arguments).unwrap_err();
             assert!(error.contains(part), "{arguments:?}: {error}");

@@ -6,6 +6,7 @@ use clap::Args;
 use clap::ValueEnum;
 
 use super::Limits;
+use super::Security;
 use crate::progress::Mode;
 
 /// `strata build`
@@ -84,6 +85,12 @@ pub(crate) struct Build {
     /// index-descriptor; `LEVEL[PLATFORM]` for one platform
     #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
+    /// Sign what is pushed with `cosign`, which has to be installed
+    #[arg(long)]
+    pub(crate) sign: bool,
+    /// Key for --sign, as cosign takes it: a file, `env://NAME`, a key manager's URI
+    #[arg(long, value_name = "KEY", requires = "sign")]
+    pub(crate) sign_key: Option<String>,
     /// Write the image ID to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -99,7 +106,7 @@ pub(crate) struct Build {
     pub(crate) ssh: Vec<String>,
     /// Show a path of this machine to every RUN step (repeatable). Steps that were cached don't see
     /// what changed there
-    #[arg(short, long, value_name = "HOST:CONTAINER[:ro]")]
+    #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]")]
     pub(crate) volume: Vec<String>,
     /// Give every RUN step a mount (repeatable), written as in RUN --mount; the source of a bind
     /// is a path of this machine
@@ -139,6 +146,11 @@ pub(crate) struct Build {
     pub(crate) shm_size: Option<String>,
     #[command(flatten)]
     pub(crate) limits: Limits,
+    #[command(flatten)]
+    pub(crate) security: Security,
+    /// Host name of RUN steps
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
     /// How many steps may run at once [default: number of CPUs]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<String>,
@@ -174,11 +186,16 @@ pub(crate) struct Build {
     /// Accepted for docker's sake: nothing is left behind
     #[arg(long, hide = true)]
     pub(crate) force_rm: bool,
-    /// Not supported yet; false is accepted
-    #[arg(long, hide = true, value_name = "BOOL")]
+    /// Attach to the image, or write beside files, what it was made of and how
+    /// (type=provenance, with mode=min|max, version=v1|v0.2, builder-id=URI, reproducible=true,
+    /// inline-only=true, filename=NAME) or what packages are in it (type=sbom) (repeatable)
+    #[arg(long, value_name = "type=TYPE[,...]")]
+    pub(crate) attest: Vec<String>,
+    /// true, false, or keys as mode=max: same as --attest type=provenance
+    #[arg(long, value_name = "BOOL|KEY=VALUE[,...]")]
     pub(crate) provenance: Option<String>,
-    /// Not supported yet; false is accepted
-    #[arg(long, hide = true, value_name = "BOOL")]
+    /// true or false: same as --attest type=sbom
+    #[arg(long, value_name = "BOOL")]
     pub(crate) sbom: Option<String>,
 }
 
@@ -191,6 +208,9 @@ pub(crate) struct Check {
     /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
+    /// Ignore file in place of the context's, as for builds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ignorefile: Option<PathBuf>,
     /// Give files or an image a name for FROM, COPY --from and mounts (repeatable), as for builds
     #[arg(long, value_name = "NAME=CONTEXT")]
     pub(crate) build_context: Vec<String>,
