@@ -12,7 +12,7 @@ use strata_image::ImageConfig;
 use strata_image::export::Encoding;
 use strata_parser::mount::{MountFlag, MountWords};
 
-use crate::remote::Remote;
+use crate::remote::{Remote, SignaturePolicy};
 
 /// Where the files for COPY and ADD come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,6 +185,8 @@ pub struct BuildRequest {
     /// Files of the build context and of named directories are copied as a checkout under the umask 022
     /// would have them, owned by root, whatever their modes and owners are.
     pub neutral_modes: bool,
+    /// What of other machines has to be signed, and by whom.
+    pub signed: SignaturePolicy,
     /// See [`Pull`].
     pub pull: Pull,
     /// Platform, such as `linux/arm64`; none means this machine's.
@@ -250,6 +252,7 @@ impl BuildRequest {
             no_cache_filter: Vec::new(),
             cache_ttl: None,
             neutral_modes: false,
+            signed: SignaturePolicy::default(),
             pull: Pull::default(),
             platform: None,
             network: Network::default(),
