@@ -214,6 +214,8 @@ pub struct KeyInputs<'a> {
     pub shm_size: u64,
     /// Names of extra hosts.
     pub extra_hosts: &'a [String],
+    /// How commands are confined, where that is not as usual.
+    pub confinement: &'a [String],
 }
 
 impl std::fmt::Debug for KeyInputs<'_> {
@@ -305,6 +307,10 @@ fn encode_run(encoder: &mut Encoder, run: &RunOp, inputs: &KeyInputs<'_>) {
     encoder.list("extra host", inputs.extra_hosts.iter());
     if let Some((name, text)) = &run.script {
         encoder.part(format!("script {name}"), text);
+    }
+    // Steps that are confined as usual have the key that they always had.
+    if !inputs.confinement.is_empty() && !run.insecure {
+        encoder.list("confinement", inputs.confinement.iter());
     }
     encoder
         .hasher

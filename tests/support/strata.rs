@@ -24,7 +24,12 @@ pub(crate) struct Strata {
 
 impl Strata {
     pub(crate) fn new(sandbox: &Sandbox) -> Self {
-        let mut command = Command::new(sandbox.binary());
+        Self::of(sandbox, sandbox.binary())
+    }
+
+    /// The same of another copy of the program.
+    pub(crate) fn of(sandbox: &Sandbox, binary: &Path) -> Self {
+        let mut command = Command::new(binary);
         command
             .arg("--root")
             .arg(sandbox.path("store"))

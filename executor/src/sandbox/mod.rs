@@ -18,12 +18,13 @@
 //!
 //! **Limitations**: needs Linux 5.12 (`mount_setattr`). Device nodes that a command makes, or that
 //! an image holds, can't be opened (`nodev`); only the standard ones in `/dev` and those given with
-//! [`MountKind::Device`] can. No `AppArmor` or
-//! `SELinux` label is set.
+//! [`MountKind::Device`] can. `AppArmor` and
+//! `SELinux` labels are set only if they are asked for.
 
 mod capability;
 mod cgroup;
 mod command;
+mod confinement;
 mod files;
 mod filesystems;
 mod init;
@@ -49,10 +50,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use strata_cache::RootfsPlan;
 
+pub use capability::{Capabilities, CapabilityError};
 pub use cgroup::{LimitProspect, limit_prospects};
+pub use confinement::{Confinement, Label, Seccomp, Unmasked};
 pub use init::init_if_asked;
 pub use open_files::raise_open_files;
 pub use probe::{OverlayUnusable, probe_overlay};
+pub use seccomp::{Profile, ProfileError};
 pub use spawn::{Canceller, Running, Sink, spawn};
 pub use stub::stub_directory;
 
@@ -294,6 +298,8 @@ pub struct RunSpec {
     pub shm_size: u64,
     /// All capabilities, no seccomp, writable /sys (`--security=insecure`).
     pub insecure: bool,
+    /// How the command is confined, if it is not `insecure`; labels are set in any case.
+    pub confinement: Confinement,
     /// Streams.
     pub stdio: Stdio,
     /// Signal that asks the command to end when the caller cancels; SIGKILL follows after

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use strata_cache::RootfsPlan;
 
 use super::command::{Program, Streams};
-use super::filesystems::mount_standard;
+use super::filesystems::{mask_requested, mount_standard};
 use super::mount::{attach, clone_tree, set_attributes};
 use super::overlay::{Overlay, mount_overlay, open_directory};
 use super::protocol::{Exit, Failure, Order, Report, Stage, receive, send};
@@ -93,6 +93,7 @@ fn start(
     drop(stage);
     mount_standard(&mut root, &spec)?;
     requested.attach(&mut root)?;
+    mask_requested(&root, &spec)?;
     let (directory, created) = root.into_created();
     pivot(&directory)?;
     drop(directory);

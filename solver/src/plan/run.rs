@@ -98,8 +98,10 @@ impl Planner<'_> {
         let reuse = self.reuse_of_command(applied, network);
         let history = text::run(&argv, &args);
         let hostname = self
-            .global
-            .build_arg("BUILDKIT_SANDBOX_HOSTNAME")
+            .request
+            .hostname
+            .as_deref()
+            .or_else(|| self.global.build_arg("BUILDKIT_SANDBOX_HOSTNAME"))
             .unwrap_or(HOST_NAME)
             .to_owned();
         let vertex = self.add_vertex(

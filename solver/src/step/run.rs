@@ -99,6 +99,7 @@ impl Shared<'_> {
             ulimits: self.request.ulimits.clone(),
             shm_size: self.request.shm_size,
             insecure: run.insecure,
+            confinement: self.request.confinement.clone(),
             stdio: Stdio::Piped,
             stop_signal: SIGTERM,
             stop_timeout: STOP_TIMEOUT,

@@ -6,6 +6,7 @@ use clap::Args;
 use clap::ValueEnum;
 
 use super::Limits;
+use super::Security;
 
 /// `strata run`
 #[derive(Debug, Args)]
@@ -62,6 +63,8 @@ pub(crate) struct Run {
     pub(crate) add_host: Vec<String>,
     #[command(flatten)]
     pub(crate) limits: Limits,
+    #[command(flatten)]
+    pub(crate) security: Security,
     /// Resource limit (repeatable), such as nofile=1024:4096
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,
