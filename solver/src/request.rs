@@ -13,7 +13,7 @@ use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
 
 use crate::attest::{Attestations, Material};
-use crate::remote::Remote;
+use crate::remote::{Remote, SignaturePolicy};
 
 /// Where the files for COPY and ADD come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,6 +194,8 @@ pub struct BuildRequest {
     /// Files of the build context and of named directories are copied as a checkout under the umask 022
     /// would have them, owned by root, whatever their modes and owners are.
     pub neutral_modes: bool,
+    /// What of other machines has to be signed, and by whom.
+    pub signed: SignaturePolicy,
     /// See [`Pull`].
     pub pull: Pull,
     /// Platforms, such as `linux/arm64`, in the order of their index; none means this machine's.
@@ -271,6 +273,7 @@ impl BuildRequest {
             no_cache_filter: Vec::new(),
             cache_ttl: None,
             neutral_modes: false,
+            signed: SignaturePolicy::default(),
             pull: Pull::default(),
             platforms: Vec::new(),
             all_platforms: false,
