@@ -48,6 +48,7 @@ mod mirrors;
 mod mounts;
 mod native;
 mod output;
+mod platforms;
 mod power;
 mod progress;
 mod registry;

@@ -51,11 +51,14 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    /// Remembers what the result is known by: an image by its ID, several by their first index.
+    /// Remembers what the result is known by: an image by its ID, several by their first index, even if
+    /// the store has them, too.
     fn note(&mut self, set: &ImageSet<'_>, root: &Descriptor) {
-        let one = set.images.first().filter(|_| !set.index);
-        let id = one.map_or(root.digest, BuiltImage::id);
-        self.image.get_or_insert(id);
+        match set.images {
+            [image] if !set.index => self.image = Some(image.id()),
+            _ if self.manifests.is_empty() => self.image = Some(root.digest),
+            _ => {}
+        }
     }
 }
 
@@ -259,7 +262,9 @@ impl Finished<'_> {
                 self.no_place("an image in the store");
                 let stored = export::store_images(self.store, self.lease, set, &names)
                     .map_err(|error| output_error("the local image store", error))?;
-                made.image = Some(stored);
+                if made.manifests.is_empty() {
+                    made.image = Some(stored);
+                }
                 return Ok(());
             }
             Output::Registry {

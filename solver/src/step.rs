@@ -2,6 +2,7 @@
 
 mod agent;
 mod copy;
+mod foreign;
 mod run;
 mod selection;
 

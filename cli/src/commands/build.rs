@@ -240,11 +240,12 @@ fn sign(build: &Build, result: &BuildResult) -> Result<(), CommandError> {
 /// What `--metadata-file` holds, in the names that docker buildx uses.
 fn metadata(build: &Build, result: &BuildResult) -> Value {
     let mut object = json!({});
-    if let Some(id) = result.image {
+    if let Some(id) = result.image.filter(|_| !result.index) {
         object["containerimage.config.digest"] = json!(id.to_string());
     }
     if let Some((_, manifest)) = result.manifests.first() {
         object["containerimage.digest"] = json!(manifest.digest.to_string());
+        object["containerimage.descriptor"] = json!(manifest);
     }
     if !build.request.tags.is_empty() {
         object["image.name"] = json!(build.request.tags.join(","));

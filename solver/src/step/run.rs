@@ -48,6 +48,7 @@ impl Shared<'_> {
         stacks: Stacks<'_>,
     ) -> Result<(), Failure> {
         let view = self.view(scratch.stack());
+        self.check_machine(vertex, run, &view)?;
         let mut credentials = credentials(&view, &run.user, vertex.span)?;
         let mut held = self.mounts(vertex, run, stacks)?;
         if let Some((name, text)) = &run.script {
