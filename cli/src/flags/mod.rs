@@ -13,6 +13,7 @@ mod named;
 pub(crate) mod output;
 pub(crate) mod preprocess;
 pub(crate) mod secret;
+pub(crate) mod security;
 mod ssh;
 pub(crate) mod value;
 pub(crate) mod volume;
