@@ -58,3 +58,4 @@ mod run_image;
 mod ssh;
 mod stages;
 mod step;
+mod verify;
