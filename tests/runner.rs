@@ -60,3 +60,4 @@ mod signed;
 mod ssh;
 mod stages;
 mod step;
+mod verify;
