@@ -326,6 +326,17 @@ fn a_list_goes_through_an_archive_and_a_registry_as_it_is(sandbox: &Sandbox) {
     sandbox.run(&["push", &name, &registry.reference("own:1")]);
     assert_eq!(raw(&registry, "own:1"), pushed);
 
+    // From here on with what is said about its images.
+    let name = registry.reference("said:1");
+    let args = ["--attest", "type=provenance", "--platform", two];
+    let all: Vec<&str> = args.into_iter().chain(["-t", &name, "--push"]).collect();
+    sandbox.steps(&all);
+    let pushed = raw(&registry, "said:1");
+    let unknown = "unknown/unknown";
+    assert_eq!(
+        platforms(&serde_json::from_str(&pushed).unwrap()),
+        ["linux/s390x", "linux/arm64", unknown, unknown]
+    );
     let other = Sandbox::new(sandbox.who()).unwrap();
     other.run(&["pull", "--all-platforms", &name]);
     let said = other.run(&["manifest", "inspect", "--raw", &name]);
@@ -335,6 +346,20 @@ fn a_list_goes_through_an_archive_and_a_registry_as_it_is(sandbox: &Sandbox) {
     let archive = other.fresh_output("tar");
     let path = archive.to_str().unwrap();
     other.run(&["save", "--format", "oci", "-o", path, &name]);
+
+    run_quietly(
+        "skopeo",
+        &[
+            "copy",
+            "--all",
+            "--preserve-digests",
+            "--quiet",
+            "--dest-tls-verify=false",
+            &format!("oci-archive:{path}"),
+            &registry.skopeo("skopeo:1"),
+        ],
+    );
+    assert_eq!(raw(&registry, "skopeo:1"), pushed);
 
     let third = Sandbox::new(sandbox.who()).unwrap();
     third.hand_over(&archive);

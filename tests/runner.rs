@@ -56,6 +56,8 @@ mod remote;
 mod rootless;
 mod rule_numbers;
 mod run_image;
+mod signed;
 mod ssh;
 mod stages;
 mod step;
+mod verify;

@@ -17,6 +17,7 @@
 
 mod archive;
 pub mod attest;
+pub mod compare;
 pub mod config;
 mod ensure;
 pub mod export;

@@ -1,5 +1,6 @@
 //! From layers to results: the image's config, and where it goes.
 
+use serde_json::Value;
 use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredLayer;
 use strata_cache::{Digest, Lease, Store};
@@ -12,7 +13,7 @@ use strata_image::manifest::Descriptor;
 use strata_image::registry::PushOptions;
 use strata_image::{BuiltImage, ImageConfig, Images, Reference};
 
-use crate::attest::{Facts, Material, Reach, Said};
+use crate::attest::{Facts, Material, Mode, Reach, Said};
 use crate::error::BuildError;
 use crate::event::{Event, EventSink, Outcome, StepId, StepInfo};
 use crate::graph::{Graph, Root};
@@ -41,6 +42,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) materials: Vec<Option<Material>>,
     /// When the build began, in milliseconds since the epoch.
     pub(crate) started_ms: u64,
+    /// A word that no other build has.
+    pub(crate) invocation: &'a str,
 }
 
 /// What outputs made.
@@ -413,20 +416,29 @@ impl Finished<'_> {
         }
         let notice = |text| self.events.event(Event::Notice(text));
         for (image, target) in images.iter().zip(self.targets) {
-            let facts = Facts {
-                request: self.request,
-                graph: self.graph,
-                reach: Reach::of(self.graph, target.state.root),
-                materials: &self.materials,
-                started_ms: self.started_ms,
-                finished_ms: now_ms(),
-                epoch: self.epoch,
-            };
-            let said = crate::attest::statements(&facts, image, self.store, &notice)
+            let said = crate::attest::statements(&self.facts(target), image, self.store, &notice)
                 .map_err(|error| output_error("what is said of the image", error))?;
             statements.push(said);
         }
         Ok(Said::new(images, statements))
+    }
+
+    fn facts(&self, target: &Target) -> Facts<'_> {
+        Facts {
+            request: self.request,
+            graph: self.graph,
+            reach: Reach::of(self.graph, target.state.root),
+            materials: &self.materials,
+            started_ms: self.started_ms,
+            finished_ms: now_ms(),
+            invocation: self.invocation,
+            epoch: self.epoch,
+        }
+    }
+
+    /// How the image for a target was made.
+    pub(crate) fn predicate(&self, target: &Target, mode: Mode) -> Value {
+        crate::attest::predicate(&self.facts(target), mode)
     }
 
     /// An attestation manifest is of OCI's types, and so is the index that lists it.
