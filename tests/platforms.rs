@@ -141,6 +141,13 @@ fn members_stand_in_the_asked_order(sandbox: &Sandbox) {
         json_of(&again.join("index.json"))["manifests"][0]["digest"],
         root["digest"]
     );
+    // A system may have a version.
+    let windows = layout(sandbox, &["--platform", "arm64,windows(10.0.17763)/amd64"]);
+    let member = &index_of(&windows)["manifests"][1];
+    assert_eq!(
+        member["platform"],
+        json!({"architecture": "amd64", "os": "windows", "os.version": "10.0.17763"})
+    );
     // An index of one, if asked for.
     let one = layout(
         sandbox,
