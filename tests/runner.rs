@@ -32,6 +32,7 @@ mod differential;
 mod doctor;
 mod errors;
 mod explain;
+mod faults;
 mod full;
 mod ignore;
 mod images;

@@ -21,6 +21,7 @@ pub mod fetch;
 pub mod import;
 pub mod load;
 pub mod manifest;
+mod origin;
 mod parallel;
 mod pipe;
 mod platform;

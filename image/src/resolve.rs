@@ -139,6 +139,9 @@ pub struct ResolvedImage {
     pub layers: Vec<ResolvedLayer>,
     /// Where layers that are not in the store can be fetched.
     pub source: Option<Reference>,
+    /// Names that the store has to give it yet: [`Images::ensure_layers`] or [`Images::remember`]
+    /// does. Until then they stand for what they stood for.
+    pub unnamed: Vec<String>,
 }
 
 /// Finds images and unpacks them. One for each build is enough; it may be used from any thread.
@@ -172,7 +175,8 @@ impl<'store> Images<'store> {
     /// `docker-archive:FILE[:NAME]`, `docker://NAME`.
     ///
     /// The store is asked first, as `policy` allows and always for a digest. From a registry only manifest and config are
-    /// fetched, and the name is remembered in the store.
+    /// fetched; the store gives it its name once its layers are there, or when it is told to
+    /// [`remember`](Self::remember) it.
     pub fn resolve(
         &self,
         lease: &Lease,
@@ -318,6 +322,7 @@ impl<'store> Images<'store> {
             manifest: image.manifest,
             layers,
             source: image.manifest.and_then(|_| Reference::parse(name).ok()),
+            unnamed: Vec::new(),
         })
     }
 
@@ -350,7 +355,19 @@ impl<'store> Images<'store> {
         Ok(resolved)
     }
 
-    /// Fetches manifest and config, and remembers the name.
+    /// Gives `image` the names that it was found by, so that no registry has to be asked next time.
+    pub fn remember(&self, image: &ResolvedImage) -> Result<(), ImageError> {
+        let index = self.store.index();
+        if image.unnamed.is_empty() {
+            return Ok(());
+        }
+        if let Some(stored) = index.image(image.config_digest)? {
+            index.put_image(&stored, &image.unnamed)?;
+        }
+        Ok(())
+    }
+
+    /// Fetches manifest and config.
     fn pull(
         &self,
         lease: &Lease,
@@ -411,9 +428,17 @@ impl<'store> Images<'store> {
         if let (Some(_), Some(digest)) = (&reference.tag, reference.digest) {
             names = vec![reference.with_digest(digest).to_string()];
         }
-        self.store.index().put_image(&image, &names)?;
+        let digests: Vec<Digest> = image
+            .layers
+            .iter()
+            .filter_map(|layer| Some(layer.blob.as_ref()?.digest))
+            .collect();
+        let index = self.store.index();
+        index.add_origins(&reference.name(), &digests)?;
+        index.put_image(&image, &[])?;
         let mut resolved = self.resolve_stored(lease, &name, &image)?;
         resolved.source = Some(reference.clone());
+        resolved.unnamed = names;
         Ok(resolved)
     }
 

@@ -16,6 +16,7 @@ mod layers;
 mod leases;
 mod migrate;
 mod mounts;
+mod origins;
 mod pins;
 mod records;
 mod schema;

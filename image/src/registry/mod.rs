@@ -17,6 +17,7 @@ mod options;
 mod pull;
 mod push;
 mod retry;
+mod stream;
 mod token;
 pub(crate) mod transport;
 mod upload;

@@ -202,6 +202,7 @@ impl Bases for Base {
             manifest: None,
             layers: Vec::new(),
             source: None,
+            unnamed: Vec::new(),
         })
     }
 }
