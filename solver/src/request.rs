@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strata_cache::{DiffId, Digest, HardLinks, LayerId};
-use strata_executor::sandbox::{Limits, Network, SecretBytes};
+use strata_executor::sandbox::{Confinement, Limits, Network, SecretBytes};
 use strata_image::ImageConfig;
 use strata_image::export::Encoding;
-use strata_parser::mount::MountFlag;
+use strata_parser::mount::{MountFlag, MountWords};
 
 use crate::remote::Remote;
 
@@ -60,6 +60,12 @@ pub struct Volume {
     pub target: String,
     /// Steps can't write there.
     pub read_only: bool,
+    /// What a step writes there is thrown away.
+    pub discard: bool,
+    /// Device nodes there open.
+    pub devices: bool,
+    /// What else is asked of the mount.
+    pub words: MountWords,
 }
 
 /// When base images are looked for in their registry.
@@ -204,6 +210,10 @@ pub struct BuildRequest {
     pub ulimits: BTreeMap<String, (u64, u64)>,
     /// Bytes of /dev/shm.
     pub shm_size: u64,
+    /// How RUN steps are confined that are not `insecure`. In the key where it is not the default.
+    pub confinement: Confinement,
+    /// Host name of RUN steps, in place of what the Dockerfile's author may count on.
+    pub hostname: Option<String>,
     /// Further lines for /etc/hosts: name, address. Names are in the key.
     pub extra_hosts: Vec<(String, String)>,
     /// Tell for each step that runs why it was not found.
@@ -256,6 +266,8 @@ impl BuildRequest {
             limits: Limits::default(),
             ulimits: BTreeMap::new(),
             shm_size: SHM_SIZE,
+            confinement: Confinement::default(),
+            hostname: None,
             extra_hosts: Vec::new(),
             explain: false,
             jobs: 1,

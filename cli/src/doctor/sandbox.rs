@@ -9,6 +9,7 @@ use std::time::Duration;
 use strata_cache::Flavour;
 use strata_cache::RootfsPlan;
 use strata_executor::sandbox;
+use strata_executor::sandbox::Confinement;
 use strata_executor::sandbox::Credentials;
 use strata_executor::sandbox::Ended;
 use strata_executor::sandbox::Limits;
@@ -123,6 +124,7 @@ fn try_sandbox(place: &Path) -> Result<(), String> {
         ulimits: BTreeMap::new(),
         shm_size: 1 << 20,
         insecure: false,
+        confinement: Confinement::default(),
         stdio: Stdio::Piped,
         stop_signal: 15,
         stop_timeout: Duration::from_secs(1),

@@ -12,6 +12,7 @@ mod named;
 pub(crate) mod output;
 pub(crate) mod preprocess;
 pub(crate) mod secret;
+pub(crate) mod security;
 mod ssh;
 pub(crate) mod value;
 pub(crate) mod volume;

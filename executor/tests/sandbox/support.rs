@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use strata_cache::RootfsPlan;
 use strata_executor::sandbox::{
-    Credentials, Limits, Network, Outcome, RunSpec, SandboxError, Stdio, Stream, spawn,
+    Confinement, Credentials, Limits, Network, Outcome, RunSpec, SandboxError, Stdio, Stream, spawn,
 };
 use tempfile::TempDir;
 
@@ -100,6 +100,7 @@ impl Bench {
             ulimits: BTreeMap::new(),
             shm_size: 64 << 20,
             insecure: false,
+            confinement: Confinement::default(),
             stdio: Stdio::Piped,
             stop_signal: 15,
             stop_timeout: Duration::from_secs(5),

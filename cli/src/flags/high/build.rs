@@ -18,6 +18,8 @@ use super::check::Call;
 use super::check::Method;
 use super::check::call;
 use super::check::entitlement;
+use super::check::ignore_file;
+use super::confinement;
 use super::each;
 use super::flag;
 use super::limits;
@@ -156,6 +158,12 @@ impl Build {
             .map(|text| flag("--cache-ttl", crate::human::parse_duration(text)))
             .transpose()?;
         let shm_size = shm_size(low.shm_size.as_deref())?;
+        let confinement = confinement(&low.security, surroundings)?;
+        let hostname = low
+            .hostname
+            .as_deref()
+            .map(|text| flag("--hostname", value::hostname(text)))
+            .transpose()?;
         let extra_hosts = each("--add-host", &low.add_host, value::extra_host)?;
         let network = flag("--network", value::network(&low.network))?;
 
@@ -200,14 +208,7 @@ impl Build {
             None => matches!(source.context, Context::Directory(_)),
             Some(elsewhere) => matches!(elsewhere.files, Files::Directory(_)),
         };
-        let ignore_file = match low.ignorefile.as_deref() {
-            Some(_) if !is_directory => {
-                return Err(CommandError::usage(
-                    "`--ignorefile`: only a context that is a directory has an ignore file",
-                ));
-            }
-            path => path.map(|path| surroundings.path(path)),
-        };
+        let ignore_file = ignore_file(low.ignorefile.as_deref(), is_directory, surroundings)?;
         let mut volumes = each("--volume", &low.volume, volume::of_build)?;
         let mut mounts = Vec::new();
         for everywhere in each("--mount", &low.mount, mount::everywhere)? {
@@ -251,6 +252,8 @@ impl Build {
                 limits,
                 ulimits,
                 shm_size,
+                confinement,
+                hostname,
                 extra_hosts,
                 jobs,
                 epoch,
