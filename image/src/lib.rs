@@ -5,6 +5,7 @@
 //! file systems. Layers themselves live in [`strata_cache`]; nothing here knows of Dockerfiles.
 //!
 //! - [`Images`] finds base images (local store first, then registries and files) and unpacks them.
+//! - [`list`] has what a name stands for that means several images.
 //! - [`load`] brings archives and layouts into the store, [`import`] a bare root file system.
 //! - [`export`] gives built layers their diff IDs and blobs, and writes images to files.
 //! - [`fetch`] gets single files of the web.
@@ -19,6 +20,7 @@ mod ensure;
 pub mod export;
 pub mod fetch;
 pub mod import;
+pub mod list;
 pub mod load;
 pub mod manifest;
 mod origin;
@@ -33,6 +35,7 @@ mod unpack;
 
 pub use config::ImageConfig;
 pub use export::{BuiltImage, ExportError};
+pub use list::List;
 pub use load::LoadError;
 pub use platform::{Platform, PlatformError};
 pub use progress::{NoProgress, Progress};

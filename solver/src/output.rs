@@ -4,14 +4,15 @@ use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredLayer;
 use strata_cache::{Digest, Lease, Store};
 use strata_image::config::{History, Time};
-use strata_image::export::{self, Encoding, ExportOptions, Format};
+use strata_image::export::{self, Encoding, ExportOptions, Format, ImageSet};
+use strata_image::manifest::Descriptor;
 use strata_image::registry::PushOptions;
 use strata_image::{BuiltImage, ImageConfig, Images, Reference};
 
 use crate::error::BuildError;
 use crate::event::{Event, EventSink, Outcome, StepId, StepInfo};
 use crate::graph::{Graph, Root};
-use crate::plan::{PlannedHistory, StageState};
+use crate::plan::{PlannedHistory, StageState, Target, image_platform};
 use crate::request::{BuildRequest, Codec, Destination, Output};
 use crate::schedule::{Results, base_of};
 
@@ -26,7 +27,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) request: &'a BuildRequest,
     pub(crate) events: &'a dyn EventSink,
     pub(crate) graph: &'a Graph,
-    pub(crate) target: &'a StageState,
+    pub(crate) targets: &'a [Target],
+    pub(crate) index: bool,
     pub(crate) results: &'a Results,
     pub(crate) epoch: Option<i64>,
     pub(crate) next_step: usize,
@@ -36,7 +38,16 @@ pub(crate) struct Finished<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Made {
     pub(crate) image: Option<Digest>,
-    pub(crate) manifests: Vec<(String, Digest)>,
+    pub(crate) manifests: Vec<(String, Descriptor)>,
+}
+
+impl Made {
+    /// Remembers what the result is known by: an image by its ID, several by their first index.
+    fn note(&mut self, set: &ImageSet<'_>, root: &Descriptor) {
+        let one = set.images.first().filter(|_| !set.index);
+        let id = one.map_or(root.digest, BuiltImage::id);
+        self.image.get_or_insert(id);
+    }
 }
 
 impl Finished<'_> {
@@ -44,11 +55,17 @@ impl Finished<'_> {
         WriteOptions { epoch: self.epoch }
     }
 
-    /// The image: config with its history, and layers with their diff IDs.
-    pub(crate) fn image(&self) -> Result<BuiltImage, BuildError> {
+    /// The image of each platform.
+    pub(crate) fn images(&self) -> Result<Vec<BuiltImage>, BuildError> {
+        self.targets.iter().map(|it| self.image(it)).collect()
+    }
+
+    /// An image: config with its history, and layers with their diff IDs.
+    fn image(&self, target: &Target) -> Result<BuiltImage, BuildError> {
         let mut layers = Vec::new();
         let mut from_base = 0;
-        if let Some(image) = base_of(self.graph, self.target.root) {
+        let state = &target.state;
+        if let Some(image) = base_of(self.graph, state.root) {
             let unpacked = self.results.stack(self.graph, Root::Image(image));
             let base = &self.graph.images[image.0].base;
             from_base = base.layers.len();
@@ -65,7 +82,7 @@ impl Finished<'_> {
         }
         for layer in self
             .results
-            .stack(self.graph, self.target.root)
+            .stack(self.graph, state.root)
             .into_iter()
             .skip(from_base)
         {
@@ -77,17 +94,22 @@ impl Finished<'_> {
                 blob: None,
             });
         }
-        Ok(BuiltImage::new(self.config(from_base), layers))
+        let image = BuiltImage::new(self.config(state, from_base), layers);
+        Ok(if self.index {
+            image.for_platform(image_platform(&target.platform))
+        } else {
+            image
+        })
     }
 
     /// The target's config with labels, times, and history unless it is omitted.
-    pub(crate) fn config(&self, base_layers: usize) -> ImageConfig {
-        let mut config = self.target.config.clone();
+    fn config(&self, target: &StageState, base_layers: usize) -> ImageConfig {
+        let mut config = target.config.clone();
         config
             .config
             .labels
             .extend(self.request.labels.iter().cloned());
-        let (history, created) = self.history(base_layers);
+        let (history, created) = self.history(target, base_layers);
         if !self.request.omit_history {
             config.history = history;
         }
@@ -95,18 +117,18 @@ impl Finished<'_> {
         config
     }
 
-    fn history(&self, base_layers: usize) -> (Vec<History>, Option<Time>) {
+    fn history(&self, target: &StageState, base_layers: usize) -> (Vec<History>, Option<Time>) {
         let time = |milliseconds: u64| {
             let seconds = i64::try_from(milliseconds / 1000).unwrap_or(i64::MAX);
             let seconds = self.epoch.map_or(seconds, |epoch| epoch.min(seconds));
             jiff::Timestamp::from_second(seconds).ok().map(Time::from)
         };
-        let mut history: Vec<History> = Vec::with_capacity(self.target.history.len());
+        let mut history: Vec<History> = Vec::with_capacity(target.history.len());
         let mut with_layer = 0;
         let mut base_done = false;
         // Entries without a layer that wait for the time of the next layer.
         let mut waiting = Vec::new();
-        for entry in &self.target.history {
+        for entry in &target.history {
             match entry {
                 PlannedHistory::Base(entry) => {
                     let mut entry = (**entry).clone();
@@ -156,7 +178,12 @@ impl Finished<'_> {
     }
 
     /// Writes every output that was asked for.
-    pub(crate) fn write(&self, image: &BuiltImage) -> Result<Made, BuildError> {
+    pub(crate) fn write(&self, images: &[BuiltImage]) -> Result<Made, BuildError> {
+        let set = ImageSet {
+            images,
+            index: self.index,
+            beside: None,
+        };
         let mut made = Made::default();
         let mut next = self.next_step;
         for output in &self.request.outputs {
@@ -181,7 +208,7 @@ impl Finished<'_> {
                 self.events.event(Event::Started(step));
             }
             let begun = std::time::Instant::now();
-            let result = self.write_one(image, output, step, &mut made);
+            let result = self.write_one(&set, output, step, &mut made);
             match &result {
                 Ok(()) if quiet => {}
                 Ok(()) => self.events.event(Event::Finished {
@@ -201,19 +228,20 @@ impl Finished<'_> {
 
     fn write_one(
         &self,
-        image: &BuiltImage,
+        set: &ImageSet<'_>,
         output: &Output,
         step: StepId,
         made: &mut Made,
     ) -> Result<(), BuildError> {
         let names = self.names()?;
         let blobless = Encoding::new(Codec::None);
+        let mut platform_split = None;
         let (format, destination, encoding) = match output {
             Output::CacheOnly => return Ok(()),
             Output::Store => {
-                let stored = export::store_image(self.store, self.lease, image, &names)
+                let stored = export::store_images(self.store, self.lease, set, &names)
                     .map_err(|error| output_error("the local image store", error))?;
-                made.image = Some(stored.config);
+                made.image = Some(stored);
                 return Ok(());
             }
             Output::Registry {
@@ -227,9 +255,9 @@ impl Finished<'_> {
                         "nothing says where to push: give the image a name with `--tag`".to_owned(),
                     ));
                 }
-                made.image = Some(image.id());
                 for target in targets {
-                    let manifest = self.push(image, target, encoding, *by_digest, step)?;
+                    let manifest = self.push(set, target, encoding, *by_digest, step)?;
+                    made.note(set, &manifest);
                     made.manifests.push((target.clone(), manifest));
                 }
                 return Ok(());
@@ -248,12 +276,21 @@ impl Finished<'_> {
                 destination,
                 encoding,
             } => (Format::DockerArchive, destination.clone(), encoding),
-            Output::Tar { destination } => (Format::Tar, destination.clone(), &blobless),
-            Output::Local { destination } => (
-                Format::Local,
-                Destination::Path(destination.clone()),
-                &blobless,
-            ),
+            Output::Tar {
+                destination,
+                platform_split: split,
+            } => {
+                platform_split = *split;
+                (Format::Tar, destination.clone(), &blobless)
+            }
+            Output::Local {
+                destination,
+                platform_split: split,
+            } => {
+                platform_split = *split;
+                let destination = Destination::Path(destination.clone());
+                (Format::Local, destination, &blobless)
+            }
         };
         let what = match &destination {
             Destination::Path(path) => path.display().to_string(),
@@ -268,36 +305,38 @@ impl Finished<'_> {
             encoding,
             write: self.options(),
             names: &names,
+            platform_split,
         };
         let manifest = export::export(
             self.store,
             self.lease,
-            image,
+            set,
             &options,
             &destination,
             &self.progress(step),
         )
         .map_err(|error| output_error(&format!("output `{what}`"), error))?;
-        if !matches!(format, Format::Tar | Format::Local) {
-            made.image = Some(image.id());
+        if let Some(manifest) = manifest {
+            made.note(set, &manifest);
+            made.manifests.push((what, manifest));
         }
-        made.manifests.extend(manifest.map(|digest| (what, digest)));
         Ok(())
     }
 
     fn push(
         &self,
-        image: &BuiltImage,
+        set: &ImageSet<'_>,
         target: &str,
         encoding: &Encoding,
         by_digest: bool,
         step: StepId,
-    ) -> Result<Digest, BuildError> {
+    ) -> Result<Descriptor, BuildError> {
         let reference = Reference::parse(target)
             .map_err(|error| output_error(&format!("push to `{target}`"), error))?;
-        let sources = base_of(self.graph, self.target.root)
-            .and_then(|image| self.graph.images[image.0].base.source.clone())
-            .into_iter()
+        let bases = self.targets.iter();
+        let bases = bases.filter_map(|target| base_of(self.graph, target.state.root));
+        let sources = bases
+            .filter_map(|image| self.graph.images[image.0].base.source.clone())
             .collect();
         let options = PushOptions {
             encoding: encoding.clone(),
@@ -305,17 +344,9 @@ impl Finished<'_> {
             by_digest,
             sources,
         };
-        let pushed = self
-            .images
-            .push(
-                self.lease,
-                image,
-                &reference,
-                &options,
-                &self.progress(step),
-            )
-            .map_err(|error| output_error(&format!("push to `{target}`"), error))?;
-        Ok(pushed.manifest)
+        self.images
+            .push(self.lease, set, &reference, &options, &self.progress(step))
+            .map_err(|error| output_error(&format!("push to `{target}`"), error))
     }
 
     fn progress(&self, step: StepId) -> impl Fn(&str, u64, Option<u64>) + Sync {

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use strata_cache::{DiffId, Digest, HardLinks, LayerId};
+use strata_cache::{Digest, HardLinks, LayerId};
 use strata_executor::sandbox::{Confinement, Limits, Network, SecretBytes};
-use strata_image::ImageConfig;
 use strata_image::export::Encoding;
+use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
 
 use crate::remote::Remote;
@@ -117,11 +117,15 @@ pub enum Output {
     Tar {
         /// Where.
         destination: Destination,
+        /// Each platform's files in a directory of its own; none means if there are several.
+        platform_split: Option<bool>,
     },
     /// The root file system in a directory.
     Local {
         /// Which directory.
         destination: PathBuf,
+        /// Each platform's files in a directory of its own; none means if there are several.
+        platform_split: Option<bool>,
     },
     /// A registry. The names come from the request's tags or from `names`.
     Registry {
@@ -187,8 +191,10 @@ pub struct BuildRequest {
     pub neutral_modes: bool,
     /// See [`Pull`].
     pub pull: Pull,
-    /// Platform, such as `linux/arm64`; none means this machine's.
-    pub platform: Option<String>,
+    /// Platforms, such as `linux/arm64`, in the order of their index; none means this machine's.
+    pub platforms: Vec<String>,
+    /// In place of them, all that the target's base images have in common.
+    pub all_platforms: bool,
     /// Network of RUN steps that don't say.
     pub network: Network,
     /// Entitlements given: `network.host`, `security.insecure`, `device`, `device=NAME`.
@@ -255,7 +261,8 @@ impl BuildRequest {
             cache_ttl: None,
             neutral_modes: false,
             pull: Pull::default(),
-            platform: None,
+            platforms: Vec::new(),
+            all_platforms: false,
             network: Network::default(),
             allow: Vec::new(),
             cdi_directories: None,
@@ -280,22 +287,32 @@ impl BuildRequest {
 /// What came of a build.
 #[derive(Debug, Clone)]
 pub struct BuildResult {
-    /// The image ID: digest of the config. None if only a cache or a file tree was asked for.
+    /// The image ID: digest of the config; of several images, the digest of their index, or their ID in
+    /// the store. None if only a cache or a file tree was asked for.
     pub image: Option<Digest>,
-    /// Digests of manifests that outputs made: (output, digest).
-    pub manifests: Vec<(String, Digest)>,
-    /// The config.
-    pub config: ImageConfig,
-    /// Layers, base first.
-    pub layers: Vec<LayerId>,
-    /// Their diff IDs, where an output needed them.
-    pub diff_ids: Vec<DiffId>,
-    /// Size of the image's layers on disk, in bytes.
+    /// What outputs made: (output, its manifest or index).
+    pub manifests: Vec<(String, Descriptor)>,
+    /// Whether the result is an index.
+    pub index: bool,
+    /// What was built for each platform, in the order of the index. Never empty.
+    pub platforms: Vec<BuiltPlatform>,
+    /// Size of the images' layers on disk, in bytes.
     pub size: u64,
     /// Steps of the stages that the target needs.
     pub steps: usize,
     /// How many of them were hits.
     pub hits: usize,
+}
+
+/// What was built for one platform.
+#[derive(Debug, Clone)]
+pub struct BuiltPlatform {
+    /// The platform that was asked for.
+    pub platform: String,
+    /// The image's ID, if one was made.
+    pub image: Option<Digest>,
+    /// Its layers, base first.
+    pub layers: Vec<LayerId>,
 }
 
 /// Stops a build: call [`cancel`](Self::cancel) from the thread that waits for signals.

@@ -57,7 +57,8 @@ impl Index {
             index
                 .prepare(
                     "SELECT EXISTS (SELECT 1 FROM origins o WHERE o.blob = i.blob) \
-                     FROM image_layers i WHERE i.config IN (SELECT config FROM names) \
+                     FROM image_layers i WHERE i.config IN \
+                     (SELECT config FROM names UNION SELECT config FROM list_members) \
                      AND (i.layer IS NULL OR i.layer NOT IN (SELECT id FROM layers)) \
                      AND (i.blob IS NULL OR i.blob NOT IN (SELECT digest FROM blobs))",
                 )?

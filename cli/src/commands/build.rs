@@ -217,7 +217,7 @@ fn metadata(build: &Build, result: &BuildResult) -> Value {
         object["containerimage.config.digest"] = json!(id.to_string());
     }
     if let Some((_, manifest)) = result.manifests.first() {
-        object["containerimage.digest"] = json!(manifest.to_string());
+        object["containerimage.digest"] = json!(manifest.digest.to_string());
     }
     if !build.request.tags.is_empty() {
         object["image.name"] = json!(build.request.tags.join(","));

@@ -17,18 +17,26 @@ use strata_cache::view::{Entry, FileKind, Metadata};
 use strata_cache::{HardLinks, LayerView, Store};
 
 use super::output::failed;
-use super::{BuiltImage, ExportError};
-use crate::Progress;
+use super::{BuiltImage, ExportError, ExportOptions, ImageSet};
+use crate::{Platform, Progress};
+
+/// The merged trees of images, each with the directory that it goes to.
+pub(super) struct Trees {
+    trees: Vec<Tree>,
+}
 
 /// The merged tree of an image's layers.
-pub(super) struct Tree {
+struct Tree {
+    platform: Platform,
+    /// Empty, or the directory of its platform.
+    directory: String,
     view: LayerView,
     /// Hard links of each layer, base first.
     links: Vec<HardLinks>,
 }
 
 impl Tree {
-    pub(super) fn open(store: &Store, image: &BuiltImage) -> Result<Self, ExportError> {
+    fn open(store: &Store, image: &BuiltImage, split: bool) -> Result<Self, ExportError> {
         let mut stack = Vec::with_capacity(image.layers().len());
         let mut links = Vec::with_capacity(image.layers().len());
         for layer in image.layers() {
@@ -38,46 +46,142 @@ impl Tree {
             stack.push(id);
             links.push(store.hard_links(id)?);
         }
+        let platform = image.platform().clone();
         Ok(Self {
+            directory: if split {
+                // A config may say anything of itself.
+                let plain = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
+                let name = platform.to_string();
+                name.replace(|letter| !plain(letter), "_")
+            } else {
+                String::new()
+            },
+            platform,
             view: LayerView::new(store.layer_paths(&stack)),
             links,
         })
     }
+}
 
-    /// Writes the tree as a tar.
+impl Trees {
+    pub(super) fn open(
+        store: &Store,
+        set: &ImageSet<'_>,
+        options: &ExportOptions<'_>,
+    ) -> Result<Self, ExportError> {
+        let split = options
+            .platform_split
+            .unwrap_or(set.index || set.images.len() > 1);
+        let images = set.images.iter();
+        let trees = images.map(|image| Tree::open(store, image, split));
+        let trees = Self {
+            trees: trees.collect::<Result<_, _>>()?,
+        };
+        if !split {
+            trees.check_disjoint()?;
+        }
+        Ok(trees)
+    }
+
+    /// An error if a file is in two of the trees.
+    fn check_disjoint(&self) -> Result<(), ExportError> {
+        if self.trees.len() < 2 {
+            return Ok(());
+        }
+        let mut seen: HashMap<PathBuf, &Platform> = HashMap::new();
+        for tree in &self.trees {
+            let root = tree.view.root()?;
+            tree.view.try_walk(&root, &mut |entry| {
+                if entry.is_dir() {
+                    return Ok(());
+                }
+                match seen.insert(entry.path.clone(), &tree.platform) {
+                    None => Ok(()),
+                    Some(first) => Err(ExportError::PlatformConflict {
+                        path: Path::new("/").join(&entry.path),
+                        first: Box::new(first.clone()),
+                        second: Box::new(tree.platform.clone()),
+                    }),
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes the trees as one tar.
     pub(super) fn write_tar(
         &self,
         options: WriteOptions,
         output: &mut dyn Write,
         progress: &dyn Progress,
     ) -> Result<(), ExportError> {
-        let root = self.view.root()?;
-        let groups = self.links.iter().flat_map(|links| links.0.iter().cloned());
-        let links = HardLinks(groups.collect());
+        let links: Vec<HardLinks> = self
+            .trees
+            .iter()
+            .map(|tree| {
+                let groups = tree.links.iter().flat_map(|links| links.0.iter().cloned());
+                HardLinks(groups.collect())
+            })
+            .collect();
+        let trees: Vec<diff::Tree<'_>> = self
+            .trees
+            .iter()
+            .zip(&links)
+            .map(|(tree, links)| diff::Tree {
+                view: &tree.view,
+                links,
+                directory: &tree.directory,
+            })
+            .collect();
         let mut counted = Counted {
             inner: output,
             done: 0,
             progress,
         };
-        diff::write_tree(&self.view, &root, &links, options, &mut counted).map_err(|error| {
-            match error {
-                DiffError::View(error) => ExportError::View(error),
-                source => ExportError::Tree { source },
-            }
+        diff::write_trees(&trees, options, &mut counted).map_err(|error| match error {
+            DiffError::View(error) => ExportError::View(error),
+            source => ExportError::Tree { source },
         })?;
         let done = counted.done;
         progress.update(WHAT, done, Some(done));
         Ok(())
     }
 
-    /// Copies the tree into the directory `target`, made if it is not there. What is there stays
-    /// unless the image has the same name. Owners are kept by root only.
+    /// Copies the trees into the directory `target`, made if it is not there. What is there stays
+    /// unless an image has the same name. Owners are kept by root only.
     pub(super) fn copy_to(
         &self,
         target: &Path,
         options: WriteOptions,
         progress: &dyn Progress,
     ) -> Result<(), ExportError> {
+        let mut done = 0;
+        for tree in &self.trees {
+            let target = target.join(&tree.directory);
+            if target.symlink_metadata().is_ok_and(|at| at.is_symlink())
+                && !tree.directory.is_empty()
+            {
+                return Err(ExportError::Destination {
+                    path: target,
+                    reason: "is a symbolic link where a platform's directory has to be: remove it",
+                });
+            }
+            done = tree.copy_to(&target, options, progress, done)?;
+        }
+        progress.update(WHAT, done, Some(done));
+        Ok(())
+    }
+}
+
+impl Tree {
+    /// Copies the tree, after `done` bytes of others. Answers how many bytes are copied then.
+    fn copy_to(
+        &self,
+        target: &Path,
+        options: WriteOptions,
+        progress: &dyn Progress,
+        done: u64,
+    ) -> Result<u64, ExportError> {
         std::fs::create_dir_all(target).map_err(|source| failed("create", target, source))?;
         let root = rustix::fs::open(
             target,
@@ -103,12 +207,11 @@ impl Tree {
             groups,
             first: HashMap::new(),
             serial: 0,
-            done: 0,
+            done,
             progress,
         };
         copy.children(&self.view.root()?)?;
-        progress.update(WHAT, copy.done, Some(copy.done));
-        Ok(())
+        Ok(copy.done)
     }
 }
 

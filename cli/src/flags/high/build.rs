@@ -145,11 +145,12 @@ impl Build {
                     .ok_or_else(|| format!("`{text}` is not a number from 1 to 4096")),
             )?,
         };
-        let platform = low
-            .platform
-            .as_deref()
-            .map(|text| flag("--platform", value::platform(text)))
-            .transpose()?;
+        let platforms = each("--platform", &low.platform, value::platform)?;
+        if low.all_platforms && !platforms.is_empty() {
+            return Err(CommandError::usage(
+                "`--all-platforms`: the base images say which; leave out `--platform`",
+            ));
+        }
         let limits = limits(&low.limits)?;
         let ulimits = ulimits(&low.ulimit)?;
         let cache_ttl = low
@@ -241,7 +242,8 @@ impl Build {
                 } else {
                     Pull::Missing
                 },
-                platform,
+                platforms,
+                all_platforms: low.all_platforms,
                 network,
                 allow,
                 cdi_directories: Some(cdi_directories),
@@ -318,13 +320,15 @@ fn outputs(
         outputs.push(Output::Store);
     }
     for text in &low.annotation {
-        let (level, name, value) = flag("--annotation", annotation::of_flag(text))?;
+        let (places, name, value) = flag("--annotation", annotation::of_flag(text))?;
         let mut taken = false;
         for encoding in outputs.iter_mut().filter_map(output::encoding_mut) {
-            flag(
-                "--annotation",
-                annotation::add(encoding, level, &name, &value),
-            )?;
+            for place in &places {
+                flag(
+                    "--annotation",
+                    annotation::add(encoding, place, &name, &value),
+                )?;
+            }
             taken = true;
         }
         if !taken {
@@ -451,7 +455,8 @@ mod tests {
                 &["--secret", "id=FROM_ENV", "--secret", "id=FROM_ENV"],
                 "twice",
             ),
-            (&["--platform", "linux/amd64,linux/arm64"], "`--platform`"),
+            (&["--platform", "linux/amd64,a/b/c/d"], "`--platform`"),
+            (&["--platform", "amd64", "--all-platforms"], "`--platform`"),
             (&["--push"], "`--push`"),
             (&["--call", "dance"], "`--call`"),
             (&["--call", "outline,format=xml"], "`xml`"),
@@ -500,7 +505,7 @@ mod tests {
         let build = self::build(&["-o", "out"]).unwrap();
         assert!(matches!(
             build.request.outputs.as_slice(),
-            [Output::Local { destination }] if destination.is_absolute()
+            [Output::Local { destination, .. }] if destination.is_absolute()
         ));
         let build = self::build(&["-o", "out", "--load"]).unwrap();
         assert_eq!(build.request.outputs.last(), Some(&Output::Store));

@@ -72,7 +72,7 @@ pub(crate) struct Build {
     /// type=local|tar|oci|docker|image|registry|cacheonly with dest=PATH,
     /// compression=gzip|zstd|uncompressed, compression-level=N, force-compression=true,
     /// oci-mediatypes=false, annotation.KEY=VALUE, tar=false, name=NAME, push=true,
-    /// push-by-digest=true [default: type=image, the store]
+    /// push-by-digest=true, platform-split=false [default: type=image, the store]
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
     /// Put the image into the store, too: same as --output type=image
@@ -81,8 +81,8 @@ pub(crate) struct Build {
     /// Upload the image: same as --output type=registry
     #[arg(long)]
     pub(crate) push: bool,
-    /// Annotate the manifest (repeatable), or, with `manifest-descriptor:` before it, what a
-    /// layout's index says of it
+    /// Annotate the manifest (repeatable), or another LEVEL: manifest-descriptor, index,
+    /// index-descriptor; `LEVEL[PLATFORM]` for one platform
     #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
     /// Write the image ID to a file
@@ -106,9 +106,13 @@ pub(crate) struct Build {
     /// is a path of this machine
     #[arg(long, value_name = "type=TYPE,target=PATH[,...]")]
     pub(crate) mount: Vec<String>,
-    /// Platform to build for, such as linux/arm64 [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    /// Platform to build for, such as linux/arm64 (repeatable, or separated by commas); several make
+    /// an index [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
+    /// Build for every platform that all base images have
+    #[arg(long)]
+    pub(crate) all_platforms: bool,
     /// Network of RUN steps: host, or none (loopback only)
     #[arg(
         long,
