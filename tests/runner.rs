@@ -35,6 +35,7 @@ mod doctor;
 mod errors;
 mod escape;
 mod explain;
+mod faults;
 mod formats;
 mod full;
 mod ignore;

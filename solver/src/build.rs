@@ -184,6 +184,16 @@ pub fn build(
         }
     };
 
+    for image in &graph.images {
+        images.remember(&image.base).map_err(|error| match error {
+            strata_image::ImageError::Store(error) => BuildError::Store(error),
+            error => BuildError::Output {
+                what: format!("the name of image `{}`", image.reference),
+                source: Box::new(error),
+            },
+        })?;
+    }
+
     let finished = Finished {
         store,
         lease: &lease,

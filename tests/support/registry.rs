@@ -116,6 +116,11 @@ impl Registry {
         format!("127.0.0.1:{}/{name}", self.port)
     }
 
+    /// Its port on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// `docker://127.0.0.1:PORT/name`, as skopeo wants it.
     pub(crate) fn skopeo(&self, name: &str) -> String {
         format!("docker://{}", self.reference(name))

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ureq::http::{Method, Request, Response};
 use ureq::{Body, SendBody};
@@ -52,6 +52,20 @@ pub(super) struct Host {
     answers: OnceLock<bool>,
     auth: Mutex<AuthState>,
     credentials: Mutex<HashMap<String, Option<Credentials>>>,
+    /// Blobs that are on their way.
+    transfers: Mutex<usize>,
+    /// Told when there is room for another.
+    room: Condvar,
+}
+
+/// A blob's turn with a registry, until it is dropped.
+pub(super) struct Turn(Arc<Host>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *lock(&self.0.transfers) -= 1;
+        self.0.room.notify_one();
+    }
 }
 
 /// Where a call goes.
@@ -174,9 +188,27 @@ impl Client {
                     answers: OnceLock::new(),
                     auth: Mutex::default(),
                     credentials: Mutex::default(),
+                    transfers: Mutex::default(),
+                    room: Condvar::new(),
                 })
             })
             .clone()
+    }
+
+    /// Waits until another blob may be on its way from or to `registry`.
+    pub(super) fn turn(&self, registry: &str) -> Turn {
+        let host = self.host(registry);
+        let most = self.options.transfers(registry);
+        let mut transfers = lock(&host.transfers);
+        while *transfers >= most {
+            transfers = host
+                .room
+                .wait(transfers)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *transfers += 1;
+        drop(transfers);
+        Turn(host)
     }
 
     /// Scheme, host and port of the API. For hosts that may speak either, HTTPS is tried once.
@@ -290,7 +322,7 @@ impl Client {
                     failures += 1;
                     // A request that was turned away has done nothing yet.
                     let turned_away = matches!(answer.status, 429 | 503);
-                    if failures >= retry::ATTEMPTS || !(call.repeatable || turned_away) {
+                    if failures >= self.options.attempts() || !(call.repeatable || turned_away) {
                         return Err(self.failure(&host, call, answer));
                     }
                     let after = answer.header("retry-after").map(str::to_owned);
@@ -300,7 +332,7 @@ impl Client {
                 Err(Failure::Transport(error)) => {
                     failures += 1;
                     let hopeless = !retry::is_temporary_error(&error);
-                    if failures >= retry::ATTEMPTS || !call.repeatable || hopeless {
+                    if failures >= self.options.attempts() || !call.repeatable || hopeless {
                         return Err(RegistryError::Transport {
                             action: call.action.to_owned(),
                             registry: host.registry.clone(),
