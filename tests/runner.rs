@@ -53,6 +53,7 @@ mod remote;
 mod rootless;
 mod rule_numbers;
 mod run_image;
+mod secrets;
 mod ssh;
 mod stages;
 mod step;

@@ -79,6 +79,10 @@ pub(crate) fn run(
     if flags.neutral_modes.is_none() {
         build.request.neutral_modes = config.neutral_modes();
     }
+    if !build.request.secrets.is_empty() {
+        // Where it can't be had, a build is still better than none.
+        strata_executor::sandbox::hide_memory().ok();
+    }
     let cancel = Cancel::default();
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;

@@ -35,6 +35,7 @@ mod overlay;
 mod pid1;
 mod probe;
 mod protocol;
+mod redact;
 mod requested;
 mod seccomp;
 mod spawn;
@@ -55,6 +56,7 @@ pub use confinement::{Confinement, Label, Seccomp, Unmasked};
 pub use init::init_if_asked;
 pub use open_files::raise_open_files;
 pub use probe::{OverlayUnusable, probe_overlay};
+pub use redact::{Redactor, SHORTEST as SHORTEST_REDACTED};
 pub use seccomp::{Profile, ProfileError};
 pub use spawn::{Canceller, Running, Sink, spawn};
 pub use stub::stub_directory;
@@ -203,6 +205,16 @@ impl std::fmt::Debug for SecretBytes {
     }
 }
 
+/// Keeps this process, which holds secrets, out of core files and out of the reach of debuggers. For
+/// good; child processes that run other programs are not concerned.
+///
+/// # Errors
+/// The kernel refused.
+pub fn hide_memory() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
 /// How a sandbox's standard streams are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -256,6 +268,9 @@ pub struct RunSpec {
     pub confinement: Confinement,
     /// Streams.
     pub stdio: Stdio,
+    /// What the caller's sink must not get to see of the output.
+    #[serde(skip)]
+    pub redactor: Redactor,
     /// Signal that asks the command to end when the caller cancels; SIGKILL follows after
     /// `stop_timeout`.
     pub stop_signal: i32,
