@@ -34,6 +34,7 @@ mod doctor;
 mod errors;
 mod escape;
 mod explain;
+mod formats;
 mod full;
 mod ignore;
 mod images;

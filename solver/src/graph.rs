@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use strata_cache::{CacheRecord, Digest, StepKind};
 use strata_executor::cdi::Edits;
-use strata_executor::sandbox::Network;
+use strata_executor::sandbox::{MountOptions, Network, Propagation};
 use strata_parser::Span;
 use strata_parser::chmod::Chmod;
-use strata_parser::mount::Sharing;
+use strata_parser::mount::{self, MountWords, Sharing};
 
 use crate::bases::BaseImage;
 use crate::event::StepId;
@@ -230,6 +230,25 @@ pub struct MountOp {
     pub source: MountSource,
     /// The command can't write to it.
     pub read_only: bool,
+    /// What else is asked of it.
+    pub words: MountWords,
+}
+
+/// What is asked of a mount, as sandboxes are asked; `devices` of the host open there.
+pub fn mount_options(words: MountWords, devices: bool) -> MountOptions {
+    MountOptions {
+        chown: words.chown,
+        no_exec: words.no_exec,
+        no_suid: words.no_suid,
+        devices,
+        no_recursion: words.no_recursion,
+        propagation: words.propagation.map(|(kind, recursive)| match kind {
+            mount::Propagation::Private => Propagation::Private,
+            mount::Propagation::Shared => Propagation::Shared { recursive },
+            mount::Propagation::Slave => Propagation::Slave,
+            mount::Propagation::Unbindable => Propagation::Unbindable { recursive },
+        }),
+    }
 }
 
 /// What a mount shows.
@@ -247,6 +266,10 @@ pub enum MountSource {
     Host {
         /// The path, absolute.
         path: PathBuf,
+        /// What the command writes is thrown away.
+        discard: bool,
+        /// Device nodes there open.
+        devices: bool,
     },
     /// A directory kept between builds. In the key only as far as it decides what the command
     /// sees: target and whether it is read-only.
@@ -270,6 +293,8 @@ pub enum MountSource {
     Tmpfs {
         /// Bytes.
         size: Option<u64>,
+        /// Permission bits.
+        mode: u32,
     },
     /// The socket of an SSH agent. Who answers behind it is in no key.
     Ssh {

@@ -10,7 +10,7 @@ use strata_cache::{DiffId, Digest, HardLinks, LayerId};
 use strata_executor::sandbox::{Confinement, Limits, Network, Redactor, SecretBytes};
 use strata_image::ImageConfig;
 use strata_image::export::Encoding;
-use strata_parser::mount::MountFlag;
+use strata_parser::mount::{MountFlag, MountWords};
 
 use crate::remote::Remote;
 
@@ -60,6 +60,12 @@ pub struct Volume {
     pub target: String,
     /// Steps can't write there.
     pub read_only: bool,
+    /// What a step writes there is thrown away.
+    pub discard: bool,
+    /// Device nodes there open.
+    pub devices: bool,
+    /// What else is asked of the mount.
+    pub words: MountWords,
 }
 
 /// When base images are looked for in their registry.

@@ -85,6 +85,26 @@ impl Strata {
         }
     }
 
+    /// A shell script that may start the command as `"$@"`, by itself or through another program.
+    pub(crate) fn under(self, program: &[&str], script: &str) -> Self {
+        let mut command = Command::new(program[0]);
+        command
+            .args(&program[1..])
+            .args(["bash", "-c", script, "bash"])
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
+            .env_clear()
+            .envs(
+                self.command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            );
+        Self {
+            command,
+            stdin: self.stdin,
+        }
+    }
+
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.command.arg(arg);
         self

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use super::CdiError;
 use super::node::Node;
 use super::spec::{ContainerEdits, HostMount, Spec};
-use crate::sandbox::{Credentials, Mount, MountKind};
+use crate::sandbox::{Credentials, Mount, MountKind, MountOptions};
 
 /// What a sandbox has to be given for some devices.
 #[derive(Debug, Clone, Default)]
@@ -155,6 +155,7 @@ impl Shown {
                     no_set_ids,
                 },
                 read_only,
+                options: MountOptions::default(),
             },
         })
     }

@@ -32,6 +32,7 @@ mod lines;
 mod mount;
 mod open_files;
 mod overlay;
+mod owner;
 mod pid1;
 mod probe;
 mod protocol;
@@ -106,6 +107,51 @@ pub struct Mount {
     pub kind: MountKind,
     /// Mounted read-only.
     pub read_only: bool,
+    /// What else is asked of it.
+    pub options: MountOptions,
+}
+
+/// What is asked of a mount besides where it is and what it shows. Private files and devices have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are words of an option list, independent of each other"
+)]
+pub struct MountOptions {
+    /// Every file of it belongs to the command's user and group before the command starts. For a path of the
+    /// host that changes the host's files; the mounts below it are left alone.
+    pub chown: bool,
+    /// Nothing on it can be executed.
+    pub no_exec: bool,
+    /// Set-id bits mean nothing on it.
+    pub no_suid: bool,
+    /// Device nodes on it open, unlike everywhere else in a sandbox.
+    pub devices: bool,
+    /// Without what is mounted below the source.
+    pub no_recursion: bool,
+    /// Which mounts made on one side show on the other; none is private.
+    pub propagation: Option<Propagation>,
+}
+
+/// How mount events travel, see `mount_namespaces(7)`. Whatever is asked for, nothing that happens in a
+/// sandbox shows outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagation {
+    /// Among mounts of the sandbox.
+    Shared {
+        /// For the mounts below, too.
+        recursive: bool,
+    },
+    /// From the host to the sandbox, for the mounts below, too.
+    Slave,
+    /// Not at all.
+    Private,
+    /// Not at all, and the mount can't be bound again.
+    Unbindable {
+        /// For the mounts below, too.
+        recursive: bool,
+    },
 }
 
 /// What a [`Mount`] shows.

@@ -22,7 +22,7 @@ use super::filesystems::{mask_requested, mount_standard};
 use super::mount::{attach, clone_tree, set_attributes};
 use super::overlay::{Overlay, mount_overlay, open_directory};
 use super::protocol::{Exit, Failure, Order, Report, Stage, receive, send};
-use super::requested::Requested;
+use super::requested::{Listening, Requested};
 use super::target::{Root, Want};
 use super::{Network, RunSpec, Stdio};
 use crate::sys::{self, Fork};
@@ -74,6 +74,7 @@ fn start(
     sys::reset_signals();
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .during("bind the sandbox to its parent's life")?;
+    let listening = Listening::new(&spec)?;
     rustix::mount::mount_change(
         "/",
         MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
@@ -88,7 +89,7 @@ fn start(
     let unified = super::cgroup::host_is_unified();
     let mut root = Root::new(mount)?;
     let stage = root.target(Path::new("/dev"), Want::Directory)?;
-    let requested = Requested::prepare(&spec, &stage)?;
+    let requested = Requested::prepare(&spec, &stage, listening)?;
     drop(stage);
     mount_standard(&mut root, &spec)?;
     requested.attach(&mut root)?;

@@ -374,7 +374,7 @@ fn of_run(run: &RunOp, facts: &mut Vec<String>) {
         let what = match &mount.source {
             MountSource::Bind { path, .. } => format!("bind {path}"),
             MountSource::Cache { id, .. } => format!("cache {id}"),
-            MountSource::Host { path } => format!("volume {}", path.display()),
+            MountSource::Host { path, .. } => format!("volume {}", path.display()),
             MountSource::Tmpfs { .. } => "tmpfs".to_owned(),
             MountSource::Ssh { id, .. } => format!("ssh {id}"),
             MountSource::Secret { id, file, env, .. } => {

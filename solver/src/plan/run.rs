@@ -48,8 +48,11 @@ impl Planner<'_> {
             target: volume.target.clone(),
             source: MountSource::Host {
                 path: volume.path.clone(),
+                discard: volume.discard,
+                devices: volume.devices,
             },
             read_only: volume.read_only,
+            words: volume.words,
         });
         // Before the step's own, which may lie in them.
         let mut mounts: Vec<MountOp> = volumes.collect();

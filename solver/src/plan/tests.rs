@@ -426,7 +426,8 @@ fn mounts_are_read_with_their_variables_and_defaults() {
     assert!(matches!(
         &mounts[2].source,
         MountSource::Tmpfs {
-            size: Some(1_048_576)
+            size: Some(1_048_576),
+            mode: 0o1777,
         }
     ));
     assert!(matches!(

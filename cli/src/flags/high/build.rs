@@ -18,6 +18,7 @@ use super::check::Call;
 use super::check::Method;
 use super::check::call;
 use super::check::entitlement;
+use super::check::ignore_file;
 use super::confinement;
 use super::each;
 use super::flag;
@@ -207,14 +208,7 @@ impl Build {
             None => matches!(source.context, Context::Directory(_)),
             Some(elsewhere) => matches!(elsewhere.files, Files::Directory(_)),
         };
-        let ignore_file = match low.ignorefile.as_deref() {
-            Some(_) if !is_directory => {
-                return Err(CommandError::usage(
-                    "`--ignorefile`: only a context that is a directory has an ignore file",
-                ));
-            }
-            path => path.map(|path| surroundings.path(path)),
-        };
+        let ignore_file = ignore_file(low.ignorefile.as_deref(), is_directory, surroundings)?;
         let mut volumes = each("--volume", &low.volume, volume::of_build)?;
         let mut mounts = Vec::new();
         for everywhere in each("--mount", &low.mount, mount::everywhere)? {

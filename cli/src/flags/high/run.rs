@@ -118,7 +118,7 @@ impl Run {
             env,
             workdir,
             user: low.user.clone(),
-            mounts: each("--volume", &low.volume, volume::volume)?,
+            mounts: each("--volume", &low.volume, volume::of_run)?,
             interactive: low.interactive,
             tty: low.tty,
             entrypoint: match low.entrypoint.as_deref() {

@@ -100,7 +100,7 @@ pub(crate) struct Build {
     pub(crate) ssh: Vec<String>,
     /// Show a path of this machine to every RUN step (repeatable). Steps that were cached don't see
     /// what changed there
-    #[arg(short, long, value_name = "HOST:CONTAINER[:ro]")]
+    #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]")]
     pub(crate) volume: Vec<String>,
     /// Give every RUN step a mount (repeatable), written as in RUN --mount; the source of a bind
     /// is a path of this machine
@@ -193,6 +193,9 @@ pub(crate) struct Check {
     /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
+    /// Ignore file in place of the context's, as for builds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ignorefile: Option<PathBuf>,
     /// Give files or an image a name for FROM, COPY --from and mounts (repeatable), as for builds
     #[arg(long, value_name = "NAME=CONTEXT")]
     pub(crate) build_context: Vec<String>,

@@ -33,7 +33,7 @@ pub(crate) struct Run {
     #[arg(short, long, value_name = "USER")]
     pub(crate) user: Option<String>,
     /// Mount a directory or file of the host (repeatable)
-    #[arg(short, long, value_name = "HOST:CONTAINER[:ro]")]
+    #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]")]
     pub(crate) volume: Vec<String>,
     /// Pass standard input through
     #[arg(short, long)]
