@@ -54,6 +54,7 @@ mod remote;
 mod rootless;
 mod rule_numbers;
 mod run_image;
+mod runaway;
 mod seccomp;
 mod secrets;
 mod ssh;
