@@ -100,6 +100,7 @@ pub fn build(
         recipes: &recipes,
         sources: &sources,
         events,
+        redactor: request.redactor(),
         stop: &stop,
         stub: OnceLock::new(),
         foreign_owners: AtomicU64::new(0),

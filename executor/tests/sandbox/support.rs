@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use strata_cache::RootfsPlan;
 use strata_executor::sandbox::{
-    Confinement, Credentials, Limits, Network, Outcome, RunSpec, SandboxError, Stdio, Stream, spawn,
+    Confinement, Credentials, Limits, Network, Outcome, Redactor, RunSpec, SandboxError, Stdio,
+    Stream, spawn,
 };
 use tempfile::TempDir;
 
@@ -102,6 +103,7 @@ impl Bench {
             insecure: false,
             confinement: Confinement::default(),
             stdio: Stdio::Piped,
+            redactor: Redactor::default(),
             stop_signal: 15,
             stop_timeout: Duration::from_secs(5),
         }

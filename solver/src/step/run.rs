@@ -103,6 +103,7 @@ impl Shared<'_> {
             insecure: run.insecure,
             confinement: self.request.confinement.clone(),
             stdio: Stdio::Piped,
+            redactor: self.redactor.clone(),
             stop_signal: SIGTERM,
             stop_timeout: STOP_TIMEOUT,
         };
