@@ -115,6 +115,7 @@ pub fn build(
         images,
         known,
         &roots,
+        !request.outputs.iter().any(Output::reads_files),
         wants_image.then_some(made),
         &one,
     );

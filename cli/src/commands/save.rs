@@ -5,6 +5,8 @@ use std::path::Path;
 
 use strata_cache::diff::WriteOptions;
 use strata_image::BuiltImage;
+use strata_image::ImageError;
+use strata_image::Images;
 use strata_image::export;
 use strata_image::export::Destination;
 use strata_image::export::Encoding;
@@ -14,6 +16,7 @@ use strata_image::export::Saved;
 
 use super::stored;
 use super::transfer::Transfers;
+use crate::config::Config;
 use crate::error::CommandError;
 use crate::error::Kind;
 use crate::error::OrKind;
@@ -78,8 +81,15 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
         .iter()
         .map(|(image, names)| (Saved::Image(image), names.as_slice()))
         .collect();
+    let registries = Images::new(&store, Config::load()?.registries());
     let mut transfers = Transfers::start(flags.quiet);
     let saved = transfers.step(format!("save {}", flags.images.join(" ")), |progress| {
+        // Layers of bases that nothing has read so far may be in a registry only.
+        for (image, _) in &images {
+            registries
+                .fetch_missing(image, progress)
+                .map_err(ImageError::from)?;
+        }
         export::save(&store, &lease, &sets, &options, &destination, progress).or_kind(Kind::Failed)
     });
     transfers.close();
