@@ -18,6 +18,7 @@
 mod support;
 
 mod add;
+mod attest;
 mod broken;
 mod cache_commands;
 mod cache_hits;
@@ -49,6 +50,7 @@ mod mirrors;
 mod mounts;
 mod native;
 mod output;
+mod platforms;
 mod power;
 mod progress;
 mod proxies;
@@ -57,7 +59,9 @@ mod remote;
 mod rootless;
 mod rule_numbers;
 mod run_image;
+mod signed;
 mod ssh;
 mod stages;
 mod step;
 mod tokens;
+mod verify;

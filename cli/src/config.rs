@@ -20,6 +20,15 @@
 //! retry-pause = "500ms"         # before the second; doubled each time
 //! blobs-at-once = 6             # from or to one registry
 //!
+//! [[git.signed]]                # commits, or the tags asked for
+//! url = "https://git.example/*"
+//! signers = ["/etc/strata/allowed_signers", "/etc/strata/release.asc"]
+//!
+//! [[http.signed]]               # by a signature beside the file
+//! url = "https://dl.example/*"
+//! signers = ["/etc/strata/release.asc"]
+//! signature = ".asc"
+//!
 //! [registry."docker.io"]
 //! mirrors = ["cache.example:5000"]
 //!
@@ -40,6 +49,8 @@ use strata_cache::prune::PruneOptions;
 use strata_image::RegistryOptions;
 use strata_image::registry::HostOptions;
 use strata_image::registry::Identity;
+use strata_solver::remote::SignaturePolicy;
+use strata_solver::remote::Signed;
 
 use crate::error::CommandError;
 use crate::flags::filter;
@@ -148,6 +159,12 @@ pub(crate) struct Config {
     /// How long a build may take at its end to prune what has become old; a bound that is broken is
     /// seen to whatever it takes.
     prune_budget: Option<String>,
+    /// About git repositories.
+    #[serde(default)]
+    git: Fetched,
+    /// About files of the web.
+    #[serde(default)]
+    http: Fetched,
     /// What is special about registries, by name.
     #[serde(default)]
     registry: BTreeMap<String, Registry>,
@@ -182,6 +199,22 @@ impl Transfer {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct BuildDefaults {
     neutral_modes: bool,
+}
+
+/// The sections `[git]` and `[http]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Fetched {
+    signed: Vec<SignedEntry>,
+}
+
+/// What has to be signed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignedEntry {
+    url: String,
+    signers: Vec<PathBuf>,
+    signature: Option<String>,
 }
 
 /// An entry of `[registry]`: the keys that BuildKit's configuration has.
@@ -278,6 +311,32 @@ impl Config {
             .transpose()
             .map_err(|error| wrong(format!("`prune-budget`: {error}")))?;
         config.transfer.retry_pause_ms().map_err(&wrong)?;
+        let signed = |section: &str, entries: &[SignedEntry]| {
+            for (number, entry) in (1..).zip(entries) {
+                let wrong = |why: &str| Err(wrong(format!("{section} rule {number}: {why}")));
+                if !entry.url.contains("://") && entry.url != "*" {
+                    return wrong("`url` is to be an address such as `https://git.example/*`");
+                }
+                if entry.signers.is_empty() {
+                    return wrong("`signers` names no file with keys");
+                }
+                if entry.signers.iter().any(|path| !path.is_absolute()) {
+                    return wrong("paths in `signers` have to be absolute");
+                }
+                match &entry.signature {
+                    Some(_) if section == "git.signed" => {
+                        return wrong("`signature` is for files of the web only");
+                    }
+                    Some(suffix) if suffix.is_empty() || suffix.contains(['?', '#']) => {
+                        return wrong("`signature` is what follows a file's path, such as `.asc`");
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        signed("git.signed", &config.git.signed)?;
+        signed("http.signed", &config.http.signed)?;
         for (name, registry) in &config.registry {
             let wrong = |error: &str| wrong(format!("registry `{name}`: {error}"));
             if name.is_empty() || name.contains(['/', '@', ' ']) {
@@ -301,6 +360,22 @@ impl Config {
     /// Whether builds copy the context with neutral modes.
     pub(crate) fn neutral_modes(&self) -> bool {
         self.build.neutral_modes
+    }
+
+    /// What of other machines has to be signed.
+    pub(crate) fn signed(&self) -> SignaturePolicy {
+        let rules = |entries: &[SignedEntry]| {
+            let rule = |entry: &SignedEntry| Signed {
+                url: entry.url.clone(),
+                signers: entry.signers.clone(),
+                signature: entry.signature.clone(),
+            };
+            entries.iter().map(rule).collect()
+        };
+        SignaturePolicy {
+            git: rules(&self.git.signed),
+            http: rules(&self.http.signed),
+        }
     }
 
     /// How registries are reached.
@@ -389,6 +464,25 @@ mod tests {
             ("prune = 1", "prune"),
             ("[build]\nneutral = true\n", "neutral"),
             ("prune-budget = \"soon\"\n", "prune-budget"),
+            (
+                "[[git.signed]]\nurl = \"x\"\nsigners = [\"/k\"]\n",
+                "git.signed rule 1",
+            ),
+            ("[[git.signed]]\nurl = \"*\"\nsigners = []\n", "signers"),
+            (
+                "[[git.signed]]\nurl = \"*\"\nsigners = [\"k\"]\n",
+                "absolute",
+            ),
+            ("[[git.signed]]\nurl = \"*\"\n", "signers"),
+            (
+                "[[git.signed]]\nurl = \"*\"\nsigners = [\"/k\"]\nsignature = \"x\"\n",
+                "web only",
+            ),
+            (
+                "[[http.signed]]\nurl = \"*\"\nsigners = [\"/k\"]\nsignature = \"\"\n",
+                ".asc",
+            ),
+            ("[http]\nsign = 1\n", "sign"),
             ("[registry.\"a/b\"]\nhttp = true\n", "a/b"),
             ("[registry.x]\nmirrors = [\"https://m\"]\n", "https://m"),
             ("[registry.x]\nmirror = [\"m\"]\n", "mirror"),

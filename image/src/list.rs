@@ -4,6 +4,8 @@
 //! built here, whose manifests depend on how they will be packed; images that were pulled, whose
 //! manifests stay as they came; or manifests in registries, of which the store has nothing.
 
+mod members;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,8 @@ use strata_cache::{Digest, Lease, Store, StoreError};
 use crate::manifest::{Descriptor, Document, Index, ManifestError, media};
 use crate::resolve::now_ms;
 use crate::{ImageError, Images, Platform, Progress, PullPolicy, Reference};
+
+pub use members::Wanted;
 
 /// The form of the document in the store.
 const VERSION: u32 = 1;

@@ -1,20 +1,26 @@
 //! From layers to results: the image's config, and where it goes.
 
+use serde_json::Value;
 use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredLayer;
 use strata_cache::{Digest, Lease, Store};
+use strata_image::attest;
 use strata_image::config::{History, Time};
-use strata_image::export::{self, Encoding, ExportOptions, Format, ImageSet};
+use strata_image::export::{
+    self, Artifact, Encoding, ExportOptions, FilesBeside, Format, ImageSet, MakeFiles, MediaTypes,
+};
 use strata_image::manifest::Descriptor;
 use strata_image::registry::PushOptions;
 use strata_image::{BuiltImage, ImageConfig, Images, Reference};
 
+use crate::attest::{Facts, Material, Mode, Reach, Said};
 use crate::error::BuildError;
 use crate::event::{Event, EventSink, Outcome, StepId, StepInfo};
 use crate::graph::Graph;
 use crate::plan::{PlannedHistory, StageState, Target, image_platform};
 use crate::request::{BuildRequest, Codec, Destination, Output};
 use crate::schedule::{Results, base_of};
+use crate::step::now_ms;
 
 /// Who wrote a history entry.
 const COMMENT: &str = "strata.dockerfile.v0";
@@ -32,6 +38,12 @@ pub(crate) struct Finished<'a> {
     pub(crate) results: &'a Results,
     pub(crate) epoch: Option<i64>,
     pub(crate) next_step: usize,
+    /// What was copied from elsewhere.
+    pub(crate) materials: Vec<Option<Material>>,
+    /// When the build began, in milliseconds since the epoch.
+    pub(crate) started_ms: u64,
+    /// A word that no other build has.
+    pub(crate) invocation: &'a str,
 }
 
 /// What outputs made.
@@ -42,11 +54,14 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    /// Remembers what the result is known by: an image by its ID, several by their first index.
+    /// Remembers what the result is known by: an image by its ID, several by their first index, even if
+    /// the store has them, too.
     fn note(&mut self, set: &ImageSet<'_>, root: &Descriptor) {
-        let one = set.images.first().filter(|_| !set.index);
-        let id = one.map_or(root.digest, BuiltImage::id);
-        self.image.get_or_insert(id);
+        match set.images {
+            [image] if !set.index => self.image = Some(image.id()),
+            _ if self.manifests.is_empty() => self.image = Some(root.digest),
+            _ => {}
+        }
     }
 }
 
@@ -178,12 +193,18 @@ impl Finished<'_> {
 
     /// Writes every output that was asked for.
     pub(crate) fn write(&self, images: &[BuiltImage]) -> Result<Made, BuildError> {
+        let mut made = Made::default();
+        let said = self.said(images)?;
+        let names = self.all_names()?;
+        let beside = |image: &BuiltImage, descriptor: &Descriptor| -> Vec<Artifact> {
+            let artifact = attest::artifact(descriptor, &names, said.of(image));
+            artifact.into_iter().collect()
+        };
         let set = ImageSet {
             images,
             index: self.index,
-            beside: None,
+            beside: (!said.is_empty()).then_some(&beside),
         };
-        let mut made = Made::default();
         let mut next = self.next_step;
         for output in &self.request.outputs {
             let name = match output {
@@ -207,7 +228,7 @@ impl Finished<'_> {
                 self.events.event(Event::Started(step));
             }
             let begun = std::time::Instant::now();
-            let result = self.write_one(&set, output, step, &mut made);
+            let result = self.write_one(&set, &said, output, step, &mut made);
             match &result {
                 Ok(()) if quiet => {}
                 Ok(()) => self.events.event(Event::Finished {
@@ -228,6 +249,7 @@ impl Finished<'_> {
     fn write_one(
         &self,
         set: &ImageSet<'_>,
+        said: &Said<'_>,
         output: &Output,
         step: StepId,
         made: &mut Made,
@@ -235,12 +257,16 @@ impl Finished<'_> {
         let names = self.names()?;
         let blobless = Encoding::new(Codec::None);
         let mut platform_split = None;
+        let mut prefix = "";
         let (format, destination, encoding) = match output {
             Output::CacheOnly => return Ok(()),
             Output::Store => {
+                self.no_place("an image in the store");
                 let stored = export::store_images(self.store, self.lease, set, &names)
                     .map_err(|error| output_error("the local image store", error))?;
-                made.image = Some(stored);
+                if made.manifests.is_empty() {
+                    made.image = Some(stored);
+                }
                 return Ok(());
             }
             Output::Registry {
@@ -254,6 +280,7 @@ impl Finished<'_> {
                         "nothing says where to push: give the image a name with `--tag`".to_owned(),
                     ));
                 }
+                let encoding = &self.types_for(said, encoding);
                 for target in targets {
                     let manifest = self.push(set, target, encoding, *by_digest, step)?;
                     made.note(set, &manifest);
@@ -274,19 +301,26 @@ impl Finished<'_> {
             Output::Docker {
                 destination,
                 encoding,
-            } => (Format::DockerArchive, destination.clone(), encoding),
+            } => {
+                self.no_place("an archive for docker");
+                (Format::DockerArchive, destination.clone(), encoding)
+            }
             Output::Tar {
                 destination,
                 platform_split: split,
+                attestation_prefix,
             } => {
                 platform_split = *split;
+                prefix = attestation_prefix;
                 (Format::Tar, destination.clone(), &blobless)
             }
             Output::Local {
                 destination,
                 platform_split: split,
+                attestation_prefix,
             } => {
                 platform_split = *split;
+                prefix = attestation_prefix;
                 let destination = Destination::Path(destination.clone());
                 (Format::Local, destination, &blobless)
             }
@@ -299,12 +333,20 @@ impl Finished<'_> {
             Destination::Path(path) => export::Destination::Path(path),
             Destination::Stdout => export::Destination::Stdout,
         };
+        let files: &MakeFiles<'_> =
+            &|image, platform, subjects| said.files(image, platform, subjects, prefix);
+        let with_files = set.images.iter().any(|image| said.has_files(image));
+        let encoding = &match format {
+            Format::DockerArchive => encoding.clone(),
+            _ => self.types_for(said, encoding),
+        };
         let options = ExportOptions {
             format,
             encoding,
             write: self.options(),
             names: &names,
             platform_split,
+            files: with_files.then_some(FilesBeside(files)),
         };
         if !output.reads_files() {
             for image in set.images {
@@ -364,6 +406,79 @@ impl Finished<'_> {
                 total,
             });
         }
+    }
+
+    /// What is to be said of the images.
+    fn said<'i>(&self, images: &'i [BuiltImage]) -> Result<Said<'i>, BuildError> {
+        let mut statements = Vec::with_capacity(images.len());
+        let takes = |output: &Output| {
+            !matches!(
+                output,
+                Output::Store | Output::Docker { .. } | Output::CacheOnly
+            )
+        };
+        if !self.request.outputs.iter().any(takes) {
+            return Ok(Said::new(images, vec![Vec::new(); images.len()]));
+        }
+        let notice = |text| self.events.event(Event::Notice(text));
+        for (image, target) in images.iter().zip(self.targets) {
+            let said = crate::attest::statements(&self.facts(target), image, self.store, &notice)
+                .map_err(|error| output_error("what is said of the image", error))?;
+            statements.push(said);
+        }
+        Ok(Said::new(images, statements))
+    }
+
+    fn facts(&self, target: &Target) -> Facts<'_> {
+        Facts {
+            request: self.request,
+            graph: self.graph,
+            reach: Reach::of(self.graph, target.state.root),
+            materials: &self.materials,
+            started_ms: self.started_ms,
+            finished_ms: now_ms(),
+            invocation: self.invocation,
+            epoch: self.epoch,
+        }
+    }
+
+    /// How the image for a target was made.
+    pub(crate) fn predicate(&self, target: &Target, mode: Mode) -> Value {
+        crate::attest::predicate(&self.facts(target), mode)
+    }
+
+    /// An attestation manifest is of OCI's types, and so is the index that lists it.
+    fn types_for(&self, said: &Said<'_>, encoding: &Encoding) -> Encoding {
+        let mut encoding = encoding.clone();
+        if encoding.types == MediaTypes::Docker && !said.is_empty() {
+            encoding.types = MediaTypes::Oci;
+            self.events.event(Event::Notice(
+                "attestations need OCI's media types: `oci-mediatypes=false` is not followed"
+                    .to_owned(),
+            ));
+        }
+        encoding
+    }
+
+    fn no_place(&self, what: &str) {
+        let asked = &self.request.attestations;
+        if !asked.is_empty() {
+            self.events.event(Event::Notice(format!(
+                "{what} has no place for attestations: outputs of type oci, registry, local and tar do"
+            )));
+        }
+    }
+
+    /// The image's names in full, those of single outputs too.
+    fn all_names(&self) -> Result<Vec<String>, BuildError> {
+        let mut names = self.names()?;
+        for output in &self.request.outputs {
+            if let Output::Registry { names: own, .. } = output {
+                names.extend(own.iter().cloned());
+            }
+        }
+        names.dedup();
+        Ok(names)
     }
 
     /// The image's names in full.

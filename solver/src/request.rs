@@ -12,7 +12,8 @@ use strata_image::export::Encoding;
 use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
 
-use crate::remote::Remote;
+use crate::attest::{Attestations, Material};
+use crate::remote::{Remote, SignaturePolicy};
 
 /// Where the files for COPY and ADD come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +120,8 @@ pub enum Output {
         destination: Destination,
         /// Each platform's files in a directory of its own; none means if there are several.
         platform_split: Option<bool>,
+        /// What the names of attestations begin with, which are files beside those of the image.
+        attestation_prefix: String,
     },
     /// The root file system in a directory.
     Local {
@@ -126,6 +129,8 @@ pub enum Output {
         destination: PathBuf,
         /// Each platform's files in a directory of its own; none means if there are several.
         platform_split: Option<bool>,
+        /// What the names of attestations begin with, which are files beside those of the image.
+        attestation_prefix: String,
     },
     /// A registry. The names come from the request's tags or from `names`.
     Registry {
@@ -197,6 +202,8 @@ pub struct BuildRequest {
     /// Files of the build context and of named directories are copied as a checkout under the umask 022
     /// would have them, owned by root, whatever their modes and owners are.
     pub neutral_modes: bool,
+    /// What of other machines has to be signed, and by whom.
+    pub signed: SignaturePolicy,
     /// See [`Pull`].
     pub pull: Pull,
     /// Platforms, such as `linux/arm64`, in the order of their index; none means this machine's.
@@ -239,6 +246,15 @@ pub struct BuildRequest {
     /// When a context from elsewhere was last changed, in seconds since 1970, if its commit or its server
     /// says so. [`crate::remote::prepare`] fills it in.
     pub context_time: Option<i64>,
+    /// Where the Dockerfile came from, if not from this machine. [`crate::remote::prepare`] fills it in.
+    pub origin: Option<Material>,
+    /// What was fetched before the build began. [`crate::remote::prepare`] fills it in.
+    pub fetched: Vec<Material>,
+    /// A word that no other build has: this one shares no results and no cache mounts with others. See
+    /// [`crate::verify`].
+    pub trial: Option<String>,
+    /// What is to be said of the result.
+    pub attestations: Attestations,
 }
 
 /// Names of a Dockerfile that nothing names, in the order in which they are looked for.
@@ -268,6 +284,7 @@ impl BuildRequest {
             no_cache_filter: Vec::new(),
             cache_ttl: None,
             neutral_modes: false,
+            signed: SignaturePolicy::default(),
             pull: Pull::default(),
             platforms: Vec::new(),
             all_platforms: false,
@@ -288,6 +305,10 @@ impl BuildRequest {
             jobs: 1,
             epoch: None,
             context_time: None,
+            origin: None,
+            fetched: Vec::new(),
+            trial: None,
+            attestations: Attestations::default(),
         }
     }
 }
@@ -310,6 +331,10 @@ pub struct BuildResult {
     pub steps: usize,
     /// How many of them were hits.
     pub hits: usize,
+    /// A word that no other build has.
+    pub invocation: String,
+    /// `SOURCE_DATE_EPOCH`, whatever it was named by.
+    pub epoch: Option<i64>,
 }
 
 /// What was built for one platform.
@@ -321,6 +346,21 @@ pub struct BuiltPlatform {
     pub image: Option<Digest>,
     /// Its layers, base first.
     pub layers: Vec<LayerId>,
+    /// How it was made, if the request asks for [metadata](Attestations::metadata).
+    pub provenance: Option<serde_json::Value>,
+    /// What made each of them. Only a [trial](BuildRequest::trial) is told.
+    pub made_by: Vec<MadeBy>,
+}
+
+/// What made a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeBy {
+    /// The layer came with a base image.
+    pub base: bool,
+    /// The instruction, or the image's name.
+    pub text: String,
+    /// Line of the Dockerfile, from 1.
+    pub line: usize,
 }
 
 /// Stops a build: call [`cancel`](Self::cancel) from the thread that waits for signals.

@@ -32,6 +32,7 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
         Output::Tar {
             destination: Destination::Stdout,
             platform_split: None,
+            attestation_prefix: String::new(),
         }
     } else if text.contains('=') {
         Fields::read(text)?.output(&mut names)?
@@ -41,6 +42,7 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
         Output::Local {
             destination: PathBuf::from(text),
             platform_split: None,
+            attestation_prefix: String::new(),
         }
     };
     if stdout_is_terminal && writes_stdout(&output) {
@@ -99,6 +101,7 @@ struct Fields {
     oci_types: Option<bool>,
     by_digest: Option<bool>,
     platform_split: Option<bool>,
+    attestation_prefix: Option<String>,
     annotations: Vec<(Place, String, String)>,
 }
 
@@ -130,6 +133,15 @@ impl Fields {
             "oci-mediatypes" => self.oci_types = Some(switch(field)?),
             "push-by-digest" => self.by_digest = Some(switch(field)?),
             "platform-split" => self.platform_split = Some(switch(field)?),
+            "attestation-prefix" => {
+                let prefix = required(field)?;
+                if prefix.contains('/') {
+                    return Err(format!(
+                        "`attestation-prefix={prefix}` is not the beginning of a file's name"
+                    ));
+                }
+                self.attestation_prefix = Some(prefix.to_owned());
+            }
             key if key.starts_with("annotation") => {
                 let (place, name) = annotation::of_field(key)?;
                 let value = field.value.clone().unwrap_or_default();
@@ -146,7 +158,7 @@ impl Fields {
     fn output(self, store_names: &mut Vec<String>) -> Result<Output, String> {
         // What has a manifest can be told how to write it.
         let (allowed, has_manifest): (&[&str], bool) = match self.kind.as_str() {
-            "local" | "tar" => (&["dest", "platform-split"], false),
+            "local" | "tar" => (&["dest", "platform-split", "attestation-prefix"], false),
             "oci" => (&["dest", "tar"], true),
             "docker" => (&["dest"], true),
             "image" | "registry" => (&["name", "push", "push-by-digest"], true),
@@ -165,6 +177,7 @@ impl Fields {
             ("push", self.push.is_some()),
             ("push-by-digest", self.by_digest.is_some()),
             ("platform-split", self.platform_split.is_some()),
+            ("attestation-prefix", self.attestation_prefix.is_some()),
         ] {
             if given && !allowed.contains(&key) {
                 return Err(format!("`{key}` has no meaning with `type={}`", self.kind));
@@ -183,12 +196,14 @@ impl Fields {
                 Destination::Path(destination) => Ok(Output::Local {
                     destination,
                     platform_split: self.platform_split,
+                    attestation_prefix: self.attestation_prefix.unwrap_or_default(),
                 }),
                 Destination::Stdout => Err("`type=local` needs `dest=DIR`".into()),
             },
             "tar" => Ok(Output::Tar {
                 destination,
                 platform_split: self.platform_split,
+                attestation_prefix: self.attestation_prefix.unwrap_or_default(),
             }),
             "oci" => {
                 let archive = self.archive.unwrap_or(true);
@@ -314,6 +329,7 @@ mod tests {
                 Output::Local {
                     destination: "out".into(),
                     platform_split: None,
+                    attestation_prefix: String::new(),
                 },
             ),
             (
@@ -321,6 +337,7 @@ mod tests {
                 Output::Tar {
                     destination: Destination::Stdout,
                     platform_split: None,
+                    attestation_prefix: String::new(),
                 },
             ),
             (
@@ -328,6 +345,7 @@ mod tests {
                 Output::Tar {
                     destination: path("x.tar"),
                     platform_split: None,
+                    attestation_prefix: String::new(),
                 },
             ),
             (
@@ -335,6 +353,7 @@ mod tests {
                 Output::Local {
                     destination: "out".into(),
                     platform_split: Some(false),
+                    attestation_prefix: String::new(),
                 },
             ),
             (
@@ -408,6 +427,8 @@ mod tests {
             ("type=image,push-by-digest=true", "push=true"),
             ("type=oci,dest=x,annotation-layer.a=b", "layer"),
             ("type=oci,dest=x,platform-split=true", "no meaning"),
+            ("type=oci,dest=x,attestation-prefix=a", "no meaning"),
+            ("type=tar,dest=x,attestation-prefix=a/b", "beginning"),
             ("type=oci,dest=x,annotationa=b", "annotationa"),
             (
                 "type=oci,dest=x,oci-mediatypes=false,annotation.a=b",

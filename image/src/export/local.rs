@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
@@ -14,29 +16,35 @@ use rustix::fs::{
 use rustix::io::Errno;
 use strata_cache::diff::{self, DiffError, WriteOptions};
 use strata_cache::view::{Entry, FileKind, Metadata};
-use strata_cache::{HardLinks, LayerView, Store};
+use strata_cache::{Digest, HardLinks, LayerId, LayerView, Scratch, Store};
 
 use super::output::failed;
-use super::{BuiltImage, ExportError, ExportOptions, ImageSet};
+use super::{BuiltImage, ExportError, ExportOptions, FilesBeside, ImageSet};
+use crate::attest::Subject;
+use crate::parallel::in_parallel;
 use crate::{Platform, Progress};
 
 /// The merged trees of images, each with the directory that it goes to.
-pub(super) struct Trees {
-    trees: Vec<Tree>,
+pub(super) struct Trees<'store> {
+    trees: Vec<Tree<'store>>,
 }
 
 /// The merged tree of an image's layers.
-struct Tree {
+struct Tree<'store> {
     platform: Platform,
     /// Empty, or the directory of its platform.
     directory: String,
     view: LayerView,
     /// Hard links of each layer, base first.
     links: Vec<HardLinks>,
+    /// The layers, base first.
+    stack: Vec<LayerId>,
+    /// Holds what is put on top of them.
+    beside: Option<Scratch<'store>>,
 }
 
-impl Tree {
-    fn open(store: &Store, image: &BuiltImage, split: bool) -> Result<Self, ExportError> {
+impl<'store> Tree<'store> {
+    fn open(store: &'store Store, image: &BuiltImage, split: bool) -> Result<Self, ExportError> {
         let mut stack = Vec::with_capacity(image.layers().len());
         let mut links = Vec::with_capacity(image.layers().len());
         for layer in image.layers() {
@@ -59,13 +67,74 @@ impl Tree {
             platform,
             view: LayerView::new(store.layer_paths(&stack)),
             links,
+            stack,
+            beside: None,
+        })
+    }
+
+    /// Puts files about the image beside its own, as a layer on top. They have the image's time.
+    fn put_beside(
+        &mut self,
+        store: &'store Store,
+        image: &BuiltImage,
+        platform: Option<&Platform>,
+        files: FilesBeside<'_>,
+    ) -> Result<(), ExportError> {
+        let files = (files.0)(image, platform, &self.subjects()?);
+        if files.is_empty() {
+            return Ok(());
+        }
+        let created = image.config().created.as_ref();
+        let created = created.and_then(crate::config::Time::timestamp);
+        let seconds = created.map_or(0, |created| created.as_second().max(0).unsigned_abs());
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let scratch = store.scratch(&self.stack)?;
+        for (name, content) in files {
+            if self.view.lookup(Path::new(&name), false)?.is_some() {
+                return Err(ExportError::FileConflict { name });
+            }
+            let path = scratch.upper().join(&name);
+            let written = File::create_new(&path).and_then(|mut file| {
+                file.write_all(&content)?;
+                file.set_permissions(Permissions::from_mode(0o644))?;
+                file.set_modified(time)
+            });
+            written.map_err(|source| failed("write", &path, source))?;
+        }
+        self.view = self.view.with_upper(scratch.upper().to_owned());
+        self.links.push(HardLinks::default());
+        self.beside = Some(scratch);
+        Ok(())
+    }
+
+    /// Every regular file of the image, with its digest.
+    fn subjects(&self) -> Result<Vec<Subject>, ExportError> {
+        let mut files = Vec::new();
+        let root = self.view.root()?;
+        self.view.walk(&root, &mut |entry| {
+            if entry.metadata.kind == FileKind::File {
+                files.push(entry.clone());
+            }
+            Ok(())
+        })?;
+        in_parallel(HASHERS, &files, |entry| {
+            let mut file = self.view.open(entry)?;
+            let (digest, _) = Digest::of_reader(&mut file)
+                .map_err(|source| failed("read", &entry.host_path, source))?;
+            Ok(Subject {
+                name: entry.path.to_string_lossy().into_owned(),
+                digest,
+            })
         })
     }
 }
 
-impl Trees {
+/// Files that are read at a time, to have their digests.
+const HASHERS: usize = 4;
+
+impl<'store> Trees<'store> {
     pub(super) fn open(
-        store: &Store,
+        store: &'store Store,
         set: &ImageSet<'_>,
         options: &ExportOptions<'_>,
     ) -> Result<Self, ExportError> {
@@ -74,9 +143,16 @@ impl Trees {
             .unwrap_or(set.index || set.images.len() > 1);
         let images = set.images.iter();
         let trees = images.map(|image| Tree::open(store, image, split));
-        let trees = Self {
+        let mut trees = Self {
             trees: trees.collect::<Result<_, _>>()?,
         };
+        if let Some(files) = options.files {
+            let shared = set.images.len() > 1 && !split;
+            for (tree, image) in trees.trees.iter_mut().zip(set.images) {
+                let platform = shared.then(|| tree.platform.clone());
+                tree.put_beside(store, image, platform.as_ref(), files)?;
+            }
+        }
         if !split {
             trees.check_disjoint()?;
         }
@@ -173,7 +249,7 @@ impl Trees {
     }
 }
 
-impl Tree {
+impl Tree<'_> {
     /// Copies the tree, after `done` bytes of others. Answers how many bytes are copied then.
     fn copy_to(
         &self,

@@ -22,6 +22,7 @@ use strata_cache::diff::{DiffError, WriteOptions};
 use strata_cache::image::{StoredImage, StoredLayer};
 use strata_cache::{Digest, LayerId, Lease, Store, StoreError};
 
+use crate::attest::Subject;
 use crate::list::{List, Member};
 use crate::manifest::{Descriptor, ManifestError};
 use crate::resolve::now_ms;
@@ -121,6 +122,15 @@ pub enum ExportError {
         first: Box<Platform>,
         /// Whose file has no place.
         second: Box<Platform>,
+    },
+    /// A file about the image has the name of one of its own.
+    #[error(
+        "`/{name}` is in the image, and is the name of a file about it, too: give the output an \
+         `attestation-prefix`"
+    )]
+    FileConflict {
+        /// The name.
+        name: String,
     },
     /// The layers do not fit the config.
     #[error("the config has {config} layers, but there are {layers}")]
@@ -330,6 +340,25 @@ pub struct ExportOptions<'a> {
     /// `linux_arm64`. Without, they are put into one tree, and no file may be in two of them. None
     /// means a directory each wherever there would be an index.
     pub platform_split: Option<bool>,
+    /// For the tar and local forms: files about each image, beside its own.
+    pub files: Option<FilesBeside<'a>>,
+}
+
+/// Makes files that say something of an image, of its platform (if several share one tree) and of
+/// all its files: names without slashes, and contents.
+#[derive(Clone, Copy)]
+pub struct FilesBeside<'a>(pub &'a MakeFiles<'a>);
+
+/// See [`FilesBeside`].
+pub type MakeFiles<'a> =
+    dyn Fn(&BuiltImage, Option<&Platform>, &[Subject]) -> Vec<(String, Vec<u8>)> + Sync + 'a;
+
+impl std::fmt::Debug for FilesBeside<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("FilesBeside")
+            .finish_non_exhaustive()
+    }
 }
 
 /// Writes the images. Answers the descriptor of their index, or of the manifest of an image without

@@ -58,8 +58,9 @@ impl Images<'_> {
         let same_registry = source
             .as_ref()
             .filter(|source| source.registry == target.registry);
-        if same_registry.is_some_and(|source| source.repository == target.repository) {
-            // It is there with all that it names.
+        let there = target.with_digest(manifest.digest);
+        if self.client().manifest_digest(&there)?.is_some() {
+            // With all that it names.
             return Ok(document);
         }
         let mount_from: Vec<String> = same_registry

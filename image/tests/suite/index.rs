@@ -47,6 +47,7 @@ fn export_to(
         write: WriteOptions::default(),
         names: &names,
         platform_split: None,
+        files: None,
     };
     export::export(
         &sandbox.store,
@@ -241,6 +242,7 @@ fn files_of_platforms_go_to_directories_of_their_own_or_may_not_meet() {
         write: WriteOptions::default(),
         names: &[],
         platform_split: Some(false),
+        files: None,
     };
     let together = sandbox.path("together");
     let error = export::export(

@@ -41,6 +41,7 @@ fn export_to(sandbox: &Sandbox, image: &BuiltImage, format: Format, codec: Codec
         write: WriteOptions::default(),
         names: &names,
         platform_split: None,
+        files: None,
     };
     let destination = Destination::Path(path.to_owned());
     export::export(

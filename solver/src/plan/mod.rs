@@ -40,7 +40,7 @@ use crate::request::BuildRequest;
 pub use check::{Checked, Reached, check, reached};
 pub use platforms::Target;
 pub use scope::{GlobalScope, Variables};
-pub(crate) use scope::{expand_error, find};
+pub(crate) use scope::{expand_error, find, is_proxy};
 pub(crate) use stage::image_platform;
 pub use stage::{PlannedHistory, StageState};
 

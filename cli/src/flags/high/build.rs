@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use strata_cache::codec::Codec;
 use strata_executor::cdi::SPEC_DIRECTORIES;
 use strata_image::export::Encoding;
+use strata_solver::remote::SignaturePolicy;
 use strata_solver::request::BuildRequest;
 use strata_solver::request::Context;
 use strata_solver::request::Output;
@@ -27,6 +28,7 @@ use super::shm_size;
 use super::ulimits;
 use crate::error::CommandError;
 use crate::flags::annotation;
+use crate::flags::attest;
 use crate::flags::context::Elsewhere;
 use crate::flags::context::Files;
 use crate::flags::context::Found;
@@ -40,7 +42,10 @@ use crate::flags::secret;
 use crate::flags::ssh;
 use crate::flags::value;
 use crate::flags::volume;
+use crate::metadata;
 use crate::progress::Mode;
+use crate::sign::Sign;
+use crate::verify;
 
 /// A build and what to do with its result.
 #[derive(Debug)]
@@ -59,6 +64,12 @@ pub(crate) struct Build {
     pub(crate) metadata_file: Option<PathBuf>,
     /// What to do with the Dockerfile in place of building it.
     pub(crate) call: Option<Call>,
+    /// Build twice first, and compare.
+    pub(crate) verify: Option<verify::Format>,
+    /// How to sign what is pushed.
+    pub(crate) sign: Option<Sign>,
+    /// What is not done as asked.
+    pub(crate) notices: Vec<String>,
 }
 
 impl Build {
@@ -78,18 +89,38 @@ impl Build {
             }
             (false, mode) => mode.unwrap_or_default(),
         };
-        for (name, value) in [("--provenance", &low.provenance), ("--sbom", &low.sbom)] {
-            if value
-                .as_deref()
-                .is_some_and(|value| !["false", "0"].contains(&value))
-            {
-                return Err(CommandError::usage(format!(
-                    "`{name}`: attestations are not supported yet"
-                )));
-            }
+        let attest::Parsed {
+            mut attestations,
+            notices,
+            ..
+        } = attest::attestations(&low.attest, low.provenance.as_deref(), low.sbom.as_deref())
+            .map_err(|(name, error)| CommandError::usage(format!("`{name}`: {error}")))?;
+        if low.metadata_file.is_some() {
+            let value = flag("--metadata-file", surroundings.text(metadata::PROVENANCE))?;
+            attestations.metadata =
+                flag("--metadata-file", metadata::provenance(value.as_deref()))?;
         }
         let mut tags = each("--tag", &low.tag, value::tag)?;
         let outputs = outputs(low, &mut tags, surroundings)?;
+        let pushes = |output: &Output| matches!(output, Output::Registry { .. });
+        if low.sign && !outputs.iter().any(pushes) {
+            return Err(CommandError::usage(
+                "`--sign` signs what is pushed, and nothing is: give `--push` or `--output \
+                 type=registry`",
+            ));
+        }
+        let sign = if low.sign {
+            let path = flag("--sign", surroundings.text("PATH"))?;
+            Some(Sign::new(low.sign_key.clone(), path.as_deref())?)
+        } else {
+            None
+        };
+        if low.verify.is_some() && outputs.iter().any(output::writes_stdout) {
+            return Err(CommandError::usage(
+                "`--verify` writes what it found to standard output, and so does `--output` its \
+                 archive: give `dest=FILE`",
+            ));
+        }
         let print_id = low.quiet;
         if print_id && outputs.iter().any(output::writes_stdout) {
             return Err(CommandError::usage(
@@ -232,6 +263,7 @@ impl Build {
                 omit_history: low.omit_history,
                 tags,
                 outputs,
+                signed: SignaturePolicy::default(),
                 neutral_modes: low.neutral_modes.unwrap_or(false),
                 no_cache: low.no_cache,
                 no_cache_filter: low.no_cache_filter.clone(),
@@ -260,6 +292,10 @@ impl Build {
                 jobs,
                 epoch,
                 context_time: None,
+                origin: None,
+                fetched: Vec::new(),
+                trial: None,
+                attestations,
             },
             elsewhere,
             progress,
@@ -270,6 +306,9 @@ impl Build {
                 .as_deref()
                 .map(|path| surroundings.path(path)),
             call,
+            verify: low.verify,
+            sign,
+            notices,
         })
     }
 }
@@ -458,12 +497,15 @@ mod tests {
             (&["--platform", "linux/amd64,a/b/c/d"], "`--platform`"),
             (&["--platform", "amd64", "--all-platforms"], "`--platform`"),
             (&["--push"], "`--push`"),
+            (&["--sign"], "`--push`"),
+            (&["--sign-key", "k"], "--sign"),
             (&["--call", "dance"], "`--call`"),
             (&["--call", "outline,format=xml"], "`xml`"),
             (&["--call", "outline,json"], "`json`"),
             (&["--call", "check", "--check"], "--check"),
-            (&["--provenance", "mode=max"], "`--provenance`"),
-            (&["--sbom=true"], "`--sbom`"),
+            (&["--provenance", "mode=most"], "`--provenance`"),
+            (&["--sbom=maybe"], "`--sbom`"),
+            (&["--attest", "x"], "`--attest`"),
         ] {
             let error = build(arguments).unwrap_err();
             assert!(error.contains(part), "{arguments:?}: {error}");
