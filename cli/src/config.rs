@@ -15,6 +15,11 @@
 //! [build]
 //! neutral-modes = true          # as `build --neutral-modes`
 //!
+//! [transfer]
+//! attempts = 5                  # of one request
+//! retry-pause = "500ms"         # before the second; doubled each time
+//! blobs-at-once = 6             # from or to one registry
+//!
 //! [[git.signed]]                # commits, or the tags asked for
 //! url = "https://git.example/*"
 //! signers = ["/etc/strata/allowed_signers", "/etc/strata/release.asc"]
@@ -23,11 +28,6 @@
 //! url = "https://dl.example/*"
 //! signers = ["/etc/strata/release.asc"]
 //! signature = ".asc"
-//!
-//! [transfer]
-//! attempts = 5                  # of one request
-//! retry-pause = "500ms"         # before the second; doubled each time
-//! blobs-at-once = 6             # from or to one registry
 //!
 //! [registry."docker.io"]
 //! mirrors = ["cache.example:5000"]
@@ -310,6 +310,7 @@ impl Config {
             .map(human::parse_duration)
             .transpose()
             .map_err(|error| wrong(format!("`prune-budget`: {error}")))?;
+        config.transfer.retry_pause_ms().map_err(&wrong)?;
         let signed = |section: &str, entries: &[SignedEntry]| {
             for (number, entry) in (1..).zip(entries) {
                 let wrong = |why: &str| Err(wrong(format!("{section} rule {number}: {why}")));
@@ -336,7 +337,6 @@ impl Config {
         };
         signed("git.signed", &config.git.signed)?;
         signed("http.signed", &config.http.signed)?;
-        config.transfer.retry_pause_ms().map_err(&wrong)?;
         for (name, registry) in &config.registry {
             let wrong = |error: &str| wrong(format!("registry `{name}`: {error}"));
             if name.is_empty() || name.contains(['/', '@', ' ']) {

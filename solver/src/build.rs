@@ -121,6 +121,7 @@ pub fn build(
         images,
         known,
         &roots,
+        !request.attestations.sbom && !request.outputs.iter().any(Output::reads_files),
         wants_image.then_some(made),
         &one,
     );

@@ -145,6 +145,14 @@ pub enum Output {
     CacheOnly,
 }
 
+impl Output {
+    /// True if the files of all layers are read for it. Others take the blobs of a base as they are, from
+    /// wherever they are.
+    pub(crate) fn reads_files(&self) -> bool {
+        matches!(self, Self::Tar { .. } | Self::Local { .. })
+    }
+}
+
 /// A secret that steps may ask for by its ID.
 #[derive(Debug, Clone)]
 pub struct Secret {

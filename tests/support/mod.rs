@@ -15,8 +15,10 @@ mod registry;
 mod sandbox;
 mod steps;
 mod strata;
+pub(crate) mod token;
 mod tools;
 mod tree;
+mod tunnel;
 mod users;
 mod web;
 
@@ -29,12 +31,13 @@ pub(crate) use gate::Gate;
 pub(crate) use image::Image;
 pub(crate) use proxy::{At, Harm, Proxy, Reply};
 pub(crate) use random::Random;
-pub(crate) use registry::{PASSWORD, Registry};
+pub(crate) use registry::{PASSWORD, Registry, certificates};
 pub(crate) use sandbox::Sandbox;
 pub(crate) use steps::Steps;
 pub(crate) use strata::{Output, Running, Strata, wait_until};
 pub(crate) use tools::{run, run_quietly};
 pub(crate) use tree::{Kind, Tree, hex};
+pub(crate) use tunnel::Tunnel;
 pub(crate) use users::Who;
 pub(crate) use web::Web;
 

@@ -20,6 +20,8 @@ pub(crate) struct Asked {
     pub(crate) sent: usize,
     /// Bytes of the request's body.
     pub(crate) received: usize,
+    /// The body itself, of requests to a token server.
+    pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
@@ -210,7 +212,6 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
         let mut asked = Asked::default();
-        let mut head = String::new();
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line)? == 0 {
@@ -228,7 +229,11 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
                 asked.method = words.next().unwrap_or_default();
                 asked.path = words.next().unwrap_or_default();
             }
-            head.push_str(&line);
+        }
+        if asked.path.starts_with("/token") {
+            let length = asked.headers.remove("content-length");
+            let length = length.and_then(|text| text.parse().ok()).unwrap_or(0);
+            reader.by_ref().take(length).read_to_end(&mut asked.body)?;
         }
         let is_blob = asked.path.contains("/blobs/") && asked.method != "HEAD";
         let harm = {

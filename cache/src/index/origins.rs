@@ -56,13 +56,14 @@ impl Index {
         let known: Vec<bool> = self.read(|index| {
             index
                 .prepare(
-                    "SELECT EXISTS (SELECT 1 FROM origins o WHERE o.blob = i.blob) \
+                    "SELECT DISTINCT coalesce(i.blob, i.diff_id), \
+                     EXISTS (SELECT 1 FROM origins o WHERE o.blob = i.blob) \
                      FROM image_layers i WHERE i.config IN \
                      (SELECT config FROM names UNION SELECT config FROM list_members) \
                      AND (i.layer IS NULL OR i.layer NOT IN (SELECT id FROM layers)) \
                      AND (i.blob IS NULL OR i.blob NOT IN (SELECT digest FROM blobs))",
                 )?
-                .query_map([], |row| row.get(0))?
+                .query_map([], |row| row.get(1))?
                 .collect()
         })?;
         let remote = known.iter().filter(|known| **known).count();
