@@ -46,6 +46,7 @@ mod login;
 mod mirrors;
 mod mounts;
 mod native;
+mod odd_contexts;
 mod output;
 mod power;
 mod progress;
