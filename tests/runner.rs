@@ -49,6 +49,7 @@ mod login;
 mod mirrors;
 mod mounts;
 mod native;
+mod odd_contexts;
 mod output;
 mod platforms;
 mod power;
