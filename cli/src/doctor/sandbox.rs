@@ -125,6 +125,7 @@ fn try_sandbox(place: &Path) -> Result<(), String> {
         shm_size: 1 << 20,
         insecure: false,
         confinement: Confinement::default(),
+        hooks: None,
         stdio: Stdio::Piped,
         stop_signal: 15,
         stop_timeout: Duration::from_secs(1),

@@ -101,6 +101,7 @@ impl Bench {
             shm_size: 64 << 20,
             insecure: false,
             confinement: Confinement::default(),
+            hooks: None,
             stdio: Stdio::Piped,
             stop_signal: 15,
             stop_timeout: Duration::from_secs(5),
