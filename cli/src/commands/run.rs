@@ -210,6 +210,7 @@ fn start(
         shm_size: run.shm_size,
         insecure: run.privileged,
         confinement: run.confinement.clone(),
+        hooks: None,
         stdio: if run.tty {
             Stdio::Terminal {
                 stdin: run.interactive,

@@ -126,6 +126,7 @@ fn try_sandbox(place: &Path) -> Result<(), String> {
         shm_size: 1 << 20,
         insecure: false,
         confinement: Confinement::default(),
+        hooks: None,
         stdio: Stdio::Piped,
         redactor: Redactor::default(),
         stop_signal: 15,

@@ -27,6 +27,7 @@ mod command;
 mod confinement;
 mod files;
 mod filesystems;
+mod hooks;
 mod init;
 mod lines;
 mod mount;
@@ -54,6 +55,7 @@ use strata_cache::RootfsPlan;
 pub use capability::{Capabilities, CapabilityError};
 pub use cgroup::{LimitProspect, limit_prospects};
 pub use confinement::{Confinement, Label, Seccomp, Unmasked};
+pub use hooks::{Hook, HookKind, Hooks};
 pub use init::init_if_asked;
 pub(crate) use mount::new_filesystem;
 pub use open_files::raise_open_files;
@@ -313,6 +315,8 @@ pub struct RunSpec {
     pub insecure: bool,
     /// How the command is confined, if it is not `insecure`; labels are set in any case.
     pub confinement: Confinement,
+    /// Programs to run around the command.
+    pub hooks: Option<Hooks>,
     /// Streams.
     pub stdio: Stdio,
     /// What the caller's sink must not get to see of the output.

@@ -102,6 +102,7 @@ impl Bench {
             shm_size: 64 << 20,
             insecure: false,
             confinement: Confinement::default(),
+            hooks: None,
             stdio: Stdio::Piped,
             redactor: Redactor::default(),
             stop_signal: 15,
