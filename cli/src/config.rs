@@ -15,6 +15,11 @@
 //! [build]
 //! neutral-modes = true          # as `build --neutral-modes`
 //!
+//! [transfer]
+//! attempts = 5                  # of one request
+//! retry-pause = "500ms"         # before the second; doubled each time
+//! blobs-at-once = 6             # from or to one registry
+//!
 //! [[git.signed]]                # commits, or the tags asked for
 //! url = "https://git.example/*"
 //! signers = ["/etc/strata/allowed_signers", "/etc/strata/release.asc"]
@@ -29,9 +34,11 @@
 //!
 //! [registry."registry.example:5000"]
 //! ca = ["/etc/pki/example.pem"]
+//! blobs-at-once = 2
 //! ```
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -161,6 +168,30 @@ pub(crate) struct Config {
     /// What is special about registries, by name.
     #[serde(default)]
     registry: BTreeMap<String, Registry>,
+    /// How patient transfers are.
+    #[serde(default)]
+    transfer: Transfer,
+}
+
+/// The `[transfer]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Transfer {
+    attempts: Option<NonZero<u32>>,
+    retry_pause: Option<String>,
+    blobs_at_once: Option<NonZero<usize>>,
+}
+
+impl Transfer {
+    fn retry_pause_ms(&self) -> Result<Option<u64>, String> {
+        let pause = self
+            .retry_pause
+            .as_deref()
+            .map(human::parse_duration)
+            .transpose()
+            .map_err(|error| format!("`retry-pause`: {error}"))?;
+        Ok(pause.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)))
+    }
 }
 
 /// The `[build]` section.
@@ -195,6 +226,7 @@ struct Registry {
     mirrors: Vec<String>,
     ca: Vec<PathBuf>,
     keypair: Vec<Keypair>,
+    blobs_at_once: Option<NonZero<usize>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -278,6 +310,7 @@ impl Config {
             .map(human::parse_duration)
             .transpose()
             .map_err(|error| wrong(format!("`prune-budget`: {error}")))?;
+        config.transfer.retry_pause_ms().map_err(&wrong)?;
         let signed = |section: &str, entries: &[SignedEntry]| {
             for (number, entry) in (1..).zip(entries) {
                 let wrong = |why: &str| Err(wrong(format!("{section} rule {number}: {why}")));
@@ -358,11 +391,17 @@ impl Config {
                 mirrors: registry.mirrors.clone(),
                 certificates: registry.ca.clone(),
                 identity,
+                transfers: registry.blobs_at_once.map(NonZero::get),
             };
             (name.clone(), options)
         });
+        let transfer = &self.transfer;
         RegistryOptions {
             hosts: hosts.collect(),
+            attempts: transfer.attempts.map(NonZero::get),
+            // It was read once already.
+            retry_pause_ms: transfer.retry_pause_ms().ok().flatten(),
+            transfers: transfer.blobs_at_once.map(NonZero::get),
             ..RegistryOptions::default()
         }
     }
@@ -447,6 +486,8 @@ mod tests {
             ("[registry.\"a/b\"]\nhttp = true\n", "a/b"),
             ("[registry.x]\nmirrors = [\"https://m\"]\n", "https://m"),
             ("[registry.x]\nmirror = [\"m\"]\n", "mirror"),
+            ("[transfer]\nattempts = 0\n", "attempts"),
+            ("[transfer]\nretry-pause = \"soon\"\n", "retry-pause"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(part) && error.contains("/c.toml"), "{error}");
@@ -460,6 +501,7 @@ mod tests {
             mirrors = ["cache.example:5000", "m.example/hub"]
             [registry."r.example:5000"]
             insecure = true
+            blobs-at-once = 2
             ca = ["/ca.pem"]
             [[registry."r.example:5000".keypair]]
             key = "/k.pem"
@@ -470,6 +512,7 @@ mod tests {
         assert_eq!(hosts["docker.io"].mirrors.len(), 2);
         let host = &hosts["r.example:5000"];
         assert!(host.insecure && !host.http);
+        assert_eq!(host.transfers, Some(2));
         assert_eq!(host.certificates, [PathBuf::from("/ca.pem")]);
         let identity = host.identity.as_ref().unwrap();
         assert_eq!(identity.certificate, Path::new("/c.pem"));

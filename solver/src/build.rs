@@ -100,6 +100,7 @@ pub fn build(
         recipes: &recipes,
         sources: &sources,
         events,
+        redactor: request.redactor(),
         stop: &stop,
         stub: OnceLock::new(),
         foreign_owners: AtomicU64::new(0),
@@ -120,6 +121,7 @@ pub fn build(
         images,
         known,
         &roots,
+        !request.attestations.sbom && !request.outputs.iter().any(Output::reads_files),
         wants_image.then_some(made),
         &one,
     );
@@ -183,6 +185,16 @@ pub fn build(
             return Err(error);
         }
     };
+
+    for image in &graph.images {
+        images.remember(&image.base).map_err(|error| match error {
+            strata_image::ImageError::Store(error) => BuildError::Store(error),
+            error => BuildError::Output {
+                what: format!("the name of image `{}`", image.reference),
+                source: Box::new(error),
+            },
+        })?;
+    }
 
     let finished = Finished {
         store,

@@ -16,7 +16,7 @@ use strata_image::{BuiltImage, ImageConfig, Images, Reference};
 use crate::attest::{Facts, Material, Mode, Reach, Said};
 use crate::error::BuildError;
 use crate::event::{Event, EventSink, Outcome, StepId, StepInfo};
-use crate::graph::{Graph, Root};
+use crate::graph::Graph;
 use crate::plan::{PlannedHistory, StageState, Target, image_platform};
 use crate::request::{BuildRequest, Codec, Destination, Output};
 use crate::schedule::{Results, base_of};
@@ -80,26 +80,25 @@ impl Finished<'_> {
         let mut layers = Vec::new();
         let mut from_base = 0;
         let state = &target.state;
+        // Layers of the base that are unpacked, and so in the stack.
+        let mut unpacked = 0;
         if let Some(image) = base_of(self.graph, state.root) {
-            let unpacked = self.results.stack(self.graph, Root::Image(image));
+            let stack = self.results.image(image);
             let base = &self.graph.images[image.0].base;
             from_base = base.layers.len();
-            layers.extend(
-                base.layers
-                    .iter()
-                    .zip(unpacked)
-                    .map(|(layer, unpacked)| StoredLayer {
-                        diff_id: layer.diff_id,
-                        layer: Some(unpacked),
-                        blob: layer.blob.clone(),
-                    }),
-            );
+            unpacked = stack.map_or(0, <[_]>::len);
+            let of_base = base.layers.iter().enumerate();
+            layers.extend(of_base.map(|(position, layer)| StoredLayer {
+                diff_id: layer.diff_id,
+                layer: stack.map_or(layer.layer, |stack| stack.get(position).copied()),
+                blob: layer.blob.clone(),
+            }));
         }
         for layer in self
             .results
             .stack(self.graph, state.root)
             .into_iter()
-            .skip(from_base)
+            .skip(unpacked)
         {
             let diff_id = export::diff_id(self.store, layer, self.options())
                 .map_err(|error| output_error("the image's layers", error))?;
@@ -355,6 +354,13 @@ impl Finished<'_> {
             platform_split,
             files: with_files.then_some(FilesBeside(files)),
         };
+        if !output.reads_files() {
+            for image in set.images {
+                self.images
+                    .fetch_missing(image, &self.progress(step))
+                    .map_err(|error| output_error(&format!("output `{what}`"), error))?;
+            }
+        }
         let manifest = export::export(
             self.store,
             self.lease,

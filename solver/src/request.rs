@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strata_cache::{Digest, HardLinks, LayerId};
-use strata_executor::sandbox::{Confinement, Limits, Network, SecretBytes};
+use strata_executor::sandbox::{Confinement, Limits, Network, Redactor, SecretBytes};
 use strata_image::export::Encoding;
 use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
@@ -145,6 +145,14 @@ pub enum Output {
     CacheOnly,
 }
 
+impl Output {
+    /// True if the files of all layers are read for it. Others take the blobs of a base as they are, from
+    /// wherever they are.
+    pub(crate) fn reads_files(&self) -> bool {
+        matches!(self, Self::Tar { .. } | Self::Local { .. })
+    }
+}
+
 /// A secret that steps may ask for by its ID.
 #[derive(Debug, Clone)]
 pub struct Secret {
@@ -256,6 +264,16 @@ pub const DOCKERFILE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerf
 pub const SHM_SIZE: u64 = 64 << 20;
 
 impl BuildRequest {
+    /// What hides the secrets of this request, all of them: a step may have left one for another, in a
+    /// cache mount say.
+    pub fn redactor(&self) -> Redactor {
+        Redactor::new(
+            self.secrets
+                .iter()
+                .map(|secret| secret.content.0.as_slice()),
+        )
+    }
+
     /// A request that asks for nothing but this Dockerfile: no output, no names, one step at a time,
     /// base images as the store has them or their registry gives them.
     pub fn new(dockerfile: Vec<u8>, dockerfile_name: impl Into<String>, context: Context) -> Self {

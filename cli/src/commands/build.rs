@@ -81,6 +81,10 @@ pub(crate) fn run(
         build.request.neutral_modes = config.neutral_modes();
     }
     build.request.signed = config.signed();
+    if !build.request.secrets.is_empty() {
+        // Where it can't be had, a build is still better than none.
+        strata_executor::sandbox::hide_memory().ok();
+    }
     let cancel = Cancel::default();
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;

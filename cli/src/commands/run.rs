@@ -19,6 +19,7 @@ use strata_executor::sandbox;
 use strata_executor::sandbox::Canceller;
 use strata_executor::sandbox::Ended;
 use strata_executor::sandbox::MountKind;
+use strata_executor::sandbox::Redactor;
 use strata_executor::sandbox::RunSpec;
 use strata_executor::sandbox::Stdio;
 use strata_executor::users;
@@ -209,6 +210,7 @@ fn start(
         shm_size: run.shm_size,
         insecure: run.privileged,
         confinement: run.confinement.clone(),
+        hooks: None,
         stdio: if run.tty {
             Stdio::Terminal {
                 stdin: run.interactive,
@@ -218,6 +220,7 @@ fn start(
                 stdin: run.interactive,
             }
         },
+        redactor: Redactor::default(),
         stop_signal: stop_signal(run, config),
         stop_timeout: STOP_TIMEOUT,
     };

@@ -6,6 +6,8 @@ use std::path::Path;
 use strata_cache::Digest;
 use strata_cache::diff::WriteOptions;
 use strata_image::BuiltImage;
+use strata_image::ImageError;
+use strata_image::Images;
 use strata_image::List;
 use strata_image::export;
 use strata_image::export::Destination;
@@ -17,6 +19,7 @@ use strata_image::export::Saved;
 use super::stored;
 use super::stored::Found;
 use super::transfer::Transfers;
+use crate::config::Config;
 use crate::error::CommandError;
 use crate::error::Kind;
 use crate::error::OrKind;
@@ -106,8 +109,20 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
                 .map(|(_, list, names)| (Saved::List(list), names.as_slice())),
         )
         .collect();
+    let registries = Images::new(&store, Config::load()?.registries());
     let mut transfers = Transfers::start(flags.quiet);
     let saved = transfers.step(format!("save {}", flags.images.join(" ")), |progress| {
+        // Layers of bases that nothing has read so far may be in a registry only.
+        let listed = lists.iter().flat_map(|(_, list, _)| &list.members);
+        let listed = listed
+            .filter_map(|member| store.index().image(member.image?).transpose())
+            .map(|image| BuiltImage::from_stored(&store, &image?).or_kind(Kind::Store))
+            .collect::<Result<Vec<_>, CommandError>>()?;
+        for image in images.iter().map(|(image, _)| image).chain(&listed) {
+            registries
+                .fetch_missing(image, progress)
+                .map_err(ImageError::from)?;
+        }
         export::save(&store, &lease, &sets, &options, &destination, progress).or_kind(Kind::Failed)
     });
     transfers.close();
