@@ -145,7 +145,8 @@ pub(crate) fn platform(text: &str) -> Result<String, String> {
         return Ok(host.to_string());
     }
     strata_parser::platform::Platform::parse(text, &host)
-        .map(|platform| platform.to_string())
+        // As it was written: a version of the system is lost in the usual spelling.
+        .map(|_| text.to_owned())
         .map_err(|error| error.to_string())
 }
 
