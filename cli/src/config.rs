@@ -29,6 +29,11 @@
 //! signers = ["/etc/strata/release.asc"]
 //! signature = ".asc"
 //!
+//! [unpack]                      # what one layer of an image may hold
+//! max-entries = 20000000
+//! max-size = "4t"
+//! max-ratio = 1000              # tar to blob, from 64 MiB on; not bounded if not said
+//!
 //! [registry."docker.io"]
 //! mirrors = ["cache.example:5000"]
 //!
@@ -47,6 +52,7 @@ use serde::Deserialize;
 use strata_cache::Room;
 use strata_cache::prune::PruneOptions;
 use strata_image::RegistryOptions;
+use strata_image::UnpackLimits;
 use strata_image::registry::HostOptions;
 use strata_image::registry::Identity;
 use strata_solver::remote::SignaturePolicy;
@@ -171,6 +177,34 @@ pub(crate) struct Config {
     /// How patient transfers are.
     #[serde(default)]
     transfer: Transfer,
+    /// What one layer may hold.
+    #[serde(default)]
+    unpack: Unpack,
+}
+
+/// The `[unpack]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Unpack {
+    #[serde(rename = "max-entries")]
+    entries: Option<u64>,
+    #[serde(rename = "max-size")]
+    size: Option<String>,
+    #[serde(rename = "max-ratio")]
+    ratio: Option<NonZero<u64>>,
+}
+
+impl Unpack {
+    fn limits(&self) -> Result<UnpackLimits, String> {
+        let usual = UnpackLimits::default();
+        let bytes = self.size.as_deref().map(human::parse_size).transpose();
+        let bytes = bytes.map_err(|error| format!("`max-size`: {error}"))?;
+        Ok(UnpackLimits {
+            entries: self.entries.unwrap_or(usual.entries),
+            bytes: bytes.unwrap_or(usual.bytes),
+            ratio: self.ratio.map(NonZero::get),
+        })
+    }
 }
 
 /// The `[transfer]` section.
@@ -311,6 +345,7 @@ impl Config {
             .transpose()
             .map_err(|error| wrong(format!("`prune-budget`: {error}")))?;
         config.transfer.retry_pause_ms().map_err(&wrong)?;
+        config.unpack.limits().map_err(&wrong)?;
         let signed = |section: &str, entries: &[SignedEntry]| {
             for (number, entry) in (1..).zip(entries) {
                 let wrong = |why: &str| Err(wrong(format!("{section} rule {number}: {why}")));
@@ -376,6 +411,12 @@ impl Config {
             git: rules(&self.git.signed),
             http: rules(&self.http.signed),
         }
+    }
+
+    /// What one layer of an image may hold.
+    pub(crate) fn unpack(&self) -> UnpackLimits {
+        // It was read once already.
+        self.unpack.limits().unwrap_or_default()
     }
 
     /// How registries are reached.
@@ -487,6 +528,8 @@ mod tests {
             ("[registry.x]\nmirrors = [\"https://m\"]\n", "https://m"),
             ("[registry.x]\nmirror = [\"m\"]\n", "mirror"),
             ("[transfer]\nattempts = 0\n", "attempts"),
+            ("[unpack]\nmax-size = \"much\"\n", "max-size"),
+            ("[unpack]\nmax-ratio = 0\n", "max-ratio"),
             ("[transfer]\nretry-pause = \"soon\"\n", "retry-pause"),
         ] {
             let error = parse(text).unwrap_err();

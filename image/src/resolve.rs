@@ -10,6 +10,7 @@ use crate::list::no_platform;
 use crate::load::{self, Memo, Selector};
 use crate::manifest::{Document, Index, Manifest, ManifestError, media};
 use crate::registry::{Client, FetchedManifest, RegistryError, RegistryOptions};
+use crate::unpack::UnpackLimits;
 use crate::{ImageConfig, List, LoadError, Platform, Progress, Reference, ReferenceError};
 
 /// Why an image can't be had.
@@ -166,6 +167,7 @@ pub struct Unnamed {
 pub struct Images<'store> {
     store: &'store Store,
     client: Client,
+    pub(crate) limits: UnpackLimits,
 }
 
 impl<'store> Images<'store> {
@@ -174,7 +176,15 @@ impl<'store> Images<'store> {
         Self {
             store,
             client: Client::new(options),
+            limits: UnpackLimits::default(),
         }
+    }
+
+    /// The same with other limits on what a layer may hold.
+    #[must_use]
+    pub fn limited(mut self, limits: UnpackLimits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// The store.

@@ -113,7 +113,7 @@ pub(crate) fn run(
             return Err(fail(&progress, error, signal.load(Ordering::SeqCst)));
         }
     };
-    let images = Images::new(&store, config.registries());
+    let images = Images::new(&store, config.registries()).limited(config.unpack());
     if let Some(format) = build.verify {
         let request = &build.request;
         let verified = strata_solver::verify::verify(&store, &images, request, &progress, &cancel);

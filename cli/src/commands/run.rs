@@ -74,7 +74,8 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
         tracing::info!("{notice}");
     }
     let lease = store.lease("run")?;
-    let images = Images::new(&store, Config::load()?.registries());
+    let config = Config::load()?;
+    let images = Images::new(&store, config.registries()).limited(config.unpack());
     let image = find(&images, &lease, &run)?;
     let layers = if image.layers.iter().all(|layer| layer.layer.is_some()) {
         images.ensure_layers(&lease, &image, &NoProgress)?
