@@ -53,6 +53,7 @@ mod progress;
 mod registry;
 mod remote;
 mod rootless;
+mod rootless_images;
 mod rule_numbers;
 mod run_image;
 mod runaway;
