@@ -14,14 +14,17 @@ mod findings;
 mod flags;
 mod human;
 mod logging;
+mod metadata;
 mod names;
 mod output;
 mod progress;
 mod root;
+mod sign;
 mod signals;
 mod snapshotter;
 mod table;
 mod terminal;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -6,23 +6,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use strata_cache::{Lease, Store};
+use strata_cache::{Digest, LayerId, Lease, Store};
 use strata_image::{Images, Platform, PullPolicy};
-use strata_parser::{Diagnostic, Diagnostics, Dockerfile};
+use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
 
 use crate::bases::{BaseImage, Bases};
 use crate::epoch;
 use crate::error::{BuildError, Report};
 use crate::event::{Event, EventSink, Outcome};
-use crate::graph::Graph;
+use crate::graph::{Graph, Root};
 use crate::lint;
 use crate::output::Finished;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, Target, image_platform};
 use crate::recipes::Recipes;
-use crate::request::{BuildRequest, BuildResult, Cancel, Context, Output, Pull};
+use crate::request::{
+    BuildRequest, BuildResult, BuiltPlatform, Cancel, Context, MadeBy, Output, Pull,
+};
 use crate::schedule::{Results, Scheduler};
 use crate::sources::Sources;
-use crate::step::Shared;
+use crate::step::{Shared, now_ms};
 
 /// Builds what `request` asks for.
 pub fn build(
@@ -32,6 +34,8 @@ pub fn build(
     events: &dyn EventSink,
     cancel: &Cancel,
 ) -> Result<BuildResult, BuildError> {
+    let started_ms = now_ms();
+    let invocation = invocation(started_ms);
     let source = strata_parser::source::text(&request.dockerfile).into_owned();
     let report = |diagnostics: Diagnostics| Report {
         file: request.dockerfile_name.clone(),
@@ -53,10 +57,12 @@ pub fn build(
     };
     let Plan {
         graph,
-        target,
+        targets,
+        index,
         steps,
         warnings,
     } = plan::plan(&dockerfile, request, &bases).map_err(refused)?;
+    check_annotations(request, &targets, index)?;
     let check = lint::settings(&dockerfile, request)?;
     let findings = lint::findings(&dockerfile, request, &check, warnings)?;
     let violation = lint::violation(&dockerfile, &findings).filter(|_| check.error);
@@ -99,6 +105,7 @@ pub fn build(
         stub: OnceLock::new(),
         foreign_owners: AtomicU64::new(0),
         given_up: Mutex::default(),
+        trial_mounts: Mutex::default(),
         synced: Mutex::new(Instant::now()),
     };
     let wants_image = request.outputs.iter().any(|output| {
@@ -107,12 +114,14 @@ pub fn build(
             Output::CacheOnly | Output::Tar { .. } | Output::Local { .. }
         )
     });
+    let roots: Vec<Root> = targets.iter().map(|target| target.state.root).collect();
     let (made, layers_made) = crossbeam_channel::unbounded();
     let scheduler = Scheduler::new(
         &shared,
         images,
         known,
-        target.root,
+        &roots,
+        !request.attestations.sbom && !request.outputs.iter().any(Output::reads_files),
         wants_image.then_some(made),
         &one,
     );
@@ -145,6 +154,14 @@ pub fn build(
             .lock()
             .unwrap_or_else(PoisonError::into_inner),
     );
+    for mount in std::mem::take(
+        &mut *shared
+            .trial_mounts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner),
+    ) {
+        drop(store.clear_mount(&mount));
+    }
     // What can't be removed now is left to the next prune.
     drop(store.discard_layers(&lease, &given_up));
     // A stop that the user asked for is reported as such, whatever it made fail.
@@ -157,6 +174,7 @@ pub fn build(
     if foreign_owners > 0 {
         events.event(Event::Notice(foreign_notice(foreign_owners)));
     }
+    let materials = sources.materials();
     sources.finish(store);
     let results = match results {
         Ok(results) => results,
@@ -168,6 +186,16 @@ pub fn build(
         }
     };
 
+    for image in &graph.images {
+        images.remember(&image.base).map_err(|error| match error {
+            strata_image::ImageError::Store(error) => BuildError::Store(error),
+            error => BuildError::Output {
+                what: format!("the name of image `{}`", image.reference),
+                source: Box::new(error),
+            },
+        })?;
+    }
+
     let finished = Finished {
         store,
         lease: &lease,
@@ -175,15 +203,35 @@ pub fn build(
         request,
         events,
         graph: &graph,
-        target: &target,
+        targets: &targets,
+        index,
         results: &results,
         epoch,
         next_step: steps.len(),
+        materials,
+        started_ms,
+        invocation: &invocation,
     };
-    let layers = results.stack(&graph, target.root);
+    let platforms: Vec<BuiltPlatform> = targets
+        .iter()
+        .map(|target| BuiltPlatform {
+            platform: target.platform.to_string(),
+            layers: results.stack(&graph, target.state.root),
+            made_by: match &request.trial {
+                Some(_) => made_by(&graph, &results, target.state.root, &source),
+                None => Vec::new(),
+            },
+            provenance: None,
+            image: None,
+        })
+        .collect();
     let mut size = 0;
-    for layer in &layers {
-        size += store.index().layer(*layer)?.map_or(0, |row| row.size);
+    let layers: HashSet<LayerId> = platforms
+        .iter()
+        .flat_map(|platform| platform.layers.iter().copied())
+        .collect();
+    for layer in layers {
+        size += store.index().layer(layer)?.map_or(0, |row| row.size);
     }
     let hits = graph
         .vertices
@@ -198,27 +246,41 @@ pub fn build(
     let mut result = BuildResult {
         image: None,
         manifests: Vec::new(),
-        config: target.config.clone(),
-        layers,
-        diff_ids: Vec::new(),
+        index,
+        platforms,
         size,
         steps: graph.vertices.len(),
         hits,
+        invocation: invocation.clone(),
+        epoch,
     };
     if request
         .outputs
         .iter()
         .any(|output| *output != Output::CacheOnly)
     {
-        let image = finished.image()?;
-        let written = finished.write(&image)?;
+        let images = finished.images()?;
+        let written = finished.write(&images)?;
         result.image = written.image;
         result.manifests = written.manifests;
-        result.config = image.config().clone();
-        result.diff_ids = image.layers().iter().map(|layer| layer.diff_id).collect();
+        for (platform, image) in result.platforms.iter_mut().zip(&images) {
+            platform.image = Some(image.id());
+        }
+        if let Some(mode) = request.attestations.metadata {
+            for (platform, target) in result.platforms.iter_mut().zip(&targets) {
+                platform.provenance = Some(finished.predicate(target, mode));
+            }
+        }
     }
-    if let Some(layer) = result.layers.last() {
-        lease.note_build(name_of(request), *layer);
+    for platform in &result.platforms {
+        let Some(layer) = platform.layers.last() else {
+            continue;
+        };
+        let mut name = name_of(request);
+        if index {
+            name = format!("{name} for {}", platform.platform);
+        }
+        lease.note_build(name, *layer);
     }
     match store.sync_what_was_used() {
         // What is there stays as safe as it was.
@@ -229,6 +291,93 @@ pub fn build(
         store.collect_leftovers()?;
     }
     Ok(result)
+}
+
+/// A word that no other build has, on this machine or another.
+fn invocation(started_ms: u64) -> String {
+    let mut unique = format!("{} {started_ms} ", std::process::id()).into_bytes();
+    let mut random = [0; 16];
+    // Without it, process and time are unique enough for a name.
+    let _filled = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+    unique.extend(random);
+    Digest::of(&unique).hex()[..32].to_owned()
+}
+
+/// What made each layer of `root`, base first.
+fn made_by(graph: &Graph, results: &Results, mut root: Root, source: &str) -> Vec<MadeBy> {
+    let ends: Vec<usize> = source.match_indices('\n').map(|(at, _)| at).collect();
+    let line = |span: Span| ends.partition_point(|end| *end < span.start) + 1;
+    let mut above = Vec::new();
+    let mut made = loop {
+        match root {
+            Root::Empty => break Vec::new(),
+            Root::Image(image) => {
+                let by = MadeBy {
+                    base: true,
+                    text: graph.images[image.0].reference.clone(),
+                    line: 0,
+                };
+                break vec![by; results.stack(graph, root).len()];
+            }
+            Root::Step(vertex) => {
+                let vertex = &graph.vertices[vertex.0];
+                above.push(MadeBy {
+                    base: false,
+                    text: vertex.text.clone(),
+                    line: line(vertex.span),
+                });
+                root = vertex.parent;
+            }
+        }
+    };
+    made.extend(above.into_iter().rev());
+    made
+}
+
+/// An error for annotations that have no place in what is built.
+fn check_annotations(
+    request: &BuildRequest,
+    targets: &[Target],
+    index: bool,
+) -> Result<(), BuildError> {
+    let encodings = request.outputs.iter().filter_map(|output| match output {
+        Output::Oci { encoding, .. }
+        | Output::Docker { encoding, .. }
+        | Output::Registry { encoding, .. } => Some(encoding),
+        _ => None,
+    });
+    // What is said of an image stands beside it in an index.
+    let has_index = index || !request.attestations.is_empty();
+    for encoding in encodings {
+        if encoding.annotations.needs_index() && !has_index {
+            return Err(BuildError::Request(
+                "one image has no index to annotate: annotate its manifest, or give \
+                 `--build-arg BUILDKIT_MULTI_PLATFORM=1`"
+                    .to_owned(),
+            ));
+        }
+        for own in &encoding.annotations.platforms {
+            let platform = &own.platform;
+            let mut built = targets
+                .iter()
+                .map(|target| image_platform(&target.platform));
+            if !built.any(|built| built == *platform) {
+                return Err(BuildError::Request(format!(
+                    "an annotation is for {platform}, for which nothing is built"
+                )));
+            }
+        }
+    }
+    let archives = request.outputs.iter();
+    let mut archives = archives.filter(|output| matches!(output, Output::Docker { .. }));
+    if index && archives.next().is_some() {
+        return Err(BuildError::Request(
+            "an archive for docker holds no index: give `--output type=oci`, or build one \
+             platform at a time"
+                .to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// What a build is known by later: its tag, or where it was built and what.
@@ -307,21 +456,35 @@ pub(crate) struct StoreBases<'a> {
     pub(crate) pull: Pull,
 }
 
+impl StoreBases<'_> {
+    fn policy(&self) -> PullPolicy {
+        match self.pull {
+            Pull::Missing => PullPolicy::Missing,
+            Pull::Always => PullPolicy::Always,
+            Pull::Never => PullPolicy::Never,
+        }
+    }
+}
+
 impl Bases for StoreBases<'_> {
     fn resolve(
         &self,
         reference: &str,
         platform: &Platform,
     ) -> Result<BaseImage, Box<dyn Error + Send + Sync>> {
-        let policy = match self.pull {
-            Pull::Missing => PullPolicy::Missing,
-            Pull::Always => PullPolicy::Always,
-            Pull::Never => PullPolicy::Never,
-        };
+        let policy = self.policy();
         let progress = strata_image::NoProgress;
         Ok(self
             .images
             .resolve(self.lease, reference, platform, policy, &progress)?)
+    }
+
+    fn platforms(&self, reference: &str) -> Result<Vec<Platform>, Box<dyn Error + Send + Sync>> {
+        let policy = self.policy();
+        let progress = strata_image::NoProgress;
+        Ok(self
+            .images
+            .platforms(self.lease, reference, policy, &progress)?)
     }
 
     fn advice(&self, _reference: &str) -> Vec<String> {

@@ -120,7 +120,7 @@ pub struct Vertex {
     pub op: Op,
     /// The instruction in the Dockerfile.
     pub span: Span,
-    /// The stage's platform.
+    /// The stage's platform. In the key of a command, which alone can see it.
     pub platform: String,
     /// Which of its records may be taken.
     pub reuse: Reuse,
@@ -159,7 +159,7 @@ impl Reuse {
 }
 
 /// What a vertex does.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Op {
     /// A command.
     Run(RunOp),
@@ -182,7 +182,7 @@ impl Op {
 }
 
 /// A command to run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunOp {
     /// Program and arguments.
     pub argv: Vec<String>,
@@ -222,7 +222,7 @@ pub struct DeviceOp {
 }
 
 /// A mount of a command.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountOp {
     /// Absolute path in the sandbox.
     pub target: String,
@@ -252,7 +252,7 @@ pub fn mount_options(words: MountWords, devices: bool) -> MountOptions {
 }
 
 /// What a mount shows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountSource {
     /// A path in a stage, an image, or the selected files of the context.
     Bind {
@@ -329,7 +329,7 @@ pub enum MountSource {
 }
 
 /// Files to copy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "they are flags of an instruction, independent of each other"
@@ -377,7 +377,7 @@ pub enum CopyFrom {
 }
 
 /// A directory to make.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkdirOp {
     /// Absolute path.
     pub path: String,

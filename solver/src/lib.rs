@@ -10,6 +10,7 @@
     reason = "a diagnostic is made once, when a build fails, and is then only passed on"
 )]
 
+pub mod attest;
 pub mod bases;
 mod build;
 mod context;
@@ -29,6 +30,7 @@ pub mod request;
 mod schedule;
 mod sources;
 mod step;
+pub mod verify;
 
 pub use build::build;
 pub use error::{BuildError, Report};

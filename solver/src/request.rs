@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use strata_cache::{DiffId, Digest, HardLinks, LayerId};
+use strata_cache::{Digest, HardLinks, LayerId};
 use strata_executor::sandbox::{Confinement, Limits, Network, Redactor, SecretBytes};
-use strata_image::ImageConfig;
 use strata_image::export::Encoding;
+use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
 
-use crate::remote::Remote;
+use crate::attest::{Attestations, Material};
+use crate::remote::{Remote, SignaturePolicy};
 
 /// Where the files for COPY and ADD come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,11 +118,19 @@ pub enum Output {
     Tar {
         /// Where.
         destination: Destination,
+        /// Each platform's files in a directory of its own; none means if there are several.
+        platform_split: Option<bool>,
+        /// What the names of attestations begin with, which are files beside those of the image.
+        attestation_prefix: String,
     },
     /// The root file system in a directory.
     Local {
         /// Which directory.
         destination: PathBuf,
+        /// Each platform's files in a directory of its own; none means if there are several.
+        platform_split: Option<bool>,
+        /// What the names of attestations begin with, which are files beside those of the image.
+        attestation_prefix: String,
     },
     /// A registry. The names come from the request's tags or from `names`.
     Registry {
@@ -134,6 +143,14 @@ pub enum Output {
     },
     /// Nothing: only the cache is filled.
     CacheOnly,
+}
+
+impl Output {
+    /// True if the files of all layers are read for it. Others take the blobs of a base as they are, from
+    /// wherever they are.
+    pub(crate) fn reads_files(&self) -> bool {
+        matches!(self, Self::Tar { .. } | Self::Local { .. })
+    }
 }
 
 /// A secret that steps may ask for by its ID.
@@ -185,10 +202,14 @@ pub struct BuildRequest {
     /// Files of the build context and of named directories are copied as a checkout under the umask 022
     /// would have them, owned by root, whatever their modes and owners are.
     pub neutral_modes: bool,
+    /// What of other machines has to be signed, and by whom.
+    pub signed: SignaturePolicy,
     /// See [`Pull`].
     pub pull: Pull,
-    /// Platform, such as `linux/arm64`; none means this machine's.
-    pub platform: Option<String>,
+    /// Platforms, such as `linux/arm64`, in the order of their index; none means this machine's.
+    pub platforms: Vec<String>,
+    /// In place of them, all that the target's base images have in common.
+    pub all_platforms: bool,
     /// Network of RUN steps that don't say.
     pub network: Network,
     /// Entitlements given: `network.host`, `security.insecure`, `device`, `device=NAME`.
@@ -225,6 +246,15 @@ pub struct BuildRequest {
     /// When a context from elsewhere was last changed, in seconds since 1970, if its commit or its server
     /// says so. [`crate::remote::prepare`] fills it in.
     pub context_time: Option<i64>,
+    /// Where the Dockerfile came from, if not from this machine. [`crate::remote::prepare`] fills it in.
+    pub origin: Option<Material>,
+    /// What was fetched before the build began. [`crate::remote::prepare`] fills it in.
+    pub fetched: Vec<Material>,
+    /// A word that no other build has: this one shares no results and no cache mounts with others. See
+    /// [`crate::verify`].
+    pub trial: Option<String>,
+    /// What is to be said of the result.
+    pub attestations: Attestations,
 }
 
 /// Names of a Dockerfile that nothing names, in the order in which they are looked for.
@@ -264,8 +294,10 @@ impl BuildRequest {
             no_cache_filter: Vec::new(),
             cache_ttl: None,
             neutral_modes: false,
+            signed: SignaturePolicy::default(),
             pull: Pull::default(),
-            platform: None,
+            platforms: Vec::new(),
+            all_platforms: false,
             network: Network::default(),
             allow: Vec::new(),
             cdi_directories: None,
@@ -283,6 +315,10 @@ impl BuildRequest {
             jobs: 1,
             epoch: None,
             context_time: None,
+            origin: None,
+            fetched: Vec::new(),
+            trial: None,
+            attestations: Attestations::default(),
         }
     }
 }
@@ -290,22 +326,51 @@ impl BuildRequest {
 /// What came of a build.
 #[derive(Debug, Clone)]
 pub struct BuildResult {
-    /// The image ID: digest of the config. None if only a cache or a file tree was asked for.
+    /// The image ID: digest of the config; of several images, the digest of their index, or their ID in
+    /// the store. None if only a cache or a file tree was asked for.
     pub image: Option<Digest>,
-    /// Digests of manifests that outputs made: (output, digest).
-    pub manifests: Vec<(String, Digest)>,
-    /// The config.
-    pub config: ImageConfig,
-    /// Layers, base first.
-    pub layers: Vec<LayerId>,
-    /// Their diff IDs, where an output needed them.
-    pub diff_ids: Vec<DiffId>,
-    /// Size of the image's layers on disk, in bytes.
+    /// What outputs made: (output, its manifest or index).
+    pub manifests: Vec<(String, Descriptor)>,
+    /// Whether the result is an index.
+    pub index: bool,
+    /// What was built for each platform, in the order of the index. Never empty.
+    pub platforms: Vec<BuiltPlatform>,
+    /// Size of the images' layers on disk, in bytes.
     pub size: u64,
     /// Steps of the stages that the target needs.
     pub steps: usize,
     /// How many of them were hits.
     pub hits: usize,
+    /// A word that no other build has.
+    pub invocation: String,
+    /// `SOURCE_DATE_EPOCH`, whatever it was named by.
+    pub epoch: Option<i64>,
+}
+
+/// What was built for one platform.
+#[derive(Debug, Clone)]
+pub struct BuiltPlatform {
+    /// The platform that was asked for.
+    pub platform: String,
+    /// The image's ID, if one was made.
+    pub image: Option<Digest>,
+    /// Its layers, base first.
+    pub layers: Vec<LayerId>,
+    /// How it was made, if the request asks for [metadata](Attestations::metadata).
+    pub provenance: Option<serde_json::Value>,
+    /// What made each of them. Only a [trial](BuildRequest::trial) is told.
+    pub made_by: Vec<MadeBy>,
+}
+
+/// What made a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeBy {
+    /// The layer came with a base image.
+    pub base: bool,
+    /// The instruction, or the image's name.
+    pub text: String,
+    /// Line of the Dockerfile, from 1.
+    pub line: usize,
 }
 
 /// Stops a build: call [`cancel`](Self::cancel) from the thread that waits for signals.

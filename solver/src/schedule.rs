@@ -96,7 +96,13 @@ impl Results {
         self.vertices[vertex.0]
     }
 
-    /// The layers of a root whose parts are all done, base first.
+    /// The unpacked layers of an image, if all are there.
+    pub(crate) fn image(&self, image: ImageId) -> Option<&[LayerId]> {
+        self.images[image.0].as_deref()
+    }
+
+    /// The layers of a root whose parts are all done, base first. Those of a base that was not fetched,
+    /// because nothing reads it, are left out.
     pub(crate) fn stack(&self, graph: &Graph, mut root: Root) -> Vec<LayerId> {
         let mut above = Vec::new();
         let mut stack = loop {
@@ -132,7 +138,7 @@ enum Message {
     Cancelled,
 }
 
-/// Runs jobs until `target` is there.
+/// Runs jobs until the targets are there.
 pub(crate) struct Scheduler<'a> {
     shared: &'a Shared<'a>,
     images: &'a Images<'a>,
@@ -140,7 +146,7 @@ pub(crate) struct Scheduler<'a> {
     nodes: Vec<Node>,
     ready: BTreeSet<(StepId, usize)>,
     running: usize,
-    /// Told each new layer of the target's chain.
+    /// Told each new layer of the targets' chains.
     made: Option<Sender<LayerId>>,
     target_chain: Vec<bool>,
     report: &'a dyn Fn(Diagnostic) -> Report,
@@ -156,11 +162,13 @@ struct Node {
 }
 
 impl<'a> Scheduler<'a> {
+    /// With `lazy`, the images that `targets` stand on are fetched only if a step needs their files.
     pub(crate) fn new(
         shared: &'a Shared<'a>,
         images: &'a Images<'a>,
         results: Results,
-        target: Root,
+        targets: &[Root],
+        lazy: bool,
         made: Option<Sender<LayerId>>,
         report: &'a dyn Fn(Diagnostic) -> Report,
     ) -> Self {
@@ -184,10 +192,12 @@ impl<'a> Scheduler<'a> {
             })
             .collect();
         let mut target_chain = vec![false; graph.vertices.len()];
-        let mut root = target;
-        while let Root::Step(vertex) = root {
-            target_chain[vertex.0] = true;
-            root = graph.vertices[vertex.0].parent;
+        for target in targets {
+            let mut root = *target;
+            while let Root::Step(vertex) = root {
+                target_chain[vertex.0] = true;
+                root = graph.vertices[vertex.0].parent;
+            }
         }
         let mut scheduler = Self {
             shared,
@@ -200,9 +210,17 @@ impl<'a> Scheduler<'a> {
             target_chain,
             report,
         };
-        scheduler.need(target);
+        for root in targets {
+            let mut asked = scheduler.missing(*root);
+            if lazy {
+                // Whoever reads a base's files asks for it below.
+                asked.retain(|node| !matches!(scheduler.nodes[*node].job, Job::Image(_)));
+            }
+            scheduler.need(asked);
+        }
         for root in &graph.also {
-            scheduler.need(*root);
+            let asked = scheduler.missing(*root);
+            scheduler.need(asked);
         }
         scheduler
     }
@@ -241,9 +259,8 @@ impl<'a> Scheduler<'a> {
         missing
     }
 
-    /// Marks what `target` needs, down to what is done.
-    fn need(&mut self, target: Root) {
-        let mut asked = self.missing(target);
+    /// Marks what is `asked` for and what that needs, down to what is done.
+    fn need(&mut self, mut asked: Vec<usize>) {
         while let Some(node) = asked.pop() {
             if self.nodes[node].state != State::Unneeded {
                 continue;

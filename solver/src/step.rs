@@ -2,6 +2,7 @@
 
 mod agent;
 mod copy;
+mod foreign;
 mod run;
 mod selection;
 
@@ -55,6 +56,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) foreign_owners: AtomicU64,
     /// Layers that were made and given up for equal, older ones.
     pub(crate) given_up: Mutex<Vec<LayerId>>,
+    /// Cache mounts that no other build is to see.
+    pub(crate) trial_mounts: Mutex<Vec<String>>,
     /// When finished steps were last made safe from a power cut.
     pub(crate) synced: Mutex<Instant>,
 }
@@ -209,7 +212,8 @@ impl Shared<'_> {
         record.made_ms = None;
         record.cost_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let layer = scratch.commit(self.lease, links, Some(record.clone()))?;
-        if compares(&vertex.op)
+        if self.request.trial.is_none()
+            && compares(&vertex.op)
             && let Some(older) = self.equal_layer(layer, &stack, &earlier)?
             && index.publish_record(self.lease, &record, older.layer)?
         {

@@ -85,6 +85,31 @@ impl Strata {
         }
     }
 
+    /// The same command, started by a program that is given it as its last arguments.
+    pub(crate) fn through(self, sandbox: &Sandbox, program: &[&str]) -> Self {
+        let mut command = Command::new(program[0]);
+        command
+            .args(&program[1..])
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
+            .current_dir(sandbox.context())
+            .env_clear()
+            .envs(
+                self.command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            );
+        if !sandbox.account().is_me() {
+            command
+                .uid(sandbox.account().uid)
+                .gid(sandbox.account().gid);
+        }
+        Self {
+            command,
+            stdin: self.stdin,
+        }
+    }
+
     /// A shell script that may start the command as `"$@"`, by itself or through another program.
     pub(crate) fn under(self, program: &[&str], script: &str) -> Self {
         let mut command = Command::new(program[0]);

@@ -84,6 +84,11 @@ impl Index {
         })
     }
 
+    /// The image with this config.
+    pub fn image(&self, config: Digest) -> Result<Option<StoredImage>, StoreError> {
+        self.read(|index| self.find_image(index, config))
+    }
+
     /// The image that `name` points to.
     pub fn image_by_name(&self, name: &str) -> Result<Option<StoredImage>, StoreError> {
         self.read(|index| match config_of(index, name)? {
@@ -133,7 +138,7 @@ impl Index {
         })
     }
 
-    /// The names of an image, sorted.
+    /// The names of an image or of a list, sorted.
     pub fn image_names(&self, config: Digest) -> Result<Vec<String>, StoreError> {
         self.read(|index| names_of(index, config))
     }
@@ -160,8 +165,8 @@ impl Index {
         })
     }
 
-    /// An image whose row a power cut can't have made doubtful. Layers and blobs that are gone are
-    /// left out of it: the image can be pulled or unpacked again.
+    /// An image whose row a power cut can't have made doubtful. Layers that are gone are left out of
+    /// it: the image can be pulled or unpacked again. Blobs are named whether they are here or not.
     fn find_image(
         &self,
         index: &Connection,
@@ -183,9 +188,8 @@ impl Index {
         };
         let layers = index
             .prepare_cached(
-                "SELECT i.diff_id, l.id, b.digest, i.blob_size, i.media_type FROM image_layers i \
+                "SELECT i.diff_id, l.id, i.blob, i.blob_size, i.media_type FROM image_layers i \
                  LEFT JOIN layers l ON l.id = i.layer AND (l.boot IS NULL OR l.boot = ?2) \
-                 LEFT JOIN blobs b ON b.digest = i.blob AND (b.boot IS NULL OR b.boot = ?2) \
                  WHERE i.config = ?1 ORDER BY i.position",
             )?
             .query_map(params![config, boot], |row| {
@@ -248,14 +252,14 @@ fn insert_image(
     Ok(())
 }
 
-fn config_of(index: &Connection, name: &str) -> rusqlite::Result<Option<Digest>> {
+pub(super) fn config_of(index: &Connection, name: &str) -> rusqlite::Result<Option<Digest>> {
     index
         .prepare_cached("SELECT config FROM names WHERE name = ?1")?
         .query_row([name], |row| row.get(0))
         .optional()
 }
 
-fn names_of(index: &Connection, config: Digest) -> rusqlite::Result<Vec<String>> {
+pub(super) fn names_of(index: &Connection, config: Digest) -> rusqlite::Result<Vec<String>> {
     index
         .prepare_cached("SELECT name FROM names WHERE config = ?1 ORDER BY name")?
         .query_map([config], |row| row.get(0))?

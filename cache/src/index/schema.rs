@@ -1,4 +1,4 @@
-//! The tables, version 4.
+//! The tables, version 6.
 //!
 //! - Keys and digests are 32-byte BLOBs, layer ids are their 64 bits as a signed integer.
 //! - `boot` is the boot that wrote a row, until a sync; NULL afterwards. A row counts if it is NULL
@@ -11,10 +11,13 @@
 //! - `record_parts` has what a record's key was made of, by the record's `seq`: long texts, which nobody
 //!   reads but to explain.
 //! - `builds` has what was built when, and the layer that came out: the latest of each name.
+//! - `origins` says which repositories of registries have a blob, whether it is here or not.
+//! - `lists` has names' other meaning: several images, of as many platforms, as `document` says. A row of
+//!   `names` has the config of an image or the ID of a list. Lists are only ever written durably.
 //! - `layer_files` has content digests of single files of layers, for those that were copied.
 
 /// Version that [`TABLES`] makes, kept in `user_version`.
-pub(super) const VERSION: i32 = 4;
+pub(super) const VERSION: i32 = 6;
 
 /// Everything, for a new index.
 pub(super) const TABLES: &str = "
@@ -94,6 +97,13 @@ CREATE TABLE layer_blobs (
 );
 CREATE INDEX layer_blobs_digest ON layer_blobs (digest);
 
+CREATE TABLE origins (
+    blob       BLOB NOT NULL,
+    repository TEXT NOT NULL,
+    seen       INTEGER NOT NULL,
+    PRIMARY KEY (blob, repository)
+) WITHOUT ROWID;
+
 CREATE TABLE layer_files (
     layer  INTEGER NOT NULL,
     path   BLOB NOT NULL,
@@ -162,6 +172,61 @@ CREATE TABLE pruned (
     why  TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX pruned_at ON pruned (at);
+
+CREATE TABLE lists (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+    id       BLOB NOT NULL UNIQUE,
+    document TEXT NOT NULL,
+    created  INTEGER NOT NULL
+);
+
+CREATE TABLE list_members (
+    list   BLOB NOT NULL,
+    config BLOB NOT NULL,
+    PRIMARY KEY (list, config)
+) WITHOUT ROWID;
+CREATE INDEX list_members_config ON list_members (config);
+
+CREATE TABLE list_blobs (
+    list BLOB NOT NULL,
+    blob BLOB NOT NULL,
+    PRIMARY KEY (list, blob)
+) WITHOUT ROWID;
+CREATE INDEX list_blobs_blob ON list_blobs (blob);
+";
+
+/// Version 4 to 5: names for several images at once.
+pub(super) const LISTS: &str = "
+CREATE TABLE lists (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+    id       BLOB NOT NULL UNIQUE,
+    document TEXT NOT NULL,
+    created  INTEGER NOT NULL
+);
+
+CREATE TABLE list_members (
+    list   BLOB NOT NULL,
+    config BLOB NOT NULL,
+    PRIMARY KEY (list, config)
+) WITHOUT ROWID;
+CREATE INDEX list_members_config ON list_members (config);
+
+CREATE TABLE list_blobs (
+    list BLOB NOT NULL,
+    blob BLOB NOT NULL,
+    PRIMARY KEY (list, blob)
+) WITHOUT ROWID;
+CREATE INDEX list_blobs_blob ON list_blobs (blob);
+";
+
+/// Version 5 to 6: where blobs came from.
+pub(super) const ORIGINS: &str = "
+CREATE TABLE origins (
+    blob       BLOB NOT NULL,
+    repository TEXT NOT NULL,
+    seen       INTEGER NOT NULL,
+    PRIMARY KEY (blob, repository)
+) WITHOUT ROWID;
 ";
 
 /// Version 3 to 4: what keys were made of is apart from the records, records are found by their text,

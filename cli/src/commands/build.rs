@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering;
 
-use serde_json::Value;
-use serde_json::json;
 use strata_cache::Store;
 use strata_image::Images;
 use strata_solver::BuildError;
@@ -19,6 +17,7 @@ use strata_solver::EventSink;
 use strata_solver::remote;
 use strata_solver::remote::Origin;
 use strata_solver::remote::Prepared;
+use strata_solver::request::Output;
 
 use super::stored;
 use crate::config::Config;
@@ -30,6 +29,7 @@ use crate::flags::context::Files;
 use crate::flags::high::Build;
 use crate::flags::high::Surroundings;
 use crate::flags::low;
+use crate::metadata;
 use crate::output;
 use crate::progress::Mode;
 use crate::progress::Progress;
@@ -39,6 +39,7 @@ use crate::root;
 use crate::signals;
 use crate::snapshotter;
 use crate::terminal;
+use crate::verify;
 
 pub(crate) fn run(
     flags: &low::Build,
@@ -79,6 +80,7 @@ pub(crate) fn run(
     if flags.neutral_modes.is_none() {
         build.request.neutral_modes = config.neutral_modes();
     }
+    build.request.signed = config.signed();
     if !build.request.secrets.is_empty() {
         // Where it can't be had, a build is still better than none.
         strata_executor::sandbox::hide_memory().ok();
@@ -87,7 +89,8 @@ pub(crate) fn run(
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;
     let progress = Progress::start(build.progress);
-    for notice in notice.into_iter().chain(snapshotter::choose(&store)?) {
+    let notices = notice.into_iter().chain(build.notices.iter().cloned());
+    for notice in notices.chain(snapshotter::choose(&store)?) {
         progress.event(Event::Notice(notice));
     }
     if let Some(Elsewhere {
@@ -111,12 +114,34 @@ pub(crate) fn run(
         }
     };
     let images = Images::new(&store, config.registries());
+    if let Some(format) = build.verify {
+        let request = &build.request;
+        let verified = strata_solver::verify::verify(&store, &images, request, &progress, &cancel);
+        let verified = match verified {
+            Ok(verified) => verified,
+            Err(error) => {
+                progress.close();
+                show_warnings(&progress, &build);
+                return Err(fail(&progress, error, signal.load(Ordering::SeqCst)));
+            }
+        };
+        verify::report(&verified, &build.request.dockerfile_name, format)?;
+        if !verified.is_reproducible() {
+            progress.close();
+            prune(&store, &config, &progress);
+            return Err(CommandError::silent(Kind::Program(verify::DIFFERS)));
+        }
+        // What was made just now is not made a third time.
+        build.request.no_cache = false;
+        build.request.no_cache_filter.clear();
+    }
     let result = strata_solver::build(&store, &images, &build.request, &progress, &cancel);
     progress.close();
     show_warnings(&progress, &build);
     match result {
         Ok(result) => {
             finish(&build, &progress, &result)?;
+            sign(&build, &result)?;
             // A build that ran nothing has made nothing to prune.
             if result.hits < result.steps {
                 prune(&store, &config, &progress);
@@ -190,7 +215,7 @@ fn finish(build: &Build, progress: &Progress, result: &BuildResult) -> Result<()
             .map_err(|error| unwritable("--iidfile", path, &error))?;
     }
     if let Some(path) = &build.metadata_file {
-        let mut text = format!("{:#}", metadata(build, result)).into_bytes();
+        let mut text = format!("{:#}", metadata::object(&build.request, result)).into_bytes();
         text.push(b'\n');
         write_file(path, &text).map_err(|error| unwritable("--metadata-file", path, &error))?;
     }
@@ -214,19 +239,27 @@ fn finish(build: &Build, progress: &Progress, result: &BuildResult) -> Result<()
     Ok(())
 }
 
-/// What `--metadata-file` holds, in the names that docker buildx uses.
-fn metadata(build: &Build, result: &BuildResult) -> Value {
-    let mut object = json!({});
-    if let Some(id) = result.image {
-        object["containerimage.config.digest"] = json!(id.to_string());
+/// Signs every name that something was pushed to.
+fn sign(build: &Build, result: &BuildResult) -> Result<(), CommandError> {
+    let Some(sign) = &build.sign else {
+        return Ok(());
+    };
+    let mut pushed = result.manifests.iter();
+    for output in &build.request.outputs {
+        // Each output with a manifest has noted it, in order; a push one for each name.
+        let count = match output {
+            Output::Registry { names, .. } if names.is_empty() => build.request.tags.len(),
+            Output::Registry { names, .. } => names.len(),
+            Output::Oci { .. } | Output::Docker { .. } => 1,
+            Output::Store | Output::Tar { .. } | Output::Local { .. } | Output::CacheOnly => 0,
+        };
+        for (name, manifest) in pushed.by_ref().take(count) {
+            if matches!(output, Output::Registry { .. }) {
+                sign.sign(name, manifest.digest)?;
+            }
+        }
     }
-    if let Some((_, manifest)) = result.manifests.first() {
-        object["containerimage.digest"] = json!(manifest.to_string());
-    }
-    if !build.request.tags.is_empty() {
-        object["image.name"] = json!(build.request.tags.join(","));
-    }
-    object
+    Ok(())
 }
 
 fn unwritable(flag: &str, path: &Path, error: &io::Error) -> CommandError {

@@ -1,11 +1,13 @@
 //! `strata images`
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::Value;
 use serde_json::json;
 use strata_cache::Digest;
 use strata_cache::Store;
+use strata_cache::image::StoredList;
 use strata_image::Reference;
 
 use super::stored;
@@ -128,7 +130,44 @@ fn list(store: &Store, all: bool, wanted: Option<&Wanted>) -> Result<Vec<Line>, 
             lines.extend(names.into_iter().map(|name| line(Some(name))));
         }
     }
+    for (list, mut names) in store.index().lists()? {
+        names.retain(|name| wanted.is_none_or(|wanted| wanted.fits(name)));
+        if names.is_empty() && (!all || wanted.is_some()) {
+            continue;
+        }
+        let (created_ms, size) = members(store, &list)?;
+        let line = |name: Option<String>| Line {
+            id: list.id,
+            name,
+            created_ms,
+            size,
+        };
+        if names.is_empty() {
+            lines.push(line(None));
+        } else {
+            lines.extend(names.into_iter().map(|name| line(Some(name))));
+        }
+    }
     Ok(lines)
+}
+
+/// When the newest image of a list was made, and the size of all its layers together.
+fn members(store: &Store, list: &StoredList) -> Result<(Option<u64>, u64), CommandError> {
+    let mut created_ms = None;
+    let mut size = 0;
+    let mut counted = HashSet::new();
+    for member in &list.members {
+        let mut found = store.index().images_by_id(&member.to_string())?;
+        let Some(image) = found.pop() else { continue };
+        let config = stored::config(store, image.config).ok();
+        created_ms = created_ms.max(config.as_ref().and_then(stored::created_ms));
+        for layer in &image.layers {
+            if counted.insert(layer.diff_id) {
+                size += stored::layer_size(store, layer)?;
+            }
+        }
+    }
+    Ok((created_ms, size))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! the program never sees a flag.
 
 pub(crate) mod annotation;
+pub(crate) mod attest;
 pub(crate) mod context;
 pub(crate) mod fields;
 pub(crate) mod filter;

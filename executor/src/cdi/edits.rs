@@ -8,7 +8,7 @@ use super::spec::{ContainerEdits, HostMount, Spec};
 use crate::sandbox::{Credentials, Mount, MountKind, MountOptions};
 
 /// What a sandbox has to be given for some devices.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edits {
     /// Variables, in order.
     pub env: Vec<(String, String)>,
@@ -19,7 +19,7 @@ pub struct Edits {
 }
 
 /// A mount of something of the host.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Shown {
     device: String,
     source: PathBuf,

@@ -13,7 +13,7 @@ use crate::sandbox::{Credentials, DeviceKind, DeviceNode, Mount, MountKind, Moun
 const MODE: u32 = 0o666;
 
 /// A node as a spec describes it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Node {
     device: String,
     host: PathBuf,

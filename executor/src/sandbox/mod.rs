@@ -55,6 +55,7 @@ pub use capability::{Capabilities, CapabilityError};
 pub use cgroup::{LimitProspect, limit_prospects};
 pub use confinement::{Confinement, Label, Seccomp, Unmasked};
 pub use init::init_if_asked;
+pub(crate) use mount::new_filesystem;
 pub use open_files::raise_open_files;
 pub use probe::{OverlayUnusable, probe_overlay};
 pub use redact::{Redactor, SHORTEST as SHORTEST_REDACTED};

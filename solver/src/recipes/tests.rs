@@ -150,7 +150,7 @@ impl World {
         request.confinement.clone_from(&self.confinement);
         request.hostname.clone_from(&self.hostname);
         request.neutral_modes = self.neutral;
-        request.platform = Some(self.platform.clone());
+        request.platforms = vec![self.platform.clone()];
         request.secrets = vec![Secret {
             id: "s".to_owned(),
             content: SecretBytes(self.secret.clone().into_bytes()),
@@ -206,6 +206,7 @@ impl Bases for Base {
             manifest: None,
             layers: Vec::new(),
             source: None,
+            unnamed: None,
         })
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use strata_cache::codec::Codec;
 use strata_executor::cdi::SPEC_DIRECTORIES;
 use strata_image::export::Encoding;
+use strata_solver::remote::SignaturePolicy;
 use strata_solver::request::BuildRequest;
 use strata_solver::request::Context;
 use strata_solver::request::Output;
@@ -27,6 +28,7 @@ use super::shm_size;
 use super::ulimits;
 use crate::error::CommandError;
 use crate::flags::annotation;
+use crate::flags::attest;
 use crate::flags::context::Elsewhere;
 use crate::flags::context::Files;
 use crate::flags::context::Found;
@@ -40,7 +42,10 @@ use crate::flags::secret;
 use crate::flags::ssh;
 use crate::flags::value;
 use crate::flags::volume;
+use crate::metadata;
 use crate::progress::Mode;
+use crate::sign::Sign;
+use crate::verify;
 
 /// A build and what to do with its result.
 #[derive(Debug)]
@@ -59,6 +64,12 @@ pub(crate) struct Build {
     pub(crate) metadata_file: Option<PathBuf>,
     /// What to do with the Dockerfile in place of building it.
     pub(crate) call: Option<Call>,
+    /// Build twice first, and compare.
+    pub(crate) verify: Option<verify::Format>,
+    /// How to sign what is pushed.
+    pub(crate) sign: Option<Sign>,
+    /// What is not done as asked.
+    pub(crate) notices: Vec<String>,
 }
 
 impl Build {
@@ -78,18 +89,38 @@ impl Build {
             }
             (false, mode) => mode.unwrap_or_default(),
         };
-        for (name, value) in [("--provenance", &low.provenance), ("--sbom", &low.sbom)] {
-            if value
-                .as_deref()
-                .is_some_and(|value| !["false", "0"].contains(&value))
-            {
-                return Err(CommandError::usage(format!(
-                    "`{name}`: attestations are not supported yet"
-                )));
-            }
+        let attest::Parsed {
+            mut attestations,
+            notices,
+            ..
+        } = attest::attestations(&low.attest, low.provenance.as_deref(), low.sbom.as_deref())
+            .map_err(|(name, error)| CommandError::usage(format!("`{name}`: {error}")))?;
+        if low.metadata_file.is_some() {
+            let value = flag("--metadata-file", surroundings.text(metadata::PROVENANCE))?;
+            attestations.metadata =
+                flag("--metadata-file", metadata::provenance(value.as_deref()))?;
         }
         let mut tags = each("--tag", &low.tag, value::tag)?;
         let outputs = outputs(low, &mut tags, surroundings)?;
+        let pushes = |output: &Output| matches!(output, Output::Registry { .. });
+        if low.sign && !outputs.iter().any(pushes) {
+            return Err(CommandError::usage(
+                "`--sign` signs what is pushed, and nothing is: give `--push` or `--output \
+                 type=registry`",
+            ));
+        }
+        let sign = if low.sign {
+            let path = flag("--sign", surroundings.text("PATH"))?;
+            Some(Sign::new(low.sign_key.clone(), path.as_deref())?)
+        } else {
+            None
+        };
+        if low.verify.is_some() && outputs.iter().any(output::writes_stdout) {
+            return Err(CommandError::usage(
+                "`--verify` writes what it found to standard output, and so does `--output` its \
+                 archive: give `dest=FILE`",
+            ));
+        }
         let print_id = low.quiet;
         if print_id && outputs.iter().any(output::writes_stdout) {
             return Err(CommandError::usage(
@@ -145,11 +176,12 @@ impl Build {
                     .ok_or_else(|| format!("`{text}` is not a number from 1 to 4096")),
             )?,
         };
-        let platform = low
-            .platform
-            .as_deref()
-            .map(|text| flag("--platform", value::platform(text)))
-            .transpose()?;
+        let platforms = each("--platform", &low.platform, value::platform)?;
+        if low.all_platforms && !platforms.is_empty() {
+            return Err(CommandError::usage(
+                "`--all-platforms`: the base images say which; leave out `--platform`",
+            ));
+        }
         let limits = limits(&low.limits)?;
         let ulimits = ulimits(&low.ulimit)?;
         let cache_ttl = low
@@ -231,6 +263,7 @@ impl Build {
                 omit_history: low.omit_history,
                 tags,
                 outputs,
+                signed: SignaturePolicy::default(),
                 neutral_modes: low.neutral_modes.unwrap_or(false),
                 no_cache: low.no_cache,
                 no_cache_filter: low.no_cache_filter.clone(),
@@ -241,7 +274,8 @@ impl Build {
                 } else {
                     Pull::Missing
                 },
-                platform,
+                platforms,
+                all_platforms: low.all_platforms,
                 network,
                 allow,
                 cdi_directories: Some(cdi_directories),
@@ -258,6 +292,10 @@ impl Build {
                 jobs,
                 epoch,
                 context_time: None,
+                origin: None,
+                fetched: Vec::new(),
+                trial: None,
+                attestations,
             },
             elsewhere,
             progress,
@@ -268,6 +306,9 @@ impl Build {
                 .as_deref()
                 .map(|path| surroundings.path(path)),
             call,
+            verify: low.verify,
+            sign,
+            notices,
         })
     }
 }
@@ -318,13 +359,15 @@ fn outputs(
         outputs.push(Output::Store);
     }
     for text in &low.annotation {
-        let (level, name, value) = flag("--annotation", annotation::of_flag(text))?;
+        let (places, name, value) = flag("--annotation", annotation::of_flag(text))?;
         let mut taken = false;
         for encoding in outputs.iter_mut().filter_map(output::encoding_mut) {
-            flag(
-                "--annotation",
-                annotation::add(encoding, level, &name, &value),
-            )?;
+            for place in &places {
+                flag(
+                    "--annotation",
+                    annotation::add(encoding, place, &name, &value),
+                )?;
+            }
             taken = true;
         }
         if !taken {
@@ -451,14 +494,18 @@ mod tests {
                 &["--secret", "id=FROM_ENV", "--secret", "id=FROM_ENV"],
                 "twice",
             ),
-            (&["--platform", "linux/amd64,linux/arm64"], "`--platform`"),
+            (&["--platform", "linux/amd64,a/b/c/d"], "`--platform`"),
+            (&["--platform", "amd64", "--all-platforms"], "`--platform`"),
             (&["--push"], "`--push`"),
+            (&["--sign"], "`--push`"),
+            (&["--sign-key", "k"], "--sign"),
             (&["--call", "dance"], "`--call`"),
             (&["--call", "outline,format=xml"], "`xml`"),
             (&["--call", "outline,json"], "`json`"),
             (&["--call", "check", "--check"], "--check"),
-            (&["--provenance", "mode=max"], "`--provenance`"),
-            (&["--sbom=true"], "`--sbom`"),
+            (&["--provenance", "mode=most"], "`--provenance`"),
+            (&["--sbom=maybe"], "`--sbom`"),
+            (&["--attest", "x"], "`--attest`"),
         ] {
             let error = build(arguments).unwrap_err();
             assert!(error.contains(part), "{arguments:?}: {error}");
@@ -500,7 +547,7 @@ mod tests {
         let build = self::build(&["-o", "out"]).unwrap();
         assert!(matches!(
             build.request.outputs.as_slice(),
-            [Output::Local { destination }] if destination.is_absolute()
+            [Output::Local { destination, .. }] if destination.is_absolute()
         ));
         let build = self::build(&["-o", "out", "--load"]).unwrap();
         assert_eq!(build.request.outputs.last(), Some(&Output::Store));

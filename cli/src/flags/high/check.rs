@@ -115,7 +115,7 @@ impl Check {
                 build_contexts,
                 outputs: vec![Output::CacheOnly],
                 pull: Pull::Never,
-                platform,
+                platforms: platform.into_iter().collect(),
                 allow: entitlements(),
                 ..BuildRequest::new(source.dockerfile, source.name, source.context)
             },

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use super::Limits;
 use super::Security;
 use crate::progress::Mode;
+use crate::verify;
 
 /// `strata build`
 #[derive(Debug, Args)]
@@ -72,7 +73,7 @@ pub(crate) struct Build {
     /// type=local|tar|oci|docker|image|registry|cacheonly with dest=PATH,
     /// compression=gzip|zstd|uncompressed, compression-level=N, force-compression=true,
     /// oci-mediatypes=false, annotation.KEY=VALUE, tar=false, name=NAME, push=true,
-    /// push-by-digest=true [default: type=image, the store]
+    /// push-by-digest=true, platform-split=false [default: type=image, the store]
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
     /// Put the image into the store, too: same as --output type=image
@@ -81,10 +82,27 @@ pub(crate) struct Build {
     /// Upload the image: same as --output type=registry
     #[arg(long)]
     pub(crate) push: bool,
-    /// Annotate the manifest (repeatable), or, with `manifest-descriptor:` before it, what a
-    /// layout's index says of it
+    /// Annotate the manifest (repeatable), or another LEVEL: manifest-descriptor, index,
+    /// index-descriptor; `LEVEL[PLATFORM]` for one platform
     #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
+    /// Sign what is pushed with `cosign`, which has to be installed
+    #[arg(long)]
+    pub(crate) sign: bool,
+    /// Key for --sign, as cosign takes it: a file, `env://NAME`, a key manager's URI
+    #[arg(long, value_name = "KEY", requires = "sign")]
+    pub(crate) sign_key: Option<String>,
+    /// Build twice without the cache, compare, and go on only if both made the same; otherwise list
+    /// what differs, as text or json, and end with the exit code 4
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text"
+    )]
+    pub(crate) verify: Option<verify::Format>,
     /// Write the image ID to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -106,9 +124,13 @@ pub(crate) struct Build {
     /// is a path of this machine
     #[arg(long, value_name = "type=TYPE,target=PATH[,...]")]
     pub(crate) mount: Vec<String>,
-    /// Platform to build for, such as linux/arm64 [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    /// Platform to build for, such as linux/arm64 (repeatable, or separated by commas); several make
+    /// an index [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
+    /// Build for every platform that all base images have
+    #[arg(long)]
+    pub(crate) all_platforms: bool,
     /// Network of RUN steps: host, or none (loopback only)
     #[arg(
         long,
@@ -176,11 +198,16 @@ pub(crate) struct Build {
     /// Accepted for docker's sake: nothing is left behind
     #[arg(long, hide = true)]
     pub(crate) force_rm: bool,
-    /// Not supported yet; false is accepted
-    #[arg(long, hide = true, value_name = "BOOL")]
+    /// Attach to the image, or write beside files, what it was made of and how
+    /// (type=provenance, with mode=min|max, version=v1|v0.2, builder-id=URI, reproducible=true,
+    /// inline-only=true, filename=NAME) or what packages are in it (type=sbom) (repeatable)
+    #[arg(long, value_name = "type=TYPE[,...]")]
+    pub(crate) attest: Vec<String>,
+    /// true, false, or keys as mode=max: same as --attest type=provenance
+    #[arg(long, value_name = "BOOL|KEY=VALUE[,...]")]
     pub(crate) provenance: Option<String>,
-    /// Not supported yet; false is accepted
-    #[arg(long, hide = true, value_name = "BOOL")]
+    /// true or false: same as --attest type=sbom
+    #[arg(long, value_name = "BOOL")]
     pub(crate) sbom: Option<String>,
 }
 
