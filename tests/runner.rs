@@ -58,6 +58,7 @@ mod proxies;
 mod registry;
 mod remote;
 mod rootless;
+mod rootless_images;
 mod rule_numbers;
 mod run_image;
 mod runaway;
