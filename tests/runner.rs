@@ -44,6 +44,7 @@ mod login;
 mod mirrors;
 mod mounts;
 mod native;
+mod network;
 mod output;
 mod power;
 mod progress;

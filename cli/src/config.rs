@@ -15,6 +15,10 @@
 //! [build]
 //! neutral-modes = true          # as `build --neutral-modes`
 //!
+//! [network]
+//! default = "isolated"          # as `--network` of builds and runs
+//! dns = ["192.0.2.53"]          # as `--dns`; dns-search and dns-option, too
+//!
 //! [registry."docker.io"]
 //! mirrors = ["cache.example:5000"]
 //!
@@ -23,6 +27,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,12 +35,15 @@ use std::time::Duration;
 use serde::Deserialize;
 use strata_cache::Room;
 use strata_cache::prune::PruneOptions;
+use strata_executor::sandbox::Dns;
+use strata_executor::sandbox::Network;
 use strata_image::RegistryOptions;
 use strata_image::registry::HostOptions;
 use strata_image::registry::Identity;
 
 use crate::error::CommandError;
 use crate::flags::filter;
+use crate::flags::value;
 use crate::human;
 
 /// A number, or a part of what there is.
@@ -138,6 +146,9 @@ pub(crate) struct Config {
     /// What builds do unless a flag says otherwise.
     #[serde(default)]
     build: BuildDefaults,
+    /// The network of steps and containers unless a flag says otherwise.
+    #[serde(default)]
+    network: NetworkDefaults,
     /// How long a build may take at its end to prune what has become old; a bound that is broken is
     /// seen to whatever it takes.
     prune_budget: Option<String>,
@@ -151,6 +162,16 @@ pub(crate) struct Config {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct BuildDefaults {
     neutral_modes: bool,
+}
+
+/// The `[network]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct NetworkDefaults {
+    default: Option<String>,
+    dns: Vec<IpAddr>,
+    dns_search: Vec<String>,
+    dns_option: Vec<String>,
 }
 
 /// An entry of `[registry]`: the keys that BuildKit's configuration has.
@@ -245,6 +266,17 @@ impl Config {
             .map(human::parse_duration)
             .transpose()
             .map_err(|error| wrong(format!("`prune-budget`: {error}")))?;
+        config
+            .network
+            .default
+            .as_deref()
+            .map(value::network)
+            .transpose()
+            .map_err(|error| wrong(format!("`network.default`: {error}")))?;
+        let words = &config.network;
+        for word in words.dns_search.iter().chain(&words.dns_option) {
+            value::word(word).map_err(|error| wrong(format!("`network`: {error}")))?;
+        }
         for (name, registry) in &config.registry {
             let wrong = |error: &str| wrong(format!("registry `{name}`: {error}"));
             if name.is_empty() || name.contains(['/', '@', ' ']) {
@@ -268,6 +300,27 @@ impl Config {
     /// Whether builds copy the context with neutral modes.
     pub(crate) fn neutral_modes(&self) -> bool {
         self.build.neutral_modes
+    }
+
+    /// Fills in what no flag says of the network; `given` tells whether one says which.
+    pub(crate) fn networking(&self, given: bool, network: &mut Network, dns: &mut Dns) {
+        let defaults = &self.network;
+        if !given
+            && let Some(text) = &defaults.default
+            // It was read once already.
+            && let Ok(default) = value::network(text)
+        {
+            *network = default;
+        }
+        if dns.servers.is_empty() {
+            dns.servers.clone_from(&defaults.dns);
+        }
+        if dns.search.is_empty() {
+            dns.search.clone_from(&defaults.dns_search);
+        }
+        if dns.options.is_empty() {
+            dns.options.clone_from(&defaults.dns_option);
+        }
     }
 
     /// How registries are reached.
@@ -350,6 +403,9 @@ mod tests {
             ("prune = 1", "prune"),
             ("[build]\nneutral = true\n", "neutral"),
             ("prune-budget = \"soon\"\n", "prune-budget"),
+            ("[network]\ndefault = \"moon\"\n", "moon"),
+            ("[network]\ndns = [\"x\"]\n", "IP address"),
+            ("[network]\ndns-search = [\"a b\"]\n", "a b"),
             ("[registry.\"a/b\"]\nhttp = true\n", "a/b"),
             ("[registry.x]\nmirrors = [\"https://m\"]\n", "https://m"),
             ("[registry.x]\nmirror = [\"m\"]\n", "mirror"),

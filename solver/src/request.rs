@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strata_cache::{DiffId, Digest, HardLinks, LayerId};
-use strata_executor::sandbox::{Limits, Network, SecretBytes};
+use strata_executor::sandbox::{Dns, Limits, Network, SecretBytes};
 use strata_image::ImageConfig;
 use strata_image::export::Encoding;
 use strata_parser::mount::MountFlag;
@@ -206,6 +206,8 @@ pub struct BuildRequest {
     pub shm_size: u64,
     /// Further lines for /etc/hosts: name, address. Names are in the key.
     pub extra_hosts: Vec<(String, String)>,
+    /// How RUN steps look names up. In no key, as what the host's own settings say isn't.
+    pub dns: Dns,
     /// Tell for each step that runs why it was not found.
     pub explain: bool,
     /// How many steps may run at once.
@@ -257,6 +259,7 @@ impl BuildRequest {
             ulimits: BTreeMap::new(),
             shm_size: SHM_SIZE,
             extra_hosts: Vec::new(),
+            dns: Dns::default(),
             explain: false,
             jobs: 1,
             epoch: None,

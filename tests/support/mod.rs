@@ -18,6 +18,7 @@ mod tools;
 mod tree;
 mod users;
 mod web;
+pub(crate) mod world;
 
 pub(crate) use bases::Base;
 pub(crate) use delegated::Delegated;

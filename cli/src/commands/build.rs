@@ -79,6 +79,8 @@ pub(crate) fn run(
     if flags.neutral_modes.is_none() {
         build.request.neutral_modes = config.neutral_modes();
     }
+    let given = flags.networking.network.is_some();
+    config.networking(given, &mut build.request.network, &mut build.request.dns);
     let cancel = Cancel::default();
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;

@@ -16,6 +16,7 @@ use strata_executor::sandbox;
 use strata_executor::sandbox::Canceller;
 use strata_executor::sandbox::Ended;
 use strata_executor::sandbox::MountKind;
+use strata_executor::sandbox::Network;
 use strata_executor::sandbox::RunSpec;
 use strata_executor::sandbox::Stdio;
 use strata_executor::users;
@@ -55,7 +56,12 @@ const PASSED_ON: [Signal; 4] = [
 ];
 
 pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
-    let run = Run::new(flags, &Surroundings::of_process()?)?;
+    let mut run = Run::new(flags, &Surroundings::of_process()?)?;
+    let config = Config::load()?;
+    let networking = &mut run.networking;
+    let mut network = networking.network.take().unwrap_or_default();
+    let given = flags.networking.network.is_some();
+    config.networking(given, &mut network, &mut networking.dns);
     if run.tty && run.interactive && !std::io::stdin().is_terminal() {
         return Err(CommandError::usage(
             "`--tty` with `--interactive` needs a terminal on standard input",
@@ -70,7 +76,7 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
         tracing::info!("{notice}");
     }
     let lease = store.lease("run")?;
-    let images = Images::new(&store, Config::load()?.registries());
+    let images = Images::new(&store, config.registries());
     let image = find(&images, &lease, &run)?;
     let layers = if image.layers.iter().all(|layer| layer.layer.is_some()) {
         images.ensure_layers(&lease, &image, &NoProgress)?
@@ -82,7 +88,14 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
         transfers.close();
         layers?
     };
-    let code = start(&store, &run, &image.config.config, &layers, &forward)?;
+    let code = start(
+        &store,
+        &run,
+        network,
+        &image.config.config,
+        &layers,
+        &forward,
+    )?;
     match code {
         0 => Ok(()),
         code => Err(CommandError::silent(Kind::Program(code))),
@@ -154,6 +167,7 @@ fn find(images: &Images<'_>, lease: &Lease, run: &Run) -> Result<ResolvedImage, 
 fn start(
     store: &Store,
     run: &Run,
+    network: Network,
     config: &RuntimeConfig,
     layers: &[strata_cache::LayerId],
     forward: &Forward,
@@ -185,8 +199,9 @@ fn start(
         cwd: workdir(run, config),
         credentials,
         hostname,
-        network: run.network,
-        extra_hosts: run.extra_hosts.clone(),
+        network,
+        extra_hosts: run.networking.extra_hosts.clone(),
+        dns: run.networking.dns.clone(),
         mounts: run.mounts.clone(),
         limits: run.limits,
         ulimits: run.ulimits.clone(),

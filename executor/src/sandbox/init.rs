@@ -11,6 +11,7 @@ use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
+use super::network::{self, Installed, Link};
 use super::pid1::{self, Handover};
 use super::protocol::{self, Failure, Report, Request, Stage, receive, send};
 use super::{Network, RunSpec};
@@ -34,7 +35,7 @@ fn serve() -> i32 {
     }
     let Ok(control) = control() else { return 2 };
     let answer = match request(&control) {
-        Ok(Some((Request::Run(spec), stdin))) => run(*spec, &control, stdin),
+        Ok(Some((Request::Run { spec, helpers }, stdin))) => run(*spec, &helpers, &control, stdin),
         Ok(Some((
             Request::ProbeOverlay {
                 directory,
@@ -85,7 +86,12 @@ fn request(control: &OwnedFd) -> io::Result<Option<Asked>> {
     Ok(Some((protocol::read_request(file)?, descriptors.next())))
 }
 
-fn run(spec: RunSpec, control: &OwnedFd, stdin: Option<OwnedFd>) -> Result<(), Failure> {
+fn run(
+    spec: RunSpec,
+    helpers: &[Installed],
+    control: &OwnedFd,
+    stdin: Option<OwnedFd>,
+) -> Result<(), Failure> {
     // A signal to the caller's process group is the caller's to act on.
     for signal in [
         libc::SIGINT,
@@ -97,7 +103,7 @@ fn run(spec: RunSpec, control: &OwnedFd, stdin: Option<OwnedFd>) -> Result<(), F
         sys::ignore_signal(signal);
     }
     let group = super::cgroup::Group::create(&spec.limits)?;
-    let result = run_in(spec, control, stdin, group.as_ref());
+    let result = run_in(spec, helpers, control, stdin, group.as_ref());
     if let Some(group) = group {
         let (peak_memory, oom_kills) = group.usage();
         let usage = Report::Usage {
@@ -113,6 +119,7 @@ fn run(spec: RunSpec, control: &OwnedFd, stdin: Option<OwnedFd>) -> Result<(), F
 
 fn run_in(
     spec: RunSpec,
+    helpers: &[Installed],
     control: &OwnedFd,
     stdin: Option<OwnedFd>,
     group: Option<&super::cgroup::Group>,
@@ -120,6 +127,14 @@ fn run_in(
     let joins = match group {
         Some(group) => group.joins()?,
         None => Vec::new(),
+    };
+    let (keeper, link) = match &spec.network {
+        Network::Host | Network::None => (None, Link::default()),
+        Network::Namespace(path) => (None, network::enter(path)?),
+        Network::Isolated(isolated) => {
+            let (keeper, link) = network::start(*isolated, helpers)?;
+            (Some(keeper), link)
+        }
     };
     let mut namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWUTS
@@ -142,8 +157,12 @@ fn run_in(
     let handover_control = control.try_clone().during("share the control socket")?;
     let init = match sys::fork().during("start the sandbox's init")? {
         Fork::Child => {
+            if let Some(keeper) = keeper {
+                keeper.forget();
+            }
             let status = pid1::run(Handover {
                 spec,
+                link,
                 control: handover_control,
                 stdin,
                 joins,
@@ -157,7 +176,9 @@ fn run_in(
         sys::dup_onto(rustix::stdio::stdin(), target).during("let go of the command's streams")?;
     }
     drop(spec);
-    wait(init, control).during("wait for the sandbox's init")
+    let ended = wait(init, control).during("wait for the sandbox's init");
+    drop(keeper);
+    ended
 }
 
 /// Waits for the init to end; ends it when the caller is gone.

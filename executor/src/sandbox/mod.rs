@@ -29,6 +29,7 @@ mod filesystems;
 mod init;
 mod lines;
 mod mount;
+mod network;
 mod open_files;
 mod overlay;
 mod pid1;
@@ -50,21 +51,11 @@ use strata_cache::RootfsPlan;
 
 pub use cgroup::{LimitProspect, limit_prospects};
 pub use init::init_if_asked;
+pub use network::{Dns, Isolated, Network, NetworkError, NetworkHelper, network_helpers};
 pub use open_files::raise_open_files;
 pub use probe::{OverlayUnusable, probe_overlay};
 pub use spawn::{Canceller, Running, Sink, spawn};
 pub use stub::stub_directory;
-
-/// Network of a sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Network {
-    /// The host's, shared.
-    #[default]
-    Host,
-    /// Loopback only.
-    None,
-}
 
 /// Resource limits, by cgroup v1 or v2, whichever the host has.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -236,8 +227,10 @@ pub struct RunSpec {
     pub hostname: String,
     /// Network.
     pub network: Network,
-    /// Further lines for /etc/hosts: name and address.
+    /// Further lines for /etc/hosts: name and address; `host-gateway` stands for the host's.
     pub extra_hosts: Vec<(String, String)>,
+    /// How names are looked up.
+    pub dns: Dns,
     /// Further mounts, in order.
     pub mounts: Vec<Mount>,
     /// Limits.
@@ -300,6 +293,12 @@ pub enum SandboxError {
         /// The cause.
         #[source]
         source: std::io::Error,
+    },
+    /// An isolated network was asked for, and there is nothing to make its way out.
+    #[error("an isolated network needs {what}, which is not installed")]
+    NoNetworkHelper {
+        /// What is missing.
+        what: &'static str,
     },
     /// A step of the set-up failed: a mount, a limit, an id.
     #[error("set up the sandbox: {stage}")]

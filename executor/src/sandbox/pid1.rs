@@ -20,6 +20,7 @@ use strata_cache::RootfsPlan;
 use super::command::{Program, Streams};
 use super::filesystems::mount_standard;
 use super::mount::{attach, clone_tree, set_attributes};
+use super::network::Link;
 use super::overlay::{Overlay, mount_overlay, open_directory};
 use super::protocol::{Exit, Failure, Order, Report, Stage, receive, send};
 use super::requested::Requested;
@@ -31,6 +32,8 @@ use crate::sys::{self, Fork};
 #[derive(Debug)]
 pub(super) struct Handover {
     pub spec: RunSpec,
+    /// What is known of its network.
+    pub link: Link,
     pub control: OwnedFd,
     pub stdin: Option<OwnedFd>,
     /// Files to write `0` to, to be in the sandbox's control groups.
@@ -41,11 +44,12 @@ pub(super) struct Handover {
 pub(super) fn run(handover: Handover) -> i32 {
     let Handover {
         spec,
+        link,
         control,
         stdin,
         joins,
     } = handover;
-    let answer = start(spec, &control, stdin, joins)
+    let answer = start(spec, &link, &control, stdin, joins)
         .and_then(|running| running.watch(&control).during("watch the command"));
     match answer {
         Ok(()) => 0,
@@ -65,6 +69,7 @@ struct Running {
 
 fn start(
     spec: RunSpec,
+    link: &Link,
     control: &OwnedFd,
     stdin: Option<OwnedFd>,
     joins: Vec<OwnedFd>,
@@ -88,7 +93,7 @@ fn start(
     let unified = super::cgroup::host_is_unified();
     let mut root = Root::new(mount)?;
     let stage = root.target(Path::new("/dev"), Want::Directory)?;
-    let requested = Requested::prepare(&spec, &stage)?;
+    let requested = Requested::prepare(&spec, link, &stage)?;
     drop(stage);
     mount_standard(&mut root, &spec)?;
     requested.attach(&mut root)?;

@@ -17,6 +17,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::network::Installed;
 use super::{RunSpec, SandboxError};
 
 /// `argv[0]` of a re-executed process that reads its request from the socket on its stdin.
@@ -29,7 +30,12 @@ const LONGEST: usize = 64 * 1024;
 #[derive(Debug, Deserialize)]
 pub(super) enum Request {
     /// Run a command.
-    Run(Box<RunSpec>),
+    Run {
+        /// What, and in which surroundings.
+        spec: Box<RunSpec>,
+        /// Programs that may be an isolated network's way out.
+        helpers: Vec<Installed>,
+    },
     /// Try an overlay mount in a directory.
     ProbeOverlay {
         /// An empty directory.
@@ -43,7 +49,12 @@ pub(super) enum Request {
 #[derive(Debug, Serialize)]
 pub(super) enum RequestRef<'a> {
     /// See [`Request::Run`].
-    Run(&'a RunSpec),
+    Run {
+        /// See [`Request::Run`].
+        spec: &'a RunSpec,
+        /// See [`Request::Run`].
+        helpers: &'a [Installed],
+    },
     /// See [`Request::ProbeOverlay`].
     ProbeOverlay {
         /// See [`Request::ProbeOverlay`].

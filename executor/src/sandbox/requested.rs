@@ -12,8 +12,8 @@ use rustix::mount::MountAttrFlags;
 use strata_cache::RootfsPlan;
 
 use super::files::PrivateFiles;
-use super::filesystems::{hosts, resolv_conf};
 use super::mount::{OF_DEVICES, attach, clone_path, clone_tree, new_filesystem, set_attributes};
+use super::network::{Link, hosts, resolv_conf};
 use super::overlay::{Overlay, mount_overlay, open_directory};
 use super::protocol::{Failure, Stage, quoted};
 use super::target::{Root, Want, is_directory, open_in};
@@ -33,12 +33,12 @@ pub(super) struct Requested(Vec<Ready>);
 
 impl Requested {
     /// Makes the mounts. `stage` is a directory of the new root that nothing is mounted on yet.
-    pub(super) fn prepare(spec: &RunSpec, stage: &OwnedFd) -> Result<Self, Failure> {
+    pub(super) fn prepare(spec: &RunSpec, link: &Link, stage: &OwnedFd) -> Result<Self, Failure> {
         let mut ready = Vec::with_capacity(spec.mounts.len() + 2);
         let files = PrivateFiles::new(stage)?;
         for (path, content) in [
-            ("/etc/hosts", hosts(spec).into_bytes()),
-            ("/etc/resolv.conf", resolv_conf(spec)),
+            ("/etc/hosts", hosts(spec, link)?.into_bytes()),
+            ("/etc/resolv.conf", resolv_conf(spec, link)),
         ] {
             let name = path.trim_start_matches("/etc/");
             ready.push(Ready {

@@ -33,10 +33,15 @@ pub type Sink = Box<dyn FnMut(Stream, &[u8]) + Send>;
 /// The process could not be started.
 pub fn spawn(spec: &RunSpec, sink: Sink) -> Result<Running, SandboxError> {
     super::cgroup::check(&spec.limits)?;
+    let helpers = super::network::helpers_for(&spec.network)?;
     let spec = super::open_files::with_given(spec);
     let spec = spec.as_ref();
     let start = |source| SandboxError::Start { source };
-    let request = protocol::request_file(&RequestRef::Run(spec)).map_err(start)?;
+    let request = protocol::request_file(&RequestRef::Run {
+        spec,
+        helpers: &helpers,
+    })
+    .map_err(start)?;
     let (ours, theirs) = protocol::pair().map_err(start)?;
     let mut command = command(theirs).map_err(start)?;
     let mut outputs = Vec::new();

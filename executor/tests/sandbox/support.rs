@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use strata_cache::RootfsPlan;
 use strata_executor::sandbox::{
-    Credentials, Limits, Network, Outcome, RunSpec, SandboxError, Stdio, Stream, spawn,
+    Credentials, Dns, Limits, Network, Outcome, RunSpec, SandboxError, Stdio, Stream, spawn,
 };
 use tempfile::TempDir;
 
@@ -95,6 +95,7 @@ impl Bench {
             hostname: "bench".into(),
             network: Network::Host,
             extra_hosts: Vec::new(),
+            dns: Dns::default(),
             mounts: Vec::new(),
             limits: Limits::default(),
             ulimits: BTreeMap::new(),

@@ -144,7 +144,7 @@ impl World {
         request.ulimits.clone_from(&self.ulimits);
         request.shm_size = self.shm_size;
         request.extra_hosts.clone_from(&self.hosts);
-        request.network = self.network;
+        request.network = self.network.clone();
         request.neutral_modes = self.neutral;
         request.platform = Some(self.platform.clone());
         request.secrets = vec![Secret {

@@ -12,6 +12,7 @@ use strata_solver::request::Output;
 use strata_solver::request::Pull;
 use strata_solver::request::SshAgent;
 
+use super::Networking;
 use super::Surroundings;
 use super::build_args;
 use super::check::Call;
@@ -156,8 +157,7 @@ impl Build {
             .map(|text| flag("--cache-ttl", crate::human::parse_duration(text)))
             .transpose()?;
         let shm_size = shm_size(low.shm_size.as_deref())?;
-        let extra_hosts = each("--add-host", &low.add_host, value::extra_host)?;
-        let network = flag("--network", value::network(&low.network))?;
+        let networking = Networking::new(&low.networking)?;
 
         let mut ssh: Vec<SshAgent> = Vec::with_capacity(low.ssh.len());
         for text in &low.ssh {
@@ -241,7 +241,7 @@ impl Build {
                     Pull::Missing
                 },
                 platform,
-                network,
+                network: networking.network.unwrap_or_default(),
                 allow,
                 cdi_directories: Some(cdi_directories),
                 secrets,
@@ -251,7 +251,8 @@ impl Build {
                 limits,
                 ulimits,
                 shm_size,
-                extra_hosts,
+                extra_hosts: networking.extra_hosts,
+                dns: networking.dns,
                 jobs,
                 epoch,
                 context_time: None,
@@ -437,7 +438,10 @@ mod tests {
             (&["--cpus", "none"], "`--cpus`"),
             (&["--pids-limit", "x"], "`--pids-limit`"),
             (&["--jobs", "0"], "`--jobs`"),
-            (&["--network", "bridge"], "`--network`"),
+            (&["--network", "container:x"], "`--network`"),
+            (&["--dns", "x"], "`--dns`"),
+            (&["--dns-search", "a b"], "`--dns-search`"),
+            (&["--dns-option", "a\nb"], "`--dns-option`"),
             (&["--allow", "everything"], "`--allow`"),
             (&["--allow", "device=gpu"], "`--allow`"),
             (&["--add-host", "x"], "`--add-host`"),

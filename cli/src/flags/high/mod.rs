@@ -3,6 +3,7 @@
 
 mod build;
 mod check;
+mod networking;
 mod prune;
 mod run;
 
@@ -21,6 +22,7 @@ pub(crate) use check::Call;
 pub(crate) use check::Check;
 pub(crate) use check::Method;
 pub(crate) use check::entitlements;
+pub(crate) use networking::Networking;
 pub(crate) use prune::prune_options;
 pub(crate) use run::Entrypoint;
 pub(crate) use run::Run;

@@ -6,6 +6,7 @@ use clap::Args;
 use clap::ValueEnum;
 
 use super::Limits;
+use super::Networking;
 use crate::progress::Mode;
 
 /// `strata build`
@@ -108,14 +109,8 @@ pub(crate) struct Build {
     /// Platform to build for, such as linux/arm64 [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
-    /// Network of RUN steps: host, or none (loopback only)
-    #[arg(
-        long,
-        value_name = "NETWORK",
-        default_value = "host",
-        hide_default_value = true
-    )]
-    pub(crate) network: String,
+    #[command(flatten)]
+    pub(crate) networking: Networking,
     /// Allow steps what they otherwise can't have (repeatable): network.host, security.insecure,
     /// device, device=NAME
     #[arg(long, value_name = "ENTITLEMENT")]
@@ -124,9 +119,6 @@ pub(crate) struct Build {
     /// last wins)
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) cdi_spec_dir: Vec<PathBuf>,
-    /// Add a line to /etc/hosts of RUN steps (repeatable)
-    #[arg(long, value_name = "HOST:ADDRESS")]
-    pub(crate) add_host: Vec<String>,
     /// Resource limit of RUN steps (repeatable), such as nofile=1024:4096
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,

@@ -157,6 +157,28 @@ pub(crate) enum Format {
     Json,
 }
 
+/// The network of steps and containers.
+#[derive(Debug, Args)]
+pub(crate) struct Networking {
+    /// Network: host, none (loopback only), isolated (its own, from which the outside can be reached
+    /// by pasta or slirp4netns), pasta, slirp4netns, or ns:PATH; after one of its own,
+    /// `:host-loopback` lets it reach services on this machine [default: host]
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) network: Option<String>,
+    /// Add a line to /etc/hosts (repeatable); the address `host-gateway` is this machine's
+    #[arg(long, value_name = "HOST:ADDRESS")]
+    pub(crate) add_host: Vec<String>,
+    /// Name server in place of this machine's (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dns: Vec<String>,
+    /// Domain to look short names up in, in place of this machine's (repeatable); `.` for none
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_search: Vec<String>,
+    /// Option of the resolver, such as ndots:2, in place of this machine's (repeatable)
+    #[arg(long, value_name = "OPTION", visible_alias = "dns-opt")]
+    pub(crate) dns_option: Vec<String>,
+}
+
 /// Limits by control group, for steps and containers.
 #[derive(Debug, Args)]
 pub(crate) struct Limits {
