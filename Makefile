@@ -64,5 +64,6 @@ deny: ## Check licences, sources and banned or doubled dependencies
 crates: ## Check that the crates depend on each other in one direction
 	.ci/crates
 
-bench-compare: bases release ## Measure strata beside Debian's buildah and docker.io
-	benches/compare --strata target/strata --busybox .test-cache/busybox.tar
+bench-compare: bases release ## Measure strata beside buildah, docker.io and the machine's limits (BENCH="--only P1 --scale 0.1")
+	$(CARGO) build --release --locked -p strata-cache --example limits
+	python3 benches/compare $(BENCH)

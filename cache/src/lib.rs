@@ -26,6 +26,7 @@ pub mod mount;
 pub mod prune;
 pub mod record;
 mod room;
+pub mod slot;
 pub mod snapshot;
 pub mod statcache;
 pub mod store;

@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::view::Metadata;
-use crate::{Digest, Store, StoreError};
+use crate::{Digest, Store, StoreError, slot};
 
 const MAGIC: &[u8; 8] = b"strastc1";
 const HEADER: usize = 16;
@@ -53,8 +53,8 @@ pub struct StatCache {
     count: usize,
     /// Which entries were asked for and found.
     seen: Vec<AtomicBool>,
-    /// Where the last look-up ended: contexts are walked in about the order of the file.
-    cursor: AtomicUsize,
+    /// Where each thread's last look-up ended: contexts are walked in about the order of the file.
+    cursors: [AtomicUsize; slot::SLOTS],
     added: Vec<Added>,
 }
 
@@ -90,7 +90,7 @@ impl StatCache {
             bytes,
             count,
             seen: (0..count).map(|_| AtomicBool::new(false)).collect(),
-            cursor: AtomicUsize::new(0),
+            cursors: Default::default(),
             added: Vec::new(),
         }
     }
@@ -164,10 +164,11 @@ impl StatCache {
         if self.count == 0 {
             return None;
         }
-        let cursor = self.cursor.load(Ordering::Relaxed);
-        if cursor < self.count && self.name(cursor) == path {
-            self.cursor.store(cursor + 1, Ordering::Relaxed);
-            return Some(cursor);
+        let cursor = &self.cursors[slot::of_thread()];
+        let expected = cursor.load(Ordering::Relaxed);
+        if expected < self.count && self.name(expected) == path {
+            cursor.store(expected + 1, Ordering::Relaxed);
+            return Some(expected);
         }
         let (mut low, mut high) = (0, self.count);
         while low < high {
@@ -176,7 +177,7 @@ impl StatCache {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
                 std::cmp::Ordering::Equal => {
-                    self.cursor.store(middle + 1, Ordering::Relaxed);
+                    cursor.store(middle + 1, Ordering::Relaxed);
                     return Some(middle);
                 }
             }

@@ -7,18 +7,19 @@
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use strata_cache::beneath;
 use strata_cache::statcache::StatCache;
 use strata_cache::view::{Entry, FileKind, Metadata};
-use strata_cache::{Digest, Store, StoreError};
+use strata_cache::{Digest, Store, StoreError, slot};
 
 use crate::tree::{SourceTree, TreeError, Xattr, keeps_xattr, neutral_mode};
 
@@ -38,12 +39,12 @@ pub struct ContextTree {
     path: PathBuf,
     ignored: Ignored,
     may_reinclude: MayReinclude,
-    stat: Option<Mutex<StatCache>>,
+    stat: Option<RwLock<StatCache>>,
     /// Ignored directories that were looked through for something re-included.
     reincluding: Mutex<HashMap<PathBuf, bool>>,
-    /// The directory that extended attributes were last read in, and the file system's word that
-    /// it has none at all.
-    last_directory: Mutex<Option<(PathBuf, OwnedFd)>>,
+    /// The directory that each thread last read extended attributes in, and the file system's word
+    /// that it has none at all.
+    last_directory: [Mutex<Option<(PathBuf, OwnedFd)>>; slot::SLOTS],
     no_xattrs: AtomicBool,
     neutral: bool,
 }
@@ -82,9 +83,9 @@ impl ContextTree {
             path: root.to_owned(),
             ignored,
             may_reinclude,
-            stat: stat.map(Mutex::new),
+            stat: stat.map(RwLock::new),
             reincluding: Mutex::default(),
-            last_directory: Mutex::default(),
+            last_directory: Default::default(),
             no_xattrs: AtomicBool::new(false),
             neutral: false,
         })
@@ -108,7 +109,8 @@ impl ContextTree {
             && self.xattrs(entry).is_ok_and(|xattrs| xattrs.is_empty())
         {
             let path = entry.path.as_os_str().as_bytes();
-            lock(stat).insert(path, &entry.metadata, digest);
+            let mut stat = stat.write().unwrap_or_else(PoisonError::into_inner);
+            stat.insert(path, &entry.metadata, digest);
         }
     }
 
@@ -150,8 +152,10 @@ impl ContextTree {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let fd = beneath::open(self.root.as_fd(), directory, flags)
             .map_err(|errno| self.failed("read directory", directory, errno.into()))?;
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&fd).map_err(failed)? {
+        let mut names: Vec<CString> = Vec::new();
+        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+        let mut entries = rustix::fs::RawDir::new(&fd, &mut buffer);
+        while let Some(entry) = entries.next() {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             if !matches!(name.to_bytes(), b"." | b"..") {
@@ -359,7 +363,7 @@ impl SourceTree for ContextTree {
         let (Some(parent), Some(name)) = (entry.path.parent(), entry.path.file_name()) else {
             return Ok(Vec::new());
         };
-        let mut last = lock(&self.last_directory);
+        let mut last = lock(&self.last_directory[slot::of_thread()]);
         if last.as_ref().is_none_or(|(path, _)| path != parent) {
             let flags = OFlags::PATH | OFlags::DIRECTORY;
             let fd = beneath::open(self.root.as_fd(), parent, flags)
@@ -385,7 +389,8 @@ impl SourceTree for ContextTree {
 
     fn known_digest(&self, entry: &Entry) -> Option<Digest> {
         let stat = self.stat.as_ref()?;
-        lock(stat).get(entry.path.as_os_str().as_bytes(), &entry.metadata)
+        let stat = stat.read().unwrap_or_else(PoisonError::into_inner);
+        stat.get(entry.path.as_os_str().as_bytes(), &entry.metadata)
     }
 
     fn immutable(&self) -> bool {

@@ -28,6 +28,9 @@ const ATTEMPTS: usize = 3;
 const SERIAL_FILES: usize = 16;
 const SERIAL_BYTES: u64 = 1 << 20;
 
+/// Items from which on even looking at each is shared.
+const MANY: usize = 4_096;
+
 /// Fills in the content digests of all regular files.
 pub(super) fn contents(
     selection: &mut Selection,
@@ -37,12 +40,20 @@ pub(super) fn contents(
 ) -> Result<(), CopyError> {
     let mut unknown = Vec::new();
     let mut bytes = 0_u64;
-    for (index, item) in selection.items.iter_mut().enumerate() {
-        if item.kind() != FileKind::File || item.same_as.is_some() || item.digest.is_some() {
+    let wanted = |item: &Item| {
+        item.kind() == FileKind::File && item.same_as.is_none() && item.digest.is_none()
+    };
+    let known = each(&selection.items, &|item| {
+        wanted(item)
+            .then(|| tree.known_digest(&item.entry))
+            .flatten()
+    });
+    for (index, (item, known)) in selection.items.iter_mut().zip(known).enumerate() {
+        if !wanted(item) {
             continue;
         }
-        item.digest = tree.known_digest(&item.entry);
-        if item.digest.is_none() {
+        item.digest = known;
+        if known.is_none() {
             bytes = bytes.saturating_add(item.entry.metadata.size);
             unknown.push(index);
         }
@@ -160,6 +171,14 @@ fn hash(
     })
 }
 
+/// What `job` makes of each item, in order; on several threads if there are many.
+fn each<T: Send>(items: &[Item], job: &(dyn Fn(&Item) -> T + Sync)) -> Vec<T> {
+    if items.len() < MANY {
+        return items.iter().map(job).collect();
+    }
+    on_pool(|| items.par_iter().with_min_len(MANY / 4).map(job).collect())
+}
+
 /// The digest of the whole selection, and of each entry in it.
 pub(super) fn combine(
     selection: &Selection,
@@ -185,9 +204,9 @@ pub(super) fn combine(
             whole.bytes(group.name.as_os_str().as_bytes());
         }
         whole.number(items.len() as u64);
-        for index in items {
-            let item = &selection.items[index];
-            let digest = entry(tree, spec, item, group.items.start);
+        let chosen = &selection.items[items];
+        let digests = each(chosen, &|item| entry(tree, spec, item, group.items.start));
+        for (item, digest) in chosen.iter().zip(digests) {
             whole.bytes(item.name.as_os_str().as_bytes());
             whole.bytes(digest.as_bytes());
             if files.len() < MOST_DESCRIBED {

@@ -1,13 +1,14 @@
 //! Which entries of a tree the sources of an instruction stand for.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rayon::prelude::*;
 use strata_cache::view::{Entry, FileKind, ViewError};
 
-use super::{CopyError, CopySpec, Group, Item, Selection, clean, near, shown};
+use super::{CopyError, CopySpec, Group, Item, Selection, clean, near, on_pool, shown};
 use crate::glob::{self, has_wildcard};
 use crate::tree::{SourceTree, TreeError};
 
@@ -32,7 +33,7 @@ pub fn select(tree: &dyn SourceTree, spec: &CopySpec<'_>) -> Result<Selection, C
                     spec,
                     pattern: None,
                 };
-                add_group(&mut selection, tree, &filter, &path, entry)?;
+                add_group(&mut selection, tree, &filter, &path, &entry)?;
             }
         }
         selection.sources.push(selection.groups.len());
@@ -156,7 +157,7 @@ fn select_with_parents(
             pattern: (!pattern.is_empty()).then_some(&*pattern),
         };
         let before = selection.items.len();
-        add_group(selection, tree, &filter, &base, entry)?;
+        add_group(selection, tree, &filter, &base, &entry)?;
         // Only the pivot itself: the path that was named is missing. With wildcards before the
         // pivot it needn't be below each match.
         let named = !pattern.is_empty() && !wild && !has_wildcard(pivot);
@@ -237,23 +238,24 @@ fn add_group(
     tree: &dyn SourceTree,
     filter: &Filter<'_>,
     path: &Path,
-    entry: Entry,
+    entry: &Entry,
 ) -> Result<(), CopyError> {
     let start = selection.items.len();
     let directory = entry.metadata.kind == FileKind::Directory;
-    let mut walk = Walk {
+    let walk = Walk {
         tree,
         filter,
-        items: &mut selection.items,
-        links: HashMap::new(),
+        listed: AtomicUsize::new(0),
     };
+    // Of a source directory itself only the time is used.
+    selection
+        .items
+        .push(walk.item(entry.clone(), PathBuf::new())?);
     if directory {
-        // Of the source directory itself only the time is used.
-        walk.push(entry.clone(), PathBuf::new())?;
-        walk.descend(&entry, Path::new(""), filter.pattern.is_none())?;
-    } else {
-        walk.push(entry, PathBuf::new())?;
+        let taken = filter.pattern.is_none();
+        walk.descend(entry, Path::new(""), taken, &mut selection.items)?;
     }
+    mark_links(tree, &mut selection.items, start);
     let name = path.file_name().map_or_else(PathBuf::new, PathBuf::from);
     selection.groups.push(Group {
         name,
@@ -264,16 +266,45 @@ fn add_group(
     Ok(())
 }
 
+/// Finds the items from `start` on that are further names of a file among them.
+fn mark_links(tree: &dyn SourceTree, items: &mut [Item], start: usize) {
+    let mut first: HashMap<(u64, u64), usize> = HashMap::new();
+    for (index, item) in items.iter_mut().enumerate().skip(start) {
+        item.same_as = tree
+            .link_group(&item.entry)
+            .map(|group| *first.entry(group).or_insert(index))
+            .filter(|first| *first != index);
+    }
+}
+
+/// Entries listed from which on directories are walked side by side: before, threads cost more than
+/// they save.
+const MANY: usize = 1_000;
+
 struct Walk<'a> {
     tree: &'a dyn SourceTree,
     filter: &'a Filter<'a>,
-    items: &'a mut Vec<Item>,
-    /// First item of each hard-linked file.
-    links: HashMap<(u64, u64), usize>,
+    /// How many entries were listed so far.
+    listed: AtomicUsize,
+}
+
+/// A child of a directory that is taken, or may hold something that is.
+struct Child {
+    entry: Entry,
+    /// From the group's source.
+    path: PathBuf,
+    /// Taken itself.
+    taken: bool,
+}
+
+impl Child {
+    fn is_directory(&self) -> bool {
+        self.entry.metadata.kind == FileKind::Directory
+    }
 }
 
 impl Walk<'_> {
-    fn push(&mut self, entry: Entry, name: PathBuf) -> Result<(), CopyError> {
+    fn item(&self, entry: Entry, name: PathBuf) -> Result<Item, CopyError> {
         let metadata = &entry.metadata;
         if metadata.kind == FileKind::CharDevice && metadata.rdev == (0, 0) {
             return Err(CopyError::Whiteout {
@@ -285,53 +316,96 @@ impl Walk<'_> {
             _ => None,
         };
         let xattrs = self.tree.xattrs(&entry)?;
-        let index = self.items.len();
-        let same_as = self
-            .tree
-            .link_group(&entry)
-            .map(|group| *self.links.entry(group).or_insert(index))
-            .filter(|first| *first != index);
-        self.items.push(Item {
+        Ok(Item {
             entry,
             name,
             target,
             xattrs,
             digest: None,
-            same_as,
-        });
-        Ok(())
+            same_as: None,
+        })
     }
 
     /// Adds what is taken below `directory`. `taken`: the pattern of `--parents` matched it.
     fn descend(
-        &mut self,
+        &self,
         directory: &Entry,
         relative: &Path,
         taken: bool,
+        items: &mut Vec<Item>,
     ) -> Result<(), CopyError> {
-        for child in self.tree.read_dir(directory)? {
-            let Some(name) = child.path.file_name().map(OsStr::to_owned) else {
+        let children = self.children(directory, relative, taken)?;
+        let mut folders = children.iter().filter(|child| child.is_directory()).count();
+        // What is below the directories that are left, in their order, once it is known.
+        let mut ahead = None;
+        for (index, child) in children.iter().enumerate() {
+            if !child.is_directory() {
+                items.push(self.item(child.entry.clone(), child.path.clone())?);
+                continue;
+            }
+            if ahead.is_none() && folders > 1 && self.listed.load(Ordering::Relaxed) >= MANY {
+                ahead = Some(self.side_by_side(&children[index..], taken).into_iter());
+            }
+            folders -= 1;
+            match ahead.as_mut().and_then(Iterator::next) {
+                Some(below) => items.append(&mut below?),
+                None => self.subtree(child, taken, items)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What is taken or looked through of a directory's children.
+    fn children(
+        &self,
+        directory: &Entry,
+        relative: &Path,
+        taken: bool,
+    ) -> Result<Vec<Child>, CopyError> {
+        let listed = self.tree.read_dir(directory)?;
+        self.listed.fetch_add(listed.len(), Ordering::Relaxed);
+        let mut children = Vec::with_capacity(listed.len());
+        for entry in listed {
+            let Some(name) = entry.path.file_name() else {
                 continue;
             };
             let path = relative.join(name);
-            let is_directory = child.metadata.kind == FileKind::Directory;
-            match self.filter.judge(&path, is_directory, taken) {
-                Verdict::Leave => {}
-                Verdict::Take if is_directory => {
-                    self.push(child.clone(), path.clone())?;
-                    self.descend(&child, &path, true)?;
-                }
-                Verdict::Take => self.push(child, path)?,
-                Verdict::Below => {
-                    // The directory is made only if something in it is.
-                    let before = self.items.len();
-                    self.push(child.clone(), path.clone())?;
-                    self.descend(&child, &path, taken)?;
-                    if self.items.len() == before + 1 {
-                        self.items.truncate(before);
-                    }
-                }
-            }
+            let is_directory = entry.metadata.kind == FileKind::Directory;
+            let taken = match self.filter.judge(&path, is_directory, taken) {
+                Verdict::Leave => continue,
+                Verdict::Take => true,
+                Verdict::Below => false,
+            };
+            children.push(Child { entry, path, taken });
+        }
+        Ok(children)
+    }
+
+    /// Walks the directories among `children` on several threads; the items of each, in order.
+    fn side_by_side(&self, children: &[Child], taken: bool) -> Vec<Result<Vec<Item>, CopyError>> {
+        let folders: Vec<&Child> = children.iter().filter(|it| it.is_directory()).collect();
+        let walk = |child: &&Child| {
+            let mut items = Vec::new();
+            self.subtree(child, taken, &mut items)?;
+            Ok(items)
+        };
+        on_pool(|| folders.par_iter().map(walk).collect())
+    }
+
+    /// Adds a directory and what is taken below it.
+    fn subtree(
+        &self,
+        child: &Child,
+        parent_taken: bool,
+        items: &mut Vec<Item>,
+    ) -> Result<(), CopyError> {
+        let before = items.len();
+        items.push(self.item(child.entry.clone(), child.path.clone())?);
+        let taken = child.taken || parent_taken;
+        self.descend(&child.entry, &child.path, taken, items)?;
+        // One that is not taken itself is made only if something in it is.
+        if !child.taken && items.len() == before + 1 {
+            items.truncate(before);
         }
         Ok(())
     }

@@ -315,3 +315,52 @@ proptest! {
         prop_assert_eq!(first == other, essence(&left) == essence(&right));
     }
 }
+
+#[test]
+fn many_directories_are_selected_in_order_and_links_found_between_them() {
+    let case = Case::new();
+    let mut expected = Vec::new();
+    for outer in 'a'..='h' {
+        expected.push(format!("d/{outer}"));
+        for inner in 0..5 {
+            expected.push(format!("d/{outer}/{inner}"));
+            for number in 10..50 {
+                let path = format!("d/{outer}/{inner}/{number}");
+                case.file(&format!("context/{path}"), &path);
+                expected.push(path);
+            }
+        }
+        // Were whole paths compared, it would come before what is in the directory.
+        let path = format!("d/{outer}.txt");
+        case.file(&format!("context/{path}"), &path);
+        expected.push(path);
+    }
+    for (name, of) in [("b/3/10", "h/4/49"), ("e/0/10", "a/0/10")] {
+        let name = case.at("context/d").join(name);
+        fs::remove_file(&name).unwrap();
+        fs::hard_link(case.at("context/d").join(of), name).unwrap();
+    }
+    let sources = strings(&["d"]);
+    let spec = CopySpec {
+        sources: &sources,
+        destination: "/x/",
+        ..CopySpec::default()
+    };
+    let (first, files) = digest(&case.context(), &spec);
+    let paths: Vec<&str> = files.iter().map(|file| &*file.path).collect();
+    assert_eq!(paths, expected);
+    let facts = |path: &str| &*files.iter().find(|it| it.path == path).unwrap().facts;
+    assert!(
+        facts("d/e/0/10").ends_with(" = d/a/0/10"),
+        "{}",
+        facts("d/e/0/10")
+    );
+    assert!(
+        facts("d/h/4/49").ends_with(" = d/b/3/10"),
+        "{}",
+        facts("d/h/4/49")
+    );
+    for _ in 0..20 {
+        assert_eq!(digest(&case.context(), &spec).0, first);
+    }
+}

@@ -1,0 +1,183 @@
+"""Measures strata beside Debian's buildah and docker.io (its built-in BuildKit), and beside what the machine
+itself needs for the same work.
+
+Every workload (workloads.py) is asked of every tool in turn, round after round, with the limit measured in
+each round too, so that whatever else the machine does falls on all of them alike. What was built is looked at
+after every timing. Needs root, because dockerd does; dockerd and docker-registry are started with data
+directories of their own and ended afterwards.
+
+    python3 benches/compare [--only P1,P4] [--rounds 5] [--scale 0.1] [--directory /dev/shm]
+        [--tools strata,buildah,docker] [--json FILE] [--svg FILE] [--table FILE]
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import memory
+import report
+import workloads
+from tools import TOOLS, Failed, call, unmount_below
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+class Bench:
+    """What workloads share: scratch space, inputs, tools, the clock."""
+
+    def __init__(self, options, scratch):
+        self.options = options
+        self.scratch = scratch
+        self.busybox = TOP / ".test-cache/busybox.tar"
+        self.sample = TOP / ".test-cache/debian.tar"
+        self.base_tars = {"busybox": self.busybox, "debian": self.sample}
+        # Called at the end.
+        self.closing = []
+        self.tools = {}
+        self.unpacked_bases = {}
+
+    def scaled(self, count):
+        return max(1, round(count * self.options.scale))
+
+    def bases(self, names):
+        return {name: self.base_tars[name] for name in names}
+
+    def timed(self, command):
+        """Seconds of a command that succeeds."""
+        start = time.perf_counter()
+        call(command)
+        return time.perf_counter() - start
+
+    def limit(self, *arguments):
+        return self.timed([self.options.limits, *map(str, arguments)])
+
+    def runs(self, count, base):
+        """Seconds of `count` sandboxes, one after another, on the root file system of a base."""
+        lower = self.unpacked(base)
+        scratch = Path(tempfile.mkdtemp(dir=self.scratch))
+        try:
+            return self.limit("run", lower, scratch, count)
+        finally:
+            shutil.rmtree(scratch)
+
+    def unpacked(self, base):
+        """A base's files in a directory."""
+        if base not in self.unpacked_bases:
+            to = self.scratch / f"{base}.root"
+            to.mkdir()
+            call(["tar", "-x", "-C", str(to), "-f", str(self.base_tars[base])])
+            self.unpacked_bases[base] = to
+        return self.unpacked_bases[base]
+
+
+def measure(bench, kinds, options):
+    """Runs everything; the workloads, their figures and peaks of memory."""
+    results, peaks, made = {}, {}, []
+    for kind in kinds:
+        print(f"{kind.id}: preparing", file=sys.stderr)
+        workload = kind(bench)
+        made.append(workload)
+        tools = [tool for tool in bench.tools.values() if tool.name in kind.tools]
+        seen = results.setdefault(kind.id, {})
+        for tool in tools:
+            workload.setup(tool)
+        rounds = max(1, min(options.rounds, 3) if kind.heavy else options.rounds)
+        for turn in range(rounds):
+            limit = workload.limit()
+            if limit is not None:
+                seen.setdefault("limit", []).append(limit)
+            # Another tool goes first each time: none always follows the same one.
+            shift = turn % len(tools)
+            for tool in tools[shift:] + tools[:shift]:
+                workload.before(tool, turn)
+                start = time.perf_counter()
+                said = workload.go(tool, turn)
+                seen.setdefault(tool.name, []).append(time.perf_counter() - start)
+                workload.check(tool, said)
+        if kind.id in workloads.MEMORY:
+            found = peaks.setdefault(kind.id, {})
+            for tool in tools:
+                workload.before(tool, "memory")
+                command = (tool.export(workload.codec, workload.at / "out.tar") if hasattr(workload, "codec")
+                           else workload.command(tool, "memory"))
+                found[tool.name] = memory.peak(command, tool.environment, tool.daemon)
+        for name, values in seen.items():
+            print(f"  {name:<10}{report.summary(values)}", file=sys.stderr)
+        for name, size in getattr(workload, "sizes", {}).items():
+            print(f"  {name:<10}{size} bytes", file=sys.stderr)
+        for tool in tools:
+            tool.forget({})
+        shutil.rmtree(workload.at, ignore_errors=True)
+    return made, results, peaks
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--strata", default=str(TOP / "target/strata"))
+    parser.add_argument("--limits", default=str(TOP / "target/release/examples/limits"))
+    parser.add_argument("--rounds", type=int, default=5, help="heavy workloads have at most 3")
+    parser.add_argument("--scale", type=float, default=1, help="of sizes and counts, for a quick look")
+    parser.add_argument("--only", help="ids of workloads, with commas")
+    parser.add_argument("--tools", default="strata,buildah,docker")
+    parser.add_argument("--directory", help="where to work: its file system is what is measured")
+    parser.add_argument("--json", help="write every single figure to this file")
+    parser.add_argument("--svg", help="write the picture to this file")
+    parser.add_argument("--table", help="write the table to this file")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("error: needs root, because dockerd does")
+    only = options.only.split(",") if options.only else [kind.id for kind in workloads.ALL]
+    unknown = set(only) - {kind.id for kind in workloads.ALL}
+    if unknown:
+        sys.exit(f"error: there is no workload {', '.join(sorted(unknown))}")
+
+    scratch = Path(tempfile.mkdtemp(prefix="cmp.", dir=options.directory))
+    bench = Bench(options, scratch)
+    names = options.tools.split(",")
+    try:
+        for name in names:
+            bench.tools[name] = TOOLS[name](options, scratch)
+            bench.tools[name].start()
+        kinds = [kind for kind in workloads.ALL if kind.id in only]
+        made, results, peaks = measure(bench, kinds, options)
+        machine = {
+            "kernel": platform.release(),
+            "cores": os.cpu_count(),
+            "load": os.getloadavg()[0],
+            "filesystem": call(["stat", "-f", "-c", "%T", str(scratch)]).strip(),
+            "versions": {name: tool.version() for name, tool in bench.tools.items()},
+            "rounds": options.rounds,
+            "scale": options.scale,
+        }
+        text = f"{report.table(results, made, names)}\n"
+        if peaks:
+            text += f"\n{report.memory_table(peaks, names)}\n"
+        print(json.dumps(machine, indent=2))
+        print(text)
+        if options.table:
+            Path(options.table).write_text(text)
+        if options.svg:
+            Path(options.svg).write_text(report.plot(results, made, names))
+        if options.json:
+            found = {"machine": machine, "seconds": results, "peak_bytes": peaks}
+            Path(options.json).write_text(json.dumps(found, indent=2) + "\n")
+    except Failed as failure:
+        sys.exit(f"error: {failure}")
+    finally:
+        for close in bench.closing:
+            close()
+        for tool in bench.tools.values():
+            tool.stop()
+        unmount_below(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
