@@ -50,6 +50,7 @@ mod power;
 mod progress;
 mod registry;
 mod remote;
+mod resources;
 mod rootless;
 mod rule_numbers;
 mod run_image;

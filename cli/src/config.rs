@@ -14,6 +14,7 @@
 //!
 //! [build]
 //! neutral-modes = true          # as `build --neutral-modes`
+//! step-timeout = "1h"           # as `build --step-timeout`
 //!
 //! [network]
 //! default = "isolated"          # as `--network` of builds and runs
@@ -162,6 +163,7 @@ pub(crate) struct Config {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct BuildDefaults {
     neutral_modes: bool,
+    step_timeout: Option<String>,
 }
 
 /// The `[network]` section.
@@ -273,6 +275,13 @@ impl Config {
             .map(value::network)
             .transpose()
             .map_err(|error| wrong(format!("`network.default`: {error}")))?;
+        config
+            .build
+            .step_timeout
+            .as_deref()
+            .map(value::timeout)
+            .transpose()
+            .map_err(|error| wrong(format!("`build.step-timeout`: {error}")))?;
         let words = &config.network;
         for word in words.dns_search.iter().chain(&words.dns_option) {
             value::word(word).map_err(|error| wrong(format!("`network`: {error}")))?;
@@ -300,6 +309,13 @@ impl Config {
     /// Whether builds copy the context with neutral modes.
     pub(crate) fn neutral_modes(&self) -> bool {
         self.build.neutral_modes
+    }
+
+    /// How long RUN steps may take.
+    pub(crate) fn step_timeout(&self) -> Option<Duration> {
+        let text = self.build.step_timeout.as_deref();
+        // It was read once already.
+        text.and_then(|text| value::timeout(text).ok())
     }
 
     /// Fills in what no flag says of the network; `given` tells whether one says which.
@@ -405,6 +421,7 @@ mod tests {
             ("prune-budget = \"soon\"\n", "prune-budget"),
             ("[network]\ndefault = \"moon\"\n", "moon"),
             ("[network]\ndns = [\"x\"]\n", "IP address"),
+            ("[build]\nstep-timeout = \"0s\"\n", "step-timeout"),
             ("[network]\ndns-search = [\"a b\"]\n", "a b"),
             ("[registry.\"a/b\"]\nhttp = true\n", "a/b"),
             ("[registry.x]\nmirrors = [\"https://m\"]\n", "https://m"),

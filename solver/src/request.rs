@@ -200,6 +200,8 @@ pub struct BuildRequest {
     pub mounts: Vec<MountFlag>,
     /// Limits of RUN steps. In no key.
     pub limits: Limits,
+    /// How long each RUN step may take. In no key.
+    pub step_timeout: Option<Duration>,
     /// rlimits of RUN steps: soft, hard. In the key.
     pub ulimits: BTreeMap<String, (u64, u64)>,
     /// Bytes of /dev/shm.
@@ -256,6 +258,7 @@ impl BuildRequest {
             volumes: Vec::new(),
             mounts: Vec::new(),
             limits: Limits::default(),
+            step_timeout: None,
             ulimits: BTreeMap::new(),
             shm_size: SHM_SIZE,
             extra_hosts: Vec::new(),

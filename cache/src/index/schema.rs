@@ -1,4 +1,4 @@
-//! The tables, version 4.
+//! The tables, version 5.
 //!
 //! - Keys and digests are 32-byte BLOBs, layer ids are their 64 bits as a signed integer.
 //! - `boot` is the boot that wrote a row, until a sync; NULL afterwards. A row counts if it is NULL
@@ -8,13 +8,14 @@
 //!   `made` is when its step was last run to see what it gives.
 //! - `stack` names all the layers that a record's step ran on, `inputs` lists those that it read
 //!   besides, `selection` is the digest of what it read of them, once somebody asked.
+//! - `resources` is what the step's processes used, as JSON; NULL where nobody knows.
 //! - `record_parts` has what a record's key was made of, by the record's `seq`: long texts, which nobody
 //!   reads but to explain.
 //! - `builds` has what was built when, and the layer that came out: the latest of each name.
 //! - `layer_files` has content digests of single files of layers, for those that were copied.
 
 /// Version that [`TABLES`] makes, kept in `user_version`.
-pub(super) const VERSION: i32 = 4;
+pub(super) const VERSION: i32 = 5;
 
 /// Everything, for a new index.
 pub(super) const TABLES: &str = "
@@ -51,7 +52,8 @@ CREATE TABLE records (
     made      INTEGER NOT NULL DEFAULT 0,
     stack     BLOB,
     inputs    BLOB,
-    selection BLOB
+    selection BLOB,
+    resources TEXT
 );
 CREATE INDEX records_content ON records (content);
 CREATE INDEX records_operation ON records (operation);
@@ -162,6 +164,11 @@ CREATE TABLE pruned (
     why  TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX pruned_at ON pruned (at);
+";
+
+/// Version 4 to 5: what a record's step used.
+pub(super) const RESOURCES: &str = "
+ALTER TABLE records ADD COLUMN resources TEXT;
 ";
 
 /// Version 3 to 4: what keys were made of is apart from the records, records are found by their text,

@@ -34,6 +34,7 @@ use crate::output;
 use crate::progress::Mode;
 use crate::progress::Progress;
 use crate::progress::json;
+use crate::progress::resources;
 use crate::progress::summary;
 use crate::root;
 use crate::signals;
@@ -79,6 +80,9 @@ pub(crate) fn run(
     if flags.neutral_modes.is_none() {
         build.request.neutral_modes = config.neutral_modes();
     }
+    if build.request.step_timeout.is_none() {
+        build.request.step_timeout = config.step_timeout();
+    }
     let given = flags.networking.network.is_some();
     config.networking(given, &mut build.request.network, &mut build.request.dns);
     let cancel = Cancel::default();
@@ -112,6 +116,9 @@ pub(crate) fn run(
     let result = strata_solver::build(&store, &images, &build.request, &progress, &cancel);
     progress.close();
     show_warnings(&progress, &build);
+    if flags.resources && matches!(progress.mode(), Mode::Plain | Mode::Tty) {
+        write_error_line(|out| resources::table(&progress.used(), out));
+    }
     match result {
         Ok(result) => {
             finish(&build, &progress, &result)?;

@@ -203,7 +203,7 @@ fn start(
         extra_hosts: run.networking.extra_hosts.clone(),
         dns: run.networking.dns.clone(),
         mounts: run.mounts.clone(),
-        limits: run.limits,
+        limits: run.limits.clone(),
         ulimits: run.ulimits.clone(),
         shm_size: run.shm_size,
         insecure: run.privileged,
@@ -216,6 +216,7 @@ fn start(
                 stdin: run.interactive,
             }
         },
+        timeout: None,
         stop_signal: stop_signal(run, config),
         stop_timeout: STOP_TIMEOUT,
     };
@@ -229,11 +230,14 @@ fn start(
         Ended::OutOfMemory => {
             return Err(CommandError::new(
                 Kind::Program(137),
-                anyhow::anyhow!("the command was killed: it needed more memory than its limit"),
+                anyhow::anyhow!(
+                    "the command was killed: it needed more memory than its limit (peak: {})",
+                    crate::human::size(outcome.usage.peak_memory)
+                ),
             )
             .with_hint("give it more with `--memory`"));
         }
-        Ended::Cancelled => Kind::Cancelled(spec.stop_signal).exit_code(),
+        Ended::Cancelled | Ended::TimedOut => Kind::Cancelled(spec.stop_signal).exit_code(),
     })
 }
 

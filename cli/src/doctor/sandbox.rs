@@ -156,6 +156,7 @@ fn try_sandbox(place: &Path, network: Network) -> Result<(), String> {
         shm_size: 1 << 20,
         insecure: false,
         stdio: Stdio::Piped,
+        timeout: None,
         stop_signal: 15,
         stop_timeout: Duration::from_secs(1),
     };

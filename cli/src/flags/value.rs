@@ -1,6 +1,7 @@
 //! Values of single flags. Errors say what is wrong with the value; the caller names the flag.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use strata_executor::sandbox::Network;
 use strata_executor::sandbox::NetworkError;
@@ -100,6 +101,15 @@ pub(crate) fn network(text: &str) -> Result<Network, String> {
 pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
     text.parse()
         .map_err(|_| format!("`{text}` is not an IP address"))
+}
+
+/// A time span that isn't nothing.
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
+    let span = crate::human::parse_duration(text)?;
+    if span.is_zero() {
+        return Err(format!("in `{text}` nothing can be done"));
+    }
+    Ok(span)
 }
 
 /// Something without blanks.

@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use super::network::{self, Installed, Link};
 use super::pid1::{self, Handover};
 use super::protocol::{self, Failure, Report, Request, Stage, receive, send};
-use super::{Network, RunSpec};
+use super::{Network, Resources, RunSpec};
 use crate::sys::{self, Fork};
 
 /// Becomes a sandbox's first process if this process was started to be one, and then never
@@ -104,17 +104,22 @@ fn run(
     }
     let group = super::cgroup::Group::create(&spec.limits)?;
     let result = run_in(spec, helpers, control, stdin, group.as_ref());
+    let mut usage = result.as_ref().copied().unwrap_or_default();
+    let mut oom_kills = 0;
+    if let Some(group) = &group {
+        let (peak, kills) = group.usage();
+        oom_kills = kills;
+        if let Some(peak) = peak {
+            usage.peak_memory = peak;
+            usage.group = true;
+        }
+    }
+    // A caller that is gone doesn't want to know.
+    send(control.as_fd(), &Report::Usage { usage, oom_kills }, &[]).ok();
     if let Some(group) = group {
-        let (peak_memory, oom_kills) = group.usage();
-        let usage = Report::Usage {
-            peak_memory,
-            oom_kills,
-        };
-        // A caller that is gone doesn't want to know.
-        send(control.as_fd(), &usage, &[]).ok();
         group.remove();
     }
-    result
+    result.map(drop)
 }
 
 fn run_in(
@@ -123,7 +128,7 @@ fn run_in(
     control: &OwnedFd,
     stdin: Option<OwnedFd>,
     group: Option<&super::cgroup::Group>,
-) -> Result<(), Failure> {
+) -> Result<Resources, Failure> {
     let joins = match group {
         Some(group) => group.joins()?,
         None => Vec::new(),
@@ -177,8 +182,29 @@ fn run_in(
     }
     drop(spec);
     let ended = wait(init, control).during("wait for the sandbox's init");
+    // The init has waited for everything in the sandbox, and nothing else was waited for yet.
+    let usage = used();
     drop(keeper);
-    ended
+    ended.map(|()| usage)
+}
+
+/// What the processes that were waited for have used.
+fn used() -> Resources {
+    let who = nix::sys::resource::UsageWho::RUSAGE_CHILDREN;
+    let Ok(usage) = nix::sys::resource::getrusage(who) else {
+        return Resources::default();
+    };
+    let number = |number: i64| u64::try_from(number).unwrap_or(0);
+    let time =
+        |time: nix::sys::time::TimeVal| number(time.tv_sec()) * 1_000_000 + number(time.tv_usec());
+    Resources {
+        // In kilobytes, and blocks of 512 bytes.
+        peak_memory: number(usage.max_rss()) * 1024,
+        group: false,
+        cpu_us: time(usage.user_time()) + time(usage.system_time()),
+        read_bytes: number(usage.block_reads()) * 512,
+        written_bytes: number(usage.block_writes()) * 512,
+    }
 }
 
 /// Waits for the init to end; ends it when the caller is gone.

@@ -47,28 +47,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use strata_cache::RootfsPlan;
+use strata_cache::{Resources, RootfsPlan};
 
-pub use cgroup::{LimitProspect, limit_prospects};
+pub use cgroup::{DeviceLimit, LimitProspect, Limits, Rate, limit_prospects};
 pub use init::init_if_asked;
 pub use network::{Dns, Isolated, Network, NetworkError, NetworkHelper, network_helpers};
 pub use open_files::raise_open_files;
 pub use probe::{OverlayUnusable, probe_overlay};
 pub use spawn::{Canceller, Running, Sink, spawn};
 pub use stub::stub_directory;
-
-/// Resource limits, by cgroup v1 or v2, whichever the host has.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Limits {
-    /// Memory in bytes.
-    pub memory: Option<u64>,
-    /// Memory and swap together, in bytes.
-    pub memory_swap: Option<u64>,
-    /// CPUs, such as 1.5.
-    pub cpus: Option<f64>,
-    /// Processes.
-    pub pids: Option<u64>,
-}
 
 /// Who runs the command: numbers, already looked up in the root file system.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -243,6 +230,8 @@ pub struct RunSpec {
     pub insecure: bool,
     /// Streams.
     pub stdio: Stdio,
+    /// How long it may take, set-up and all. Everything in the sandbox is killed then.
+    pub timeout: Option<Duration>,
     /// Signal that asks the command to end when the caller cancels; SIGKILL follows after
     /// `stop_timeout`.
     pub stop_signal: i32,
@@ -270,6 +259,8 @@ pub enum Ended {
     OutOfMemory,
     /// Because the caller cancelled.
     Cancelled,
+    /// Because it took longer than it might.
+    TimedOut,
 }
 
 /// What came of a run.
@@ -279,8 +270,8 @@ pub struct Outcome {
     pub ended: Ended,
     /// Paths (relative to the root) that were made only to mount on, deepest first.
     pub created: Vec<PathBuf>,
-    /// Peak memory in bytes, where a cgroup could tell.
-    pub peak_memory: Option<u64>,
+    /// What the command and all that it started have used, with the sandbox's own set-up.
+    pub usage: Resources,
 }
 
 /// Why a sandbox did not run its command.

@@ -255,8 +255,8 @@ impl Running {
                             kill_at = Some(Instant::now() + self.stop_timeout);
                         }
                     }
-                    // The caller is gone. This process's end is the end of all others here.
-                    Ok(None) => return Ok(()),
+                    // Or the caller is gone. This process's end is the end of all others here.
+                    Ok(Some((Order::Kill, _)) | None) => return Ok(()),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(error),
                 }

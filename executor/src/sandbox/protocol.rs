@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::network::Installed;
-use super::{RunSpec, SandboxError};
+use super::{Resources, RunSpec, SandboxError};
 
 /// `argv[0]` of a re-executed process that reads its request from the socket on its stdin.
 pub(super) const ARGV0: &str = "strata-sandbox";
@@ -71,6 +71,8 @@ pub(super) enum Order {
     Signal(i32),
     /// End: the stop signal, then SIGKILL after the time-out.
     Cancel,
+    /// End at once.
+    Kill,
 }
 
 /// From the sandbox to the caller.
@@ -84,10 +86,10 @@ pub(super) enum Report {
     Terminal,
     /// The command ended.
     Exited(Exit),
-    /// What the control group saw.
+    /// What was used.
     Usage {
-        /// Peak memory in bytes.
-        peak_memory: Option<u64>,
+        /// See [`Resources`].
+        usage: Resources,
         /// How many processes were killed because the memory limit was reached.
         oom_kills: u64,
     },

@@ -17,7 +17,7 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use super::lines::Lines;
 use super::protocol::{self, Exit, Order, Report, RequestRef, receive, send};
 use super::terminal::Relay;
-use super::{Ended, Outcome, RunSpec, SandboxError, Stdio, Stream};
+use super::{Ended, Outcome, Resources, RunSpec, SandboxError, Stdio, Stream};
 
 /// How long after the stop time-out a sandbox that doesn't react is given before it is killed from
 /// outside.
@@ -87,6 +87,9 @@ pub fn spawn(spec: &RunSpec, sink: Sink) -> Result<Running, SandboxError> {
         relay,
         sink,
         stop_timeout: spec.stop_timeout,
+        deadline: spec
+            .timeout
+            .and_then(|timeout| Instant::now().checked_add(timeout)),
         waited: false,
     };
     let mut descriptors = vec![request.as_fd()];
@@ -185,6 +188,8 @@ pub struct Running {
     relay: Option<Relay>,
     sink: Sink,
     stop_timeout: Duration,
+    /// When it has taken too long.
+    deadline: Option<Instant>,
     waited: bool,
 }
 
@@ -203,8 +208,9 @@ struct Told {
     failure: Option<protocol::Failure>,
     created: Vec<PathBuf>,
     exit: Option<Exit>,
-    peak_memory: Option<u64>,
+    usage: Resources,
     oom_kills: u64,
+    timed_out: bool,
 }
 
 impl Running {
@@ -245,12 +251,14 @@ impl Running {
         let cancelled = self.shared.cancelled.load(Ordering::SeqCst);
         if let Some(failure) = told.failure
             && !(cancelled && told.exit.is_some())
+            && !told.timed_out
         {
             return Err(failure.into_error(told.created));
         }
         let ended = match told.exit {
             _ if cancelled => Ended::Cancelled,
             Some(Exit::Code(0)) => Ended::Exit(0),
+            _ if told.timed_out => Ended::TimedOut,
             Some(_) if told.oom_kills > 0 => Ended::OutOfMemory,
             None if told.oom_kills > 0 => Ended::OutOfMemory,
             Some(Exit::Code(code)) => Ended::Exit(code),
@@ -266,7 +274,7 @@ impl Running {
         Ok(Outcome {
             ended,
             created: told.created,
-            peak_memory: told.peak_memory,
+            usage: told.usage,
         })
     }
 
@@ -275,7 +283,8 @@ impl Running {
         let mut told = Told::default();
         let mut kill_at: Option<Instant> = None;
         loop {
-            let timeout = kill_at.and_then(|at| {
+            let next = kill_at.or(self.deadline);
+            let timeout = next.and_then(|at| {
                 Timespec::try_from(at.saturating_duration_since(Instant::now())).ok()
             });
             let shared = Arc::clone(&self.shared);
@@ -324,6 +333,12 @@ impl Running {
             if ready[1] && kill_at.is_none() {
                 kill_at = Some(Instant::now() + self.stop_timeout + GRACE);
             }
+            if kill_at.is_none() && self.deadline.is_some_and(|at| Instant::now() >= at) {
+                told.timed_out = true;
+                // If nobody is there to receive it, the sandbox is at its end already.
+                send(self.shared.control.as_fd(), &Order::Kill, &[]).ok();
+                kill_at = Some(Instant::now() + GRACE);
+            }
             if kill_at.is_some_and(|at| Instant::now() >= at) {
                 // Its parts are bound to this process's life.
                 self.child.kill()?;
@@ -352,11 +367,8 @@ impl Running {
                 told.created.push(std::ffi::OsString::from_vec(path).into());
             }
             Report::Exited(exit) => told.exit = Some(exit),
-            Report::Usage {
-                peak_memory,
-                oom_kills,
-            } => {
-                told.peak_memory = peak_memory;
+            Report::Usage { usage, oom_kills } => {
+                told.usage = usage;
                 told.oom_kills = oom_kills;
             }
             Report::Terminal => {

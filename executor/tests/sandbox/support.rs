@@ -102,6 +102,7 @@ impl Bench {
             shm_size: 64 << 20,
             insecure: false,
             stdio: Stdio::Piped,
+            timeout: None,
             stop_signal: 15,
             stop_timeout: Duration::from_secs(5),
         }

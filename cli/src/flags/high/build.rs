@@ -156,6 +156,11 @@ impl Build {
             .as_deref()
             .map(|text| flag("--cache-ttl", crate::human::parse_duration(text)))
             .transpose()?;
+        let step_timeout = low
+            .step_timeout
+            .as_deref()
+            .map(|text| flag("--step-timeout", value::timeout(text)))
+            .transpose()?;
         let shm_size = shm_size(low.shm_size.as_deref())?;
         let networking = Networking::new(&low.networking)?;
 
@@ -249,6 +254,7 @@ impl Build {
                 volumes,
                 mounts,
                 limits,
+                step_timeout,
                 ulimits,
                 shm_size,
                 extra_hosts: networking.extra_hosts,
@@ -436,6 +442,13 @@ mod tests {
             (&["--memory-swap", "1g"], "needs `--memory`"),
             (&["-m", "2g", "--memory-swap", "1g"], "less than"),
             (&["--cpus", "none"], "`--cpus`"),
+            (&["--cpus", "1", "--cpu-quota", "5000"], "contradict"),
+            (&["--cpu-quota", "5"], "`--cpu-quota`"),
+            (&["--cpu-shares", "1"], "`--cpu-shares`"),
+            (&["--cpuset-cpus", "x"], "`--cpuset-cpus`"),
+            (&["--blkio-weight", "9"], "`--blkio-weight`"),
+            (&["--device-write-bps", "/dev/null:1m"], "block device"),
+            (&["--step-timeout", "0"], "`--step-timeout`"),
             (&["--pids-limit", "x"], "`--pids-limit`"),
             (&["--jobs", "0"], "`--jobs`"),
             (&["--network", "container:x"], "`--network`"),

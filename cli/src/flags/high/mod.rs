@@ -3,6 +3,7 @@
 
 mod build;
 mod check;
+mod limits;
 mod networking;
 mod prune;
 mod run;
@@ -14,7 +15,6 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use strata_cache::codec::Codec;
-use strata_executor::sandbox::Limits;
 use strata_solver::request::SHM_SIZE;
 
 pub(crate) use build::Build;
@@ -27,7 +27,7 @@ pub(crate) use prune::prune_options;
 pub(crate) use run::Entrypoint;
 pub(crate) use run::Run;
 
-use super::low;
+use self::limits::limits;
 use super::value;
 use crate::error::CommandError;
 use crate::human;
@@ -107,49 +107,6 @@ fn each<T>(
 ) -> Result<Vec<T>, CommandError> {
     values.iter().map(|value| flag(name, read(value))).collect()
 }
-fn limits(low: &low::Limits) -> Result<Limits, CommandError> {
-    let memory = low
-        .memory
-        .as_deref()
-        .map(|text| flag("--memory", value::memory(text)))
-        .transpose()?;
-    let memory_swap = match low.memory_swap.as_deref() {
-        None => None,
-        Some("-1") => Some(u64::MAX),
-        Some(text) => Some(flag("--memory-swap", value::memory(text))?),
-    };
-    match (memory, memory_swap) {
-        (None, Some(_)) => {
-            return Err(CommandError::usage("`--memory-swap` needs `--memory`"));
-        }
-        (Some(memory), Some(both)) if both < memory => {
-            return Err(CommandError::usage(
-                "`--memory-swap` is memory and swap together and can't be less than `--memory`",
-            ));
-        }
-        _ => {}
-    }
-    let cpus = low
-        .cpus
-        .as_deref()
-        .map(|text| flag("--cpus", value::cpus(text)))
-        .transpose()?;
-    let pids = match low.pids_limit.as_deref() {
-        None | Some("-1" | "0") => None,
-        Some(text) => Some(flag(
-            "--pids-limit",
-            text.parse()
-                .map_err(|_| format!("`{text}` is not a number of processes")),
-        )?),
-    };
-    Ok(Limits {
-        memory,
-        memory_swap,
-        cpus,
-        pids,
-    })
-}
-
 fn ulimits(values: &[String]) -> Result<BTreeMap<String, (u64, u64)>, CommandError> {
     Ok(each("--ulimit", values, value::ulimit)?
         .into_iter()

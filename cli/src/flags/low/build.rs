@@ -127,6 +127,12 @@ pub(crate) struct Build {
     pub(crate) shm_size: Option<String>,
     #[command(flatten)]
     pub(crate) limits: Limits,
+    /// How long each RUN step may take, such as 10m; what takes longer is killed
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) step_timeout: Option<String>,
+    /// Show at the end what each step that ran has used of processors, memory and disks
+    #[arg(long)]
+    pub(crate) resources: bool,
     /// How many steps may run at once [default: number of CPUs]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<String>,
