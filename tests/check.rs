@@ -180,6 +180,20 @@ fn ignored_sources_are_found(sandbox: &Sandbox) {
     assert!(output.stdout.contains("CopyIgnoredFile"), "{output}");
     let output = check(sandbox, &["-f", "other"]).success();
     assert!(output.stdout.contains("nothing found"), "{output}");
+    let given = ["--ignorefile", "other.dockerignore"];
+    let output = check(sandbox, &given).success();
+    assert!(output.stdout.contains("nothing found"), "{output}");
+    let output = check(sandbox, &["-f", "other", "--ignorefile", ".dockerignore"]);
+    assert!(output.stdout.contains("CopyIgnoredFile"), "{output}");
+    check(sandbox, &["--ignorefile", "missing"])
+        .failure(2)
+        .says("missing");
+    let piped = sandbox.strata().args(["check", "-"]).args(given);
+    piped
+        .stdin("FROM scratch\n")
+        .output()
+        .failure(2)
+        .says("--ignorefile");
 }
 
 fn findings_are_written_for_machines(sandbox: &Sandbox) {

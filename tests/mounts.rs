@@ -4,11 +4,13 @@ use crate::support::{Gate, Image, Sandbox, cases};
 
 cases! { Root, User =>
     mounts_show_what_the_rules_say,
+    words_of_a_mount_hold_for_it_alone,
 }
 
 cases! { Root =>
     what_is_required_and_missing_stops_the_step,
     sharing_decides_what_a_second_writer_gets,
+    nothing_mounted_in_a_step_shows_outside,
 }
 
 /// Rule, the mounts, the command, what it says.
@@ -260,8 +262,200 @@ fn what_is_required_and_missing_stops_the_step(sandbox: &Sandbox) {
     }
     let said = sandbox.build_fails("FROM busybox\nRUN --mount=source=D*,target=/c true\n", 2);
     assert!(said.contains("`/D*` is not in"), "§11.2 no pattern: {said}");
-    let said = sandbox.build_fails("FROM busybox\nRUN --mount=target=/c,U true\n", 2);
-    assert!(said.contains("`COPY --chown`"), "§11.12 no owner: {said}");
+    let said = sandbox.build_fails("FROM busybox\nRUN --mount=target=/c,dev true\n", 2);
+    assert!(said.contains("`RUN --device`"), "§11.12 no nodes: {said}");
+}
+
+/// §11.12. The mount, the user, the command, what it says.
+const WORDS: &[(&str, &str, &str, &str)] = &[
+    (
+        "source=in,target=/c,U",
+        "7:8",
+        "stat -c %u:%g /c /c/a /c/link /c/d/b | uniq; touch /c/x 2> /dev/null || echo no",
+        "7:8\nno",
+    ),
+    (
+        "source=in,target=/c,chown,rw",
+        "7:8",
+        "touch /c/d/x && echo more >> /c/a && cat /c/a && stat -c %u:%g /c/d/x",
+        "textmore\n7:8",
+    ),
+    (
+        "source=in,target=/c",
+        "7:8",
+        "stat -c %u:%g /c /c/a | uniq; cat /c/a",
+        "0:0\ntext",
+    ),
+    (
+        "from=other,source=/d,target=/c,U",
+        "9",
+        "stat -c %u:%g /c/b",
+        "9:0",
+    ),
+    (
+        "from=other,source=/d,target=/c",
+        "9",
+        "stat -c %u:%g /c/b",
+        "0:0",
+    ),
+    (
+        "type=cache,target=/k",
+        "0",
+        "mkdir /k/d && touch /k/d/x && stat -c %u:%g /k/d/x",
+        "0:0",
+    ),
+    (
+        "type=cache,target=/k,U",
+        "7:8",
+        "echo y > /k/d/x && stat -c %u:%g /k /k/d",
+        "7:8\n7:8",
+    ),
+    (
+        "type=cache,target=/k",
+        "0",
+        "stat -c %u:%g /k /k/d/x",
+        "7:8\n7:8",
+    ),
+    ("source=in,target=/c", "0", "/c/run", "ran"),
+    (
+        "source=in,target=/c,noexec",
+        "0",
+        "/c/run 2> /dev/null || echo no",
+        "no",
+    ),
+    (
+        "type=tmpfs,target=/c,noexec,exec",
+        "0",
+        "cp /bin/busybox /c/true && /c/true && echo ran",
+        "ran",
+    ),
+    (
+        "type=tmpfs,target=/c,noexec,tmpfs-mode=0750,tmpfs-size=64k",
+        "0",
+        "stat -c %a /c; cp /bin/true /c/x; /c/x 2> /dev/null || echo no; df -k /c | grep -c ' 64 '",
+        "750\nno\n1",
+    ),
+    (
+        "target=/c,nosuid",
+        "0",
+        "grep -c ' /c .*nosuid' /proc/self/mountinfo",
+        "1",
+    ),
+    (
+        "target=/c,suid",
+        "0",
+        "grep -c ' /c .*nosuid' /proc/self/mountinfo",
+        "0",
+    ),
+    (
+        "target=/c,shared",
+        "0",
+        "grep -c ' /c .* shared:' /proc/self/mountinfo",
+        "1",
+    ),
+    (
+        "target=/c,bind-propagation=rshared",
+        "0",
+        "grep -c ' /c .* shared:' /proc/self/mountinfo",
+        "1",
+    ),
+    (
+        "target=/c,unbindable",
+        "0",
+        "grep -c ' /c .* unbindable ' /proc/self/mountinfo",
+        "1",
+    ),
+    (
+        "target=/c,private",
+        "0",
+        "grep -c ' /c .*\\(shared\\|master\\)' /proc/self/mountinfo",
+        "0",
+    ),
+    // Of what the store holds nobody tells.
+    (
+        "target=/c,rslave",
+        "0",
+        "grep -c ' /c .*\\(shared\\|master\\)' /proc/self/mountinfo",
+        "0",
+    ),
+];
+
+fn words_of_a_mount_hold_for_it_alone(sandbox: &Sandbox) {
+    sandbox
+        .busybox()
+        .write("in/a", "text")
+        .write("in/d/b", "")
+        .write_mode("in/run", "#!/bin/sh\necho ran\n", 0o755)
+        .symlink("a", "in/link");
+    let mut dockerfile = "FROM busybox AS other\nRUN mkdir /d && touch /d/b\n\
+                          FROM busybox\nRUN mkdir -m 777 /out\n"
+        .to_owned();
+    for (number, (mount, user, command, _)) in WORDS.iter().enumerate() {
+        dockerfile +=
+            &format!("USER {user}\nRUN --mount={mount} {{ {command}; }} > /out/{number} || true\n");
+    }
+    sandbox.dockerfile(&dockerfile);
+    let (image, _) = sandbox.build_with(&[]);
+    let tree = image.tree();
+    for (number, (mount, _, _, said)) in WORDS.iter().enumerate() {
+        let text = tree.text(&format!("out/{number}"));
+        assert_eq!(text.trim_end_matches('\n'), *said, "{mount}");
+    }
+    assert!(!tree.has("c") && !tree.has("k"));
+    // The words are part of the step.
+    let step = |word: &str| {
+        sandbox.dockerfile(&format!(
+            "FROM busybox\nRUN --mount=source=in,target=/c{word} true\n"
+        ));
+        sandbox.build_with(&[]).1.ran().len()
+    };
+    assert_eq!(step(""), 1);
+    for word in [",U", ",noexec", ",nosuid", ",shared"] {
+        assert_eq!(step(word), 1, "{word}");
+        assert_eq!(step(word), 0, "{word}");
+    }
+    assert_eq!(step(",z,private,nodev,exec"), 0);
+}
+
+/// §11.12: of the machine's mounts a step hears if it asks to; the machine never hears of the step's.
+fn nothing_mounted_in_a_step_shows_outside(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let host = sandbox.path("host");
+    std::fs::create_dir(&host).unwrap();
+    for (word, seen) in [("rslave", "yes"), ("rshared", "no"), ("rprivate", "no")] {
+        sandbox.dockerfile(&format!(
+            "FROM busybox\nRUN --security=insecure mount -t tmpfs none /v/sub && touch /v/sub/leak /v/ready; \
+             for i in $(seq 600); do [ -e /v/done ] && break; sleep 0.1; done; \
+             if [ -e /v/late/seen ]; then echo yes; else echo no; fi > /{word}\n"
+        ));
+        let archive = sandbox.fresh_output("tar");
+        // In a mount namespace of its own, whose mounts tell each other.
+        let script = r#"
+            mount -t tmpfs none "$HOST" && mount --make-shared "$HOST" || exit 3
+            mkdir "$HOST/sub" "$HOST/late"
+            "$@" build --progress plain --allow security.insecure -v "$HOST:/v:$WORD" -o "type=oci,dest=$TO" "$CONTEXT" &
+            for i in $(seq 600); do [ -e "$HOST/ready" ] && break; sleep 0.1; done
+            [ -e "$HOST/ready" ] || { echo 'the step did not start' >&2; exit 4; }
+            leaked=0; [ ! -e "$HOST/sub/leak" ] || leaked=5
+            mount -t tmpfs none "$HOST/late" && touch "$HOST/late/seen"
+            touch "$HOST/done"
+            wait %1 && exit $leaked
+        "#;
+        let output = sandbox
+            .strata()
+            .under(&["unshare", "--mount", "--propagation", "private"], script)
+            .env("HOST", &host)
+            .env("WORD", word)
+            .env("TO", &archive)
+            .env("CONTEXT", sandbox.context())
+            .output();
+        output.success();
+        assert_eq!(
+            Image::read(&archive).tree().text(word).trim(),
+            seen,
+            "{word}"
+        );
+    }
 }
 
 /// While one build holds a cache, another one with the same `sharing` comes.

@@ -18,12 +18,14 @@
 mod support;
 
 mod add;
+mod attest;
 mod broken;
 mod cache_commands;
 mod cache_hits;
 mod check;
 mod concurrent;
 mod config;
+mod confine;
 mod contexts;
 mod copy;
 mod crash;
@@ -31,6 +33,7 @@ mod device;
 mod differential;
 mod doctor;
 mod errors;
+mod escape;
 mod explain;
 mod formats;
 mod full;

@@ -1,11 +1,14 @@
 //! RUN: forms, sandbox, and what ends up in the layer.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use crate::support::{Sandbox, cases};
 
 cases! { Root, User =>
     a_command_has_a_shell_and_an_exec_form,
     heredocs_are_scripts,
     volumes_show_paths_of_the_machine,
+    volumes_may_be_given_away_or_only_looked_at,
     mounts_can_be_given_to_every_step,
     the_environment_is_the_images_and_nothing_else,
     the_sandbox_has_proc_sys_and_dev,
@@ -716,6 +719,36 @@ fn mounts_can_be_given_to_every_step(sandbox: &Sandbox) {
         .try_build(&["--mount", "type=cache,target=/c,from=x"])
         .failure(2)
         .says("--mount");
+}
+
+fn volumes_may_be_given_away_or_only_looked_at(sandbox: &Sandbox) {
+    sandbox.busybox().write("shared/in", "1");
+    let shared = sandbox.context().join("shared");
+    let volume = |options: &str| format!("{}:/v:{options}", shared.display());
+    let owner = || std::fs::metadata(shared.join("in")).unwrap().uid();
+    let before = owner();
+    sandbox.write(".dockerignore", "shared\n").dockerfile(
+        "FROM busybox\nUSER 7:8\nRUN echo 2 >> /v/in; { cat /v/in; stat -c %u:%g /v/in; } > /v/out; cat /v/out\n",
+    );
+    let said = |options: &str| {
+        let steps = sandbox.build_with(&["-v", &volume(options)]).1;
+        steps.output("RUN echo").join(" ")
+    };
+    assert_eq!(said("U,O"), "12 7:8");
+    assert_eq!((owner(), shared.join("out").exists()), (before, false));
+    assert_eq!(std::fs::read_to_string(shared.join("in")).unwrap(), "1");
+    assert_eq!(said("U"), "12 7:8");
+    // On the machine it is whoever a step's user 7 is there.
+    assert_ne!(owner(), before);
+    assert!(shared.join("out").exists());
+    sandbox
+        .try_build(&["-v", "/etc:/v:U"])
+        .failure(2)
+        .says("`/etc`");
+    sandbox
+        .try_build(&["-v", "/dev/null:/v:O"])
+        .failure(2)
+        .says("no directory");
 }
 
 fn volumes_show_paths_of_the_machine(sandbox: &Sandbox) {

@@ -25,6 +25,22 @@ pub struct StoredBlob {
     pub media_type: String,
 }
 
+/// Several images under one name, of as many platforms: a list. What it says is not the store's
+/// business; what it needs is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredList {
+    /// Digest of the document.
+    pub id: Digest,
+    /// What the list says.
+    pub document: String,
+    /// Configs of the images that it is made of and that are in the store.
+    pub members: Vec<Digest>,
+    /// Blobs that are kept with it: manifests as they came, and what those name that is no image.
+    pub blobs: Vec<Digest>,
+    /// Milliseconds since the epoch when it was stored.
+    pub created_ms: u64,
+}
+
 /// An image of the local store. Its identity is its config's digest, as in Docker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredImage {

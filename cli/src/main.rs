@@ -18,6 +18,7 @@ mod names;
 mod output;
 mod progress;
 mod root;
+mod sign;
 mod signals;
 mod snapshotter;
 mod table;

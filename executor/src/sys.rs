@@ -114,6 +114,29 @@ pub(crate) fn mount_setattr(
         propagation: 0,
         userns_fd: 0,
     };
+    mount_attributes(mount, recursive, attributes)
+}
+
+/// Sets how events of a mount travel (one of `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`).
+pub(crate) fn mount_propagation(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    propagation: u64,
+) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: 0,
+        attr_clr: 0,
+        propagation,
+        userns_fd: 0,
+    };
+    mount_attributes(mount, recursive, attributes)
+}
+
+fn mount_attributes(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    attributes: libc::mount_attr,
+) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid C string and the structure lives through the call; its size is
     // passed along.

@@ -139,15 +139,7 @@ pub enum FetchError {
 /// A URL without its query and fragment, for messages.
 pub fn shown(url: &str) -> String {
     let end = url.find(['?', '#']).unwrap_or(url.len());
-    let text = &url[..end];
-    let Some(start) = text.find("://").map(|at| at + 3) else {
-        return text.to_owned();
-    };
-    let authority = text[start..].find('/').map_or(text.len(), |at| start + at);
-    match text[start..authority].rfind('@') {
-        None => text.to_owned(),
-        Some(at) => format!("{}{}", &text[..start], &text[start + at + 1..]),
-    }
+    crate::redact::url(&url[..end])
 }
 
 impl Fetcher {

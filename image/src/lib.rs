@@ -5,33 +5,40 @@
 //! file systems. Layers themselves live in [`strata_cache`]; nothing here knows of Dockerfiles.
 //!
 //! - [`Images`] finds base images (local store first, then registries and files) and unpacks them.
+//! - [`list`] has what a name stands for that means several images.
 //! - [`load`] brings archives and layouts into the store, [`import`] a bare root file system.
 //! - [`export`] gives built layers their diff IDs and blobs, and writes images to files.
 //! - [`fetch`] gets single files of the web.
+//! - [`sbom`] lists the software that is in a tree; [`attest`] attaches what is said of an image.
 //! - [`registry`] speaks the Distribution protocol.
 //!
 //! Manifests and configs that came from elsewhere are kept as the bytes that came: they are parsed
 //! to be looked at and never written out again to be hashed.
 
 mod archive;
+pub mod attest;
 pub mod config;
 mod ensure;
 pub mod export;
 pub mod fetch;
 pub mod import;
+pub mod list;
 pub mod load;
 pub mod manifest;
 mod parallel;
 mod pipe;
 mod platform;
 mod progress;
+pub mod redact;
 mod reference;
 pub mod registry;
 mod resolve;
+pub mod sbom;
 mod unpack;
 
 pub use config::ImageConfig;
 pub use export::{BuiltImage, ExportError};
+pub use list::List;
 pub use load::LoadError;
 pub use platform::{Platform, PlatformError};
 pub use progress::{NoProgress, Progress};

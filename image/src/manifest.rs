@@ -189,6 +189,16 @@ pub struct Index {
 }
 
 impl Index {
+    /// An OCI index without members.
+    pub fn empty() -> Self {
+        Self {
+            schema_version: 2,
+            media_type: Some(media::OCI_INDEX.to_owned()),
+            manifests: Vec::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
+
     /// The member that serves `platform` best: exact before older variants, first in the list
     /// among equals. Attestations are never chosen. An only member without a platform is taken.
     pub fn choose(&self, platform: &Platform) -> Result<&Descriptor, ManifestError> {

@@ -9,7 +9,7 @@ use crate::config::RawConfig;
 use crate::load::{self, Memo, Selector};
 use crate::manifest::{Document, Manifest, ManifestError, media};
 use crate::registry::{Client, FetchedManifest, RegistryError, RegistryOptions};
-use crate::{ImageConfig, LoadError, Platform, Progress, Reference, ReferenceError};
+use crate::{ImageConfig, List, LoadError, Platform, Progress, Reference, ReferenceError};
 
 /// Why an image can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,14 @@ pub enum ImageError {
         text: String,
         /// How many.
         count: usize,
+    },
+    /// A list of the store can't be used.
+    #[error("the list {id} of the store can't be read: {reason}")]
+    List {
+        /// Its ID.
+        id: Digest,
+        /// What is wrong.
+        reason: String,
     },
     /// A layer's blob is not in the store any more, and nothing says where it came from.
     #[error(
@@ -203,7 +211,7 @@ impl<'store> Images<'store> {
             return self.pull(lease, &reference, platform);
         }
         let never = policy == PullPolicy::Never;
-        let Some(image) = self.stored(&reference)? else {
+        let Some(image) = self.stored(&reference, platform)? else {
             return if never {
                 Err(ImageError::NotLocal {
                     name: reference.familiar(),
@@ -227,11 +235,70 @@ impl<'store> Images<'store> {
         }
     }
 
+    /// The platforms that there are images for under the name `text`.
+    pub fn platforms(
+        &self,
+        lease: &Lease,
+        text: &str,
+        policy: PullPolicy,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Platform>, ImageError> {
+        if let Transport::Name(name) = Transport::of(text)
+            && let Ok(reference) = Reference::parse(name)
+        {
+            let local = self.store.index().list_by_name(&reference.to_string())?;
+            let local = local.as_ref().map(List::parse).transpose()?;
+            if let Some(list) = local
+                && (policy == PullPolicy::Never
+                    || list.members.iter().any(|it| it.source.is_none()))
+            {
+                return Ok(list.platforms().into_iter().cloned().collect());
+            }
+            let known = self.store.index().image_by_name(&reference.to_string())?;
+            // What was built or imported here is nowhere else.
+            let elsewhere = known.is_none_or(|image| image.manifest.is_some());
+            if policy != PullPolicy::Never && elsewhere {
+                let fetched = self.client.manifest(&reference)?;
+                let document = Document::parse(&fetched.bytes, fetched.media_type.as_deref());
+                if let Document::Index(index) = document.map_err(|source| ImageError::Manifest {
+                    name: reference.to_string(),
+                    source,
+                })? {
+                    let images = index.manifests.into_iter();
+                    let images = images.filter(|member| !member.is_attestation());
+                    return Ok(images.filter_map(|member| member.platform).collect());
+                }
+            }
+        }
+        let image = self.resolve(lease, text, &Platform::host(), policy, progress)?;
+        Ok(vec![image.config.platform()])
+    }
+
     /// The image of the local store that `text` means: a name, or the first digits of an ID. The
-    /// name in the answer is the one in full, or the ID.
+    /// name in the answer is the one in full, or the ID. Of a list it is the image for this machine,
+    /// or the first that the store has.
     pub fn find_local(&self, text: &str) -> Result<Option<(String, StoredImage)>, ImageError> {
+        self.find_local_for(text, &Platform::host())
+    }
+
+    /// The same with a platform to choose from a list by.
+    pub fn find_local_for(
+        &self,
+        text: &str,
+        platform: &Platform,
+    ) -> Result<Option<(String, StoredImage)>, ImageError> {
+        if let Some((name, list)) = self.find_list(text)? {
+            let found = match self.member_image(&list, platform)? {
+                Some(image) => Some(image),
+                None => match List::parse(&list)?.members.iter().find_map(|it| it.image) {
+                    Some(config) => self.image(config)?,
+                    None => None,
+                },
+            };
+            return Ok(found.map(|image| (name, image)));
+        }
         if let Ok(reference) = Reference::parse(text)
-            && let Some(image) = self.stored(&reference)?
+            && let Some(image) = self.stored(&reference, platform)?
         {
             return Ok(Some((reference.to_string(), image)));
         }
@@ -245,10 +312,18 @@ impl<'store> Images<'store> {
         Ok(matches.pop().map(|image| (image.config.to_string(), image)))
     }
 
-    fn stored(&self, reference: &Reference) -> Result<Option<StoredImage>, ImageError> {
+    fn stored(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<StoredImage>, ImageError> {
         let index = self.store.index();
-        if let Some(image) = index.image_by_name(&reference.to_string())? {
+        let name = reference.to_string();
+        if let Some(image) = index.image_by_name(&name)? {
             return Ok(Some(image));
+        }
+        if let Some(list) = index.list_by_name(&name)? {
+            return self.member_image(&list, platform);
         }
         // A digest says more than the tag beside it.
         match reference.digest {
@@ -358,7 +433,6 @@ impl<'store> Images<'store> {
         platform: &Platform,
     ) -> Result<ResolvedImage, ImageError> {
         let name = reference.to_string();
-        let blobs = self.store.blobs();
         let wrong = |source: ManifestError| ImageError::Manifest {
             name: name.clone(),
             source,
@@ -366,9 +440,11 @@ impl<'store> Images<'store> {
         let fetched = self.client.manifest(reference)?;
         let document =
             Document::parse(&fetched.bytes, fetched.media_type.as_deref()).map_err(wrong)?;
+        let mut listed = None;
         let (fetched, manifest) = match document {
             Document::Manifest(manifest) => (fetched, manifest),
             Document::Index(index) => {
+                let index = listed.insert(index);
                 let member = index.choose(platform).map_err(wrong)?;
                 let fetched = self.member(reference, member.digest)?;
                 match Document::parse(&fetched.bytes, fetched.media_type.as_deref())
@@ -383,6 +459,35 @@ impl<'store> Images<'store> {
                 }
             }
         };
+        let image = self.take(reference, &fetched, &manifest)?;
+        let mut names = vec![name.clone()];
+        if let (Some(_), Some(digest)) = (&reference.tag, reference.digest) {
+            names = vec![reference.with_digest(digest).to_string()];
+        }
+        let list = match &listed {
+            Some(index) => self.gathered(&names[0], index, &image)?,
+            None => None,
+        };
+        if let Some(list) = list {
+            self.store.index().put_image(&image, &[])?;
+            list.store(self.store, &names)?;
+        } else {
+            self.store.index().put_image(&image, &names)?;
+        }
+        let mut resolved = self.resolve_stored(lease, &name, &image)?;
+        resolved.source = Some(reference.clone());
+        Ok(resolved)
+    }
+
+    /// The image of a manifest that `reference` has. Its config is fetched, its layers are not.
+    pub(crate) fn take(
+        &self,
+        reference: &Reference,
+        fetched: &FetchedManifest,
+        manifest: &Manifest,
+    ) -> Result<StoredImage, ImageError> {
+        let name = reference.to_string();
+        let blobs = self.store.blobs();
         let config_bytes = match blobs.read(manifest.config.digest) {
             Ok(bytes) => bytes,
             Err(StoreError::NoBlob { .. } | StoreError::Corrupt { .. }) => {
@@ -399,26 +504,23 @@ impl<'store> Images<'store> {
             name: name.clone(),
             source,
         })?;
-        let layers = stored_layers(&manifest, &config.config).map_err(wrong)?;
+        let layers = stored_layers(manifest, &config.config)
+            .map_err(|source| ImageError::Manifest { name, source })?;
         blobs.put(&fetched.bytes)?;
-        let image = StoredImage {
+        Ok(StoredImage {
             config: config.digest,
             manifest: Some(fetched.digest),
             layers,
             created_ms: now_ms(),
-        };
-        let mut names = vec![name.clone()];
-        if let (Some(_), Some(digest)) = (&reference.tag, reference.digest) {
-            names = vec![reference.with_digest(digest).to_string()];
-        }
-        self.store.index().put_image(&image, &names)?;
-        let mut resolved = self.resolve_stored(lease, &name, &image)?;
-        resolved.source = Some(reference.clone());
-        Ok(resolved)
+        })
     }
 
     /// A member of an index: from the store if it was fetched before.
-    fn member(&self, reference: &Reference, digest: Digest) -> Result<FetchedManifest, ImageError> {
+    pub(crate) fn member(
+        &self,
+        reference: &Reference,
+        digest: Digest,
+    ) -> Result<FetchedManifest, ImageError> {
         match self.store.blobs().read(digest) {
             Ok(bytes) => Ok(FetchedManifest {
                 bytes,

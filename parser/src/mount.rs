@@ -78,6 +78,38 @@ pub enum Sharing {
     Locked,
 }
 
+/// Which mounts made on one side of a mount show on the other, by `mount_namespaces(7)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Propagation {
+    /// None.
+    Private,
+    /// Both ways, among the mounts of the step.
+    Shared,
+    /// From the machine to the step.
+    Slave,
+    /// None, and the mount can't be bound again.
+    Unbindable,
+}
+
+/// What the words of buildah and mount(8) ask of a mount itself, whatever it shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are words of an option list, independent of each other"
+)]
+pub struct MountWords {
+    /// `U`, `chown`: the files belong to the user of the step.
+    pub chown: bool,
+    /// `noexec`: nothing there can be executed.
+    pub no_exec: bool,
+    /// `nosuid`: set-id bits mean nothing there.
+    pub no_suid: bool,
+    /// `bind-nonrecursive`: without what is mounted below the source.
+    pub no_recursion: bool,
+    /// `private` and so on, and whether it holds for the mounts below, too.
+    pub propagation: Option<(Propagation, bool)>,
+}
+
 /// A mount, read and valid for its kind. Targets are as written: relative ones join WORKDIR, and
 /// an absent one is WORKDIR itself (or the kind's default).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -99,7 +131,7 @@ pub struct Mount {
     pub sharing: Sharing,
     /// `size` of a tmpfs in bytes; zero and absent are unlimited.
     pub size: Option<u64>,
-    /// `mode` of a cache, secret or socket.
+    /// `mode` of a cache, secret or socket, `tmpfs-mode` of a tmpfs.
     pub mode: Option<u32>,
     /// `uid` of a cache, secret or socket.
     pub uid: Option<u32>,
@@ -109,6 +141,8 @@ pub struct Mount {
     pub env: Option<String>,
     /// `required` of a secret or agent.
     pub required: bool,
+    /// What is asked of the mount itself.
+    pub words: MountWords,
 }
 
 /// Why a mount can't be read.
@@ -265,12 +299,13 @@ impl MountError {
 }
 
 /// Every option, and the kinds that take it. Synonyms follow each other.
-const OPTIONS: [(&str, &[MountKind]); 31] = {
+const OPTIONS: &[(&str, &[MountKind])] = {
     use MountKind::{Bind, Cache, Secret, Ssh, Tmpfs};
     const ALL: &[MountKind] = &[Bind, Cache, Tmpfs, Secret, Ssh];
     const OWNED: &[MountKind] = &[Cache, Secret, Ssh];
     const FILES: &[MountKind] = &[Bind, Cache];
-    [
+    const TREES: &[MountKind] = &[Bind, Cache, Tmpfs];
+    &[
         ("type", ALL),
         ("target", ALL),
         ("dst", ALL),
@@ -303,6 +338,17 @@ const OPTIONS: [(&str, &[MountKind]); 31] = {
         ("slave", FILES),
         ("rslave", FILES),
         ("unbindable", FILES),
+        ("runbindable", FILES),
+        ("bind-nonrecursive", FILES),
+        ("consistency", FILES),
+        ("nosuid", TREES),
+        ("suid", TREES),
+        ("nodev", TREES),
+        ("dev", TREES),
+        ("noexec", TREES),
+        ("exec", TREES),
+        ("tmpfs-size", &[Tmpfs]),
+        ("tmpfs-mode", &[Tmpfs]),
     ]
 };
 
@@ -436,10 +482,24 @@ fn check_key(field: &Field) -> Result<(), MountError> {
             span: field.span,
         });
     }
-    let alone = is_propagation(&field.key)
+    let alone = propagation(&field.key).is_some()
         || matches!(
             field.key.as_str(),
-            "readonly" | "ro" | "readwrite" | "rw" | "required" | "z" | "u" | "chown"
+            "readonly"
+                | "ro"
+                | "readwrite"
+                | "rw"
+                | "required"
+                | "z"
+                | "u"
+                | "chown"
+                | "bind-nonrecursive"
+                | "nosuid"
+                | "suid"
+                | "nodev"
+                | "dev"
+                | "noexec"
+                | "exec"
         );
     if field.value.is_none() && !alone {
         return Err(MountError::NoValue {
@@ -541,11 +601,11 @@ fn apply(
                 }
             };
         }
-        "size" => {
+        "size" | "tmpfs-size" => {
             let bytes = parse_size(value);
             mount.size = Some(bytes.ok_or_else(|| invalid("a size such as `64m`", None))?);
         }
-        "mode" => {
+        "mode" | "tmpfs-mode" => {
             let mode = u32::from_str_radix(value, 8)
                 .ok()
                 .filter(|_| !value.starts_with('+'));
@@ -557,40 +617,56 @@ fn apply(
         "z" => drop(boolean()?),
         "relabel" if matches!(value, "shared" | "private") => {}
         "relabel" => return Err(invalid("`shared` or `private`", None)),
-        "u" | "chown" if boolean()? => {
+        "u" | "chown" => mount.words.chown = boolean()?,
+        "noexec" => mount.words.no_exec = boolean()?,
+        "exec" => mount.words.no_exec = !boolean()?,
+        "nosuid" => mount.words.no_suid = boolean()?,
+        "suid" => mount.words.no_suid = !boolean()?,
+        // It is so anyway.
+        "nodev" if boolean()? => {}
+        "dev" if !boolean()? => {}
+        "nodev" | "dev" => {
             return Err(MountError::Refused {
-                option: if field.key == "u" { "U" } else { "chown" }.to_owned(),
-                reason: "a mount shows files with the owners that they have",
-                help: "`COPY --chown` copies them to another owner; caches have `uid=` and `gid=`",
+                option: field.key.clone(),
+                reason: "device nodes open nothing in a mount",
+                help: "`RUN --device` gives a step devices of the host",
                 span: field.span,
             });
         }
-        "bind-propagation" if is_propagation(value) => propagation(value, field)?,
-        "bind-propagation" => return Err(invalid("`private` or `rprivate`", None)),
-        word if is_propagation(word) && boolean()? => propagation(word, field)?,
-        _ => {}
+        "bind-nonrecursive" => mount.words.no_recursion = boolean()?,
+        // Of machines whose files are another machine's.
+        "consistency" => {}
+        "bind-propagation" => match propagation(value) {
+            None => return Err(invalid(PROPAGATIONS, None)),
+            found => mount.words.propagation = found,
+        },
+        word => {
+            if let Some(found) = propagation(word)
+                && boolean()?
+            {
+                mount.words.propagation = Some(found);
+            }
+        }
     }
     Ok(())
 }
 
-/// Whether `word` says what becomes of mounts that are made below a mount.
-fn is_propagation(word: &str) -> bool {
-    matches!(
-        word,
-        "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" | "unbindable"
-    )
-}
+/// What `bind-propagation` takes.
+const PROPAGATIONS: &str =
+    "one of `private`, `shared`, `slave`, `unbindable`, or one of them with an `r` in front";
 
-/// An error for any propagation but the one that there is.
-fn propagation(word: &str, field: &Field) -> Result<(), MountError> {
-    if matches!(word, "private" | "rprivate") {
-        return Ok(());
-    }
-    Err(MountError::Refused {
-        option: word.to_owned(),
-        reason: "a step shares its mounts with nobody",
-        help: "leave it out, or write `private`, which is what a step gets",
-        span: field.span,
+/// What `word` says of mounts below a mount, and whether it says so of the mounts there, too.
+pub fn propagation(word: &str) -> Option<(Propagation, bool)> {
+    Some(match word {
+        "private" => (Propagation::Private, false),
+        "rprivate" => (Propagation::Private, true),
+        "shared" => (Propagation::Shared, false),
+        "rshared" => (Propagation::Shared, true),
+        "slave" => (Propagation::Slave, false),
+        "rslave" => (Propagation::Slave, true),
+        "unbindable" => (Propagation::Unbindable, false),
+        "runbindable" => (Propagation::Unbindable, true),
+        _ => return None,
     })
 }
 

@@ -229,27 +229,33 @@ fn mistakes_are_named_at_their_place() {
         ("§11.1", "\"target=/x\"y", "text after a closing quote", ""),
         (
             "§11.12",
-            "target=/x,U",
-            "mount option `U` can't be had: a mount shows files with the owners that they have",
-            "U",
+            "target=/x,dev",
+            "mount option `dev` can't be had: device nodes open nothing in a mount",
+            "dev",
         ),
         (
             "§11.12",
-            "target=/x,rslave",
-            "mount option `rslave` can't be had: a step shares its mounts with nobody",
-            "rslave",
+            "target=/x,nodev=false",
+            "mount option `nodev` can't be had: device nodes open nothing in a mount",
+            "nodev=false",
         ),
         (
             "§11.12",
-            "target=/x,bind-propagation=shared",
-            "mount option `shared` can't be had: a step shares its mounts with nobody",
-            "bind-propagation=shared",
+            "target=/x,U=x",
+            "invalid value `x` for mount option `u`: `true` or `false`",
+            "x",
         ),
         (
             "§11.12",
             "target=/x,bind-propagation=both",
-            "invalid value `both` for mount option `bind-propagation`: `private` or `rprivate`",
+            "invalid value `both` for mount option `bind-propagation`: one of `private`, `shared`, `slave`, `unbindable`, or one of them with an `r` in front",
             "both",
+        ),
+        (
+            "§11.12",
+            "type=tmpfs,target=/x,rshared",
+            "mount option `rshared` doesn't go with `type=tmpfs`",
+            "rshared",
         ),
         (
             "§11.12",
@@ -293,9 +299,11 @@ fn options_of_buildah_that_change_nothing_are_read() {
         "relabel=private",
         "U=false",
         "chown=false",
-        "private",
-        "rprivate",
-        "bind-propagation=rprivate",
+        "nodev",
+        "dev=false",
+        "suid",
+        "exec",
+        "consistency=cached",
         "shared=false",
     ] {
         for kind in ["bind", "cache"] {
@@ -307,6 +315,48 @@ fn options_of_buildah_that_change_nothing_are_read() {
             );
         }
     }
+}
+
+/// §11.12.
+#[test]
+fn words_about_a_mount_itself_are_read() {
+    let words = |text: &str| mount(&format!("target=/x,{text}")).words;
+    let plain = MountWords::default();
+    for text in ["U", "u=true", "chown", "CHOWN=1"] {
+        assert_eq!(
+            words(text),
+            MountWords {
+                chown: true,
+                ..plain
+            }
+        );
+    }
+    let both = MountWords {
+        no_exec: true,
+        no_suid: true,
+        ..plain
+    };
+    assert_eq!(words("noexec,nosuid,nodev"), both);
+    assert_eq!(words("noexec,exec,nosuid,suid"), plain);
+    assert_eq!(words("exec=false,suid=0"), both);
+    for (word, expected) in [
+        ("private", (Propagation::Private, false)),
+        ("rprivate", (Propagation::Private, true)),
+        ("shared", (Propagation::Shared, false)),
+        ("rshared", (Propagation::Shared, true)),
+        ("slave", (Propagation::Slave, false)),
+        ("rslave", (Propagation::Slave, true)),
+        ("unbindable", (Propagation::Unbindable, false)),
+        ("runbindable", (Propagation::Unbindable, true)),
+    ] {
+        assert_eq!(words(word).propagation, Some(expected), "{word}");
+        let long = format!("bind-propagation={word}");
+        assert_eq!(words(&long).propagation, Some(expected), "{word}");
+    }
+    assert!(words("bind-nonrecursive").no_recursion);
+    let tmpfs = mount("type=tmpfs,target=/x,tmpfs-size=1m,tmpfs-mode=0700,noexec");
+    assert_eq!((tmpfs.size, tmpfs.mode), (Some(1 << 20), Some(0o700)));
+    assert!(tmpfs.words.no_exec);
 }
 
 #[test]

@@ -17,6 +17,12 @@ pub trait Bases {
         platform: &Platform,
     ) -> Result<BaseImage, Box<dyn Error + Send + Sync>>;
 
+    /// The platforms that there are images for under a reference.
+    fn platforms(&self, reference: &str) -> Result<Vec<Platform>, Box<dyn Error + Send + Sync>> {
+        let image = self.resolve(reference, &Platform::host())?;
+        Ok(vec![image.config.platform()])
+    }
+
     /// What to try when `reference` can't be resolved.
     fn advice(&self, _reference: &str) -> Vec<String> {
         Vec::new()

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use strata_cache::{Lease, Store};
+use strata_cache::{LayerId, Lease, Store};
 use strata_image::{Images, Platform, PullPolicy};
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile};
 
@@ -14,15 +14,15 @@ use crate::bases::{BaseImage, Bases};
 use crate::epoch;
 use crate::error::{BuildError, Report};
 use crate::event::{Event, EventSink, Outcome};
-use crate::graph::Graph;
+use crate::graph::{Graph, Root};
 use crate::lint;
 use crate::output::Finished;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, Target, image_platform};
 use crate::recipes::Recipes;
-use crate::request::{BuildRequest, BuildResult, Cancel, Context, Output, Pull};
+use crate::request::{BuildRequest, BuildResult, BuiltPlatform, Cancel, Context, Output, Pull};
 use crate::schedule::{Results, Scheduler};
 use crate::sources::Sources;
-use crate::step::Shared;
+use crate::step::{Shared, now_ms};
 
 /// Builds what `request` asks for.
 pub fn build(
@@ -32,6 +32,7 @@ pub fn build(
     events: &dyn EventSink,
     cancel: &Cancel,
 ) -> Result<BuildResult, BuildError> {
+    let started_ms = now_ms();
     let source = strata_parser::source::text(&request.dockerfile).into_owned();
     let report = |diagnostics: Diagnostics| Report {
         file: request.dockerfile_name.clone(),
@@ -53,10 +54,12 @@ pub fn build(
     };
     let Plan {
         graph,
-        target,
+        targets,
+        index,
         steps,
         warnings,
     } = plan::plan(&dockerfile, request, &bases).map_err(refused)?;
+    check_annotations(request, &targets, index)?;
     let check = lint::settings(&dockerfile, request)?;
     let findings = lint::findings(&dockerfile, request, &check, warnings)?;
     let violation = lint::violation(&dockerfile, &findings).filter(|_| check.error);
@@ -106,12 +109,13 @@ pub fn build(
             Output::CacheOnly | Output::Tar { .. } | Output::Local { .. }
         )
     });
+    let roots: Vec<Root> = targets.iter().map(|target| target.state.root).collect();
     let (made, layers_made) = crossbeam_channel::unbounded();
     let scheduler = Scheduler::new(
         &shared,
         images,
         known,
-        target.root,
+        &roots,
         wants_image.then_some(made),
         &one,
     );
@@ -156,6 +160,7 @@ pub fn build(
     if foreign_owners > 0 {
         events.event(Event::Notice(foreign_notice(foreign_owners)));
     }
+    let materials = sources.materials();
     sources.finish(store);
     let results = match results {
         Ok(results) => results,
@@ -174,15 +179,29 @@ pub fn build(
         request,
         events,
         graph: &graph,
-        target: &target,
+        targets: &targets,
+        index,
         results: &results,
         epoch,
         next_step: steps.len(),
+        materials,
+        started_ms,
     };
-    let layers = results.stack(&graph, target.root);
+    let platforms: Vec<BuiltPlatform> = targets
+        .iter()
+        .map(|target| BuiltPlatform {
+            platform: target.platform.to_string(),
+            layers: results.stack(&graph, target.state.root),
+            image: None,
+        })
+        .collect();
     let mut size = 0;
-    for layer in &layers {
-        size += store.index().layer(*layer)?.map_or(0, |row| row.size);
+    let layers: HashSet<LayerId> = platforms
+        .iter()
+        .flat_map(|platform| platform.layers.iter().copied())
+        .collect();
+    for layer in layers {
+        size += store.index().layer(layer)?.map_or(0, |row| row.size);
     }
     let hits = graph
         .vertices
@@ -197,9 +216,8 @@ pub fn build(
     let mut result = BuildResult {
         image: None,
         manifests: Vec::new(),
-        config: target.config.clone(),
-        layers,
-        diff_ids: Vec::new(),
+        index,
+        platforms,
         size,
         steps: graph.vertices.len(),
         hits,
@@ -209,15 +227,23 @@ pub fn build(
         .iter()
         .any(|output| *output != Output::CacheOnly)
     {
-        let image = finished.image()?;
-        let written = finished.write(&image)?;
+        let images = finished.images()?;
+        let written = finished.write(&images)?;
         result.image = written.image;
         result.manifests = written.manifests;
-        result.config = image.config().clone();
-        result.diff_ids = image.layers().iter().map(|layer| layer.diff_id).collect();
+        for (platform, image) in result.platforms.iter_mut().zip(&images) {
+            platform.image = Some(image.id());
+        }
     }
-    if let Some(layer) = result.layers.last() {
-        lease.note_build(name_of(request), *layer);
+    for platform in &result.platforms {
+        let Some(layer) = platform.layers.last() else {
+            continue;
+        };
+        let mut name = name_of(request);
+        if index {
+            name = format!("{name} for {}", platform.platform);
+        }
+        lease.note_build(name, *layer);
     }
     match store.sync_what_was_used() {
         // What is there stays as safe as it was.
@@ -228,6 +254,50 @@ pub fn build(
         store.collect_leftovers()?;
     }
     Ok(result)
+}
+
+/// An error for annotations that have no place in what is built.
+fn check_annotations(
+    request: &BuildRequest,
+    targets: &[Target],
+    index: bool,
+) -> Result<(), BuildError> {
+    let encodings = request.outputs.iter().filter_map(|output| match output {
+        Output::Oci { encoding, .. }
+        | Output::Docker { encoding, .. }
+        | Output::Registry { encoding, .. } => Some(encoding),
+        _ => None,
+    });
+    for encoding in encodings {
+        if encoding.annotations.needs_index() && !index {
+            return Err(BuildError::Request(
+                "one image has no index to annotate: annotate its manifest, or give \
+                 `--build-arg BUILDKIT_MULTI_PLATFORM=1`"
+                    .to_owned(),
+            ));
+        }
+        for own in &encoding.annotations.platforms {
+            let platform = &own.platform;
+            let mut built = targets
+                .iter()
+                .map(|target| image_platform(&target.platform));
+            if !built.any(|built| built == *platform) {
+                return Err(BuildError::Request(format!(
+                    "an annotation is for {platform}, for which nothing is built"
+                )));
+            }
+        }
+    }
+    let archives = request.outputs.iter();
+    let mut archives = archives.filter(|output| matches!(output, Output::Docker { .. }));
+    if index && archives.next().is_some() {
+        return Err(BuildError::Request(
+            "an archive for docker holds no index: give `--output type=oci`, or build one \
+             platform at a time"
+                .to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// What a build is known by later: its tag, or where it was built and what.
@@ -306,21 +376,35 @@ pub(crate) struct StoreBases<'a> {
     pub(crate) pull: Pull,
 }
 
+impl StoreBases<'_> {
+    fn policy(&self) -> PullPolicy {
+        match self.pull {
+            Pull::Missing => PullPolicy::Missing,
+            Pull::Always => PullPolicy::Always,
+            Pull::Never => PullPolicy::Never,
+        }
+    }
+}
+
 impl Bases for StoreBases<'_> {
     fn resolve(
         &self,
         reference: &str,
         platform: &Platform,
     ) -> Result<BaseImage, Box<dyn Error + Send + Sync>> {
-        let policy = match self.pull {
-            Pull::Missing => PullPolicy::Missing,
-            Pull::Always => PullPolicy::Always,
-            Pull::Never => PullPolicy::Never,
-        };
+        let policy = self.policy();
         let progress = strata_image::NoProgress;
         Ok(self
             .images
             .resolve(self.lease, reference, platform, policy, &progress)?)
+    }
+
+    fn platforms(&self, reference: &str) -> Result<Vec<Platform>, Box<dyn Error + Send + Sync>> {
+        let policy = self.policy();
+        let progress = strata_image::NoProgress;
+        Ok(self
+            .images
+            .platforms(self.lease, reference, policy, &progress)?)
     }
 
     fn advice(&self, _reference: &str) -> Vec<String> {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use strata_cache::{CacheRecord, Digest, StepKind};
 use strata_executor::cdi::Edits;
-use strata_executor::sandbox::Network;
+use strata_executor::sandbox::{MountOptions, Network, Propagation};
 use strata_parser::Span;
 use strata_parser::chmod::Chmod;
-use strata_parser::mount::Sharing;
+use strata_parser::mount::{self, MountWords, Sharing};
 
 use crate::bases::BaseImage;
 use crate::event::StepId;
@@ -120,7 +120,7 @@ pub struct Vertex {
     pub op: Op,
     /// The instruction in the Dockerfile.
     pub span: Span,
-    /// The stage's platform.
+    /// The stage's platform. In the key of a command, which alone can see it.
     pub platform: String,
     /// Which of its records may be taken.
     pub reuse: Reuse,
@@ -159,7 +159,7 @@ impl Reuse {
 }
 
 /// What a vertex does.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Op {
     /// A command.
     Run(RunOp),
@@ -182,7 +182,7 @@ impl Op {
 }
 
 /// A command to run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunOp {
     /// Program and arguments.
     pub argv: Vec<String>,
@@ -222,7 +222,7 @@ pub struct DeviceOp {
 }
 
 /// A mount of a command.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountOp {
     /// Absolute path in the sandbox.
     pub target: String,
@@ -230,10 +230,29 @@ pub struct MountOp {
     pub source: MountSource,
     /// The command can't write to it.
     pub read_only: bool,
+    /// What else is asked of it.
+    pub words: MountWords,
+}
+
+/// What is asked of a mount, as sandboxes are asked; `devices` of the host open there.
+pub fn mount_options(words: MountWords, devices: bool) -> MountOptions {
+    MountOptions {
+        chown: words.chown,
+        no_exec: words.no_exec,
+        no_suid: words.no_suid,
+        devices,
+        no_recursion: words.no_recursion,
+        propagation: words.propagation.map(|(kind, recursive)| match kind {
+            mount::Propagation::Private => Propagation::Private,
+            mount::Propagation::Shared => Propagation::Shared { recursive },
+            mount::Propagation::Slave => Propagation::Slave,
+            mount::Propagation::Unbindable => Propagation::Unbindable { recursive },
+        }),
+    }
 }
 
 /// What a mount shows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountSource {
     /// A path in a stage, an image, or the selected files of the context.
     Bind {
@@ -247,6 +266,10 @@ pub enum MountSource {
     Host {
         /// The path, absolute.
         path: PathBuf,
+        /// What the command writes is thrown away.
+        discard: bool,
+        /// Device nodes there open.
+        devices: bool,
     },
     /// A directory kept between builds. In the key only as far as it decides what the command
     /// sees: target and whether it is read-only.
@@ -270,6 +293,8 @@ pub enum MountSource {
     Tmpfs {
         /// Bytes.
         size: Option<u64>,
+        /// Permission bits.
+        mode: u32,
     },
     /// The socket of an SSH agent. Who answers behind it is in no key.
     Ssh {
@@ -304,7 +329,7 @@ pub enum MountSource {
 }
 
 /// Files to copy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "they are flags of an instruction, independent of each other"
@@ -352,7 +377,7 @@ pub enum CopyFrom {
 }
 
 /// A directory to make.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkdirOp {
     /// Absolute path.
     pub path: String,

@@ -13,7 +13,7 @@
 use strata_cache::{CacheKey, Digest, Hasher, KeyPart, StackId};
 use strata_executor::copy::SelectedFile;
 use strata_executor::sandbox::{Isolated, Network};
-use strata_parser::mount::Sharing;
+use strata_parser::mount::{MountWords, Propagation, Sharing};
 
 use crate::graph::{CopyFrom, CopyOp, MountOp, MountSource, Op, Root, RunOp, WorkdirOp};
 
@@ -214,6 +214,8 @@ pub struct KeyInputs<'a> {
     pub shm_size: u64,
     /// Names of extra hosts.
     pub extra_hosts: &'a [String],
+    /// How commands are confined, where that is not as usual.
+    pub confinement: &'a [String],
 }
 
 impl std::fmt::Debug for KeyInputs<'_> {
@@ -306,6 +308,10 @@ fn encode_run(encoder: &mut Encoder, run: &RunOp, inputs: &KeyInputs<'_>) {
     if let Some((name, text)) = &run.script {
         encoder.part(format!("script {name}"), text);
     }
+    // Steps that are confined as usual have the key that they always had.
+    if !inputs.confinement.is_empty() && !run.insecure {
+        encoder.list("confinement", inputs.confinement.iter());
+    }
     encoder
         .hasher
         .update(&(run.mounts.len() as u64).to_le_bytes());
@@ -331,13 +337,16 @@ fn encode_run(encoder: &mut Encoder, run: &RunOp, inputs: &KeyInputs<'_>) {
 fn encode_mount(encoder: &mut Encoder, mount: &MountOp, inputs: &KeyInputs<'_>) {
     let name = format!("mount {}", mount.target);
     let access = if mount.read_only { "ro" } else { "rw" };
+    // Mounts without such words have the key that they always had.
+    let words = mount_words(mount);
     match &mount.source {
         MountSource::Bind { root, path } => {
             encoder.input(&name, &(inputs.root)(*root));
-            encoder.part(name, &format!("bind {access} {path}"));
+            encoder.part(name, &format!("bind {access} {path}{words}"));
         }
-        MountSource::Host { path } => {
-            encoder.part(name, &format!("volume {access} {}", path.display()));
+        MountSource::Host { path, .. } => {
+            let path = path.display();
+            encoder.part(name, &format!("volume {access} {path}{words}"));
         }
         MountSource::Cache {
             sharing,
@@ -354,7 +363,7 @@ fn encode_mount(encoder: &mut Encoder, mount: &MountOp, inputs: &KeyInputs<'_>) 
             };
             encoder.part(
                 name,
-                &format!("cache {access} {sharing} {mode:o} {uid}:{gid}"),
+                &format!("cache {access} {sharing} {mode:o} {uid}:{gid}{words}"),
             );
         }
         MountSource::Ssh {
@@ -364,7 +373,9 @@ fn encode_mount(encoder: &mut Encoder, mount: &MountOp, inputs: &KeyInputs<'_>) 
             uid,
             gid,
         } => encoder.part(name, &format!("ssh {id:?} {required} {mode:o} {uid}:{gid}")),
-        MountSource::Tmpfs { size } => encoder.part(name, &format!("tmpfs {access} {size:?}")),
+        MountSource::Tmpfs { size, .. } => {
+            encoder.part(name, &format!("tmpfs {access} {size:?}{words}"));
+        }
         MountSource::Secret {
             id,
             file,
@@ -378,6 +389,47 @@ fn encode_mount(encoder: &mut Encoder, mount: &MountOp, inputs: &KeyInputs<'_>) 
             &format!("secret {id:?} {file} {env:?} {required} {mode:o} {uid}:{gid}"),
         ),
     }
+}
+
+/// What is asked of a mount beyond the ordinary, each word after a blank.
+fn mount_words(mount: &MountOp) -> String {
+    let MountWords {
+        chown,
+        no_exec,
+        no_suid,
+        no_recursion,
+        propagation,
+    } = mount.words;
+    let mut words = String::new();
+    for (set, word) in [
+        (chown, " chown"),
+        (no_exec, " noexec"),
+        (no_suid, " nosuid"),
+        (no_recursion, " bind-nonrecursive"),
+    ] {
+        if set {
+            words += word;
+        }
+    }
+    if let Some((kind, recursive)) = propagation
+        && kind != Propagation::Private
+    {
+        words.extend([format!(" {kind:?} {recursive}")]);
+    }
+    match &mount.source {
+        MountSource::Host {
+            discard, devices, ..
+        } => {
+            for (set, word) in [(*discard, " discarded"), (*devices, " dev")] {
+                if set {
+                    words += word;
+                }
+            }
+        }
+        MountSource::Tmpfs { mode, .. } if *mode != 0o1777 => words.extend([format!(" {mode:o}")]),
+        _ => {}
+    }
+    words
 }
 
 fn encode_copy(encoder: &mut Encoder, copy: &CopyOp, inputs: &KeyInputs<'_>) {

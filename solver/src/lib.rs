@@ -10,6 +10,7 @@
     reason = "a diagnostic is made once, when a build fails, and is then only passed on"
 )]
 
+pub mod attest;
 pub mod bases;
 mod build;
 mod context;

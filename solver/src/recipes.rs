@@ -28,6 +28,7 @@ pub(crate) struct Recipes {
     ulimits: Vec<String>,
     extra_hosts: Vec<String>,
     shm_size: u64,
+    confinement: Vec<String>,
 }
 
 impl Recipes {
@@ -52,6 +53,7 @@ impl Recipes {
                 .collect(),
             extra_hosts: extra_hosts.map(|(name, _)| name.clone()).collect(),
             shm_size: request.shm_size,
+            confinement: request.confinement.words(),
         };
         let images: Vec<Input> = graph
             .images
@@ -126,6 +128,7 @@ impl Recipes {
             ulimits: &self.ulimits,
             shm_size: self.shm_size,
             extra_hosts: &self.extra_hosts,
+            confinement: &self.confinement,
         }
     }
 

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use strata_cache::{DiffId, Digest, HardLinks, LayerId};
-use strata_executor::sandbox::{Dns, Limits, Network, SecretBytes};
-use strata_image::ImageConfig;
+use strata_cache::{Digest, HardLinks, LayerId};
+use strata_executor::sandbox::{Confinement, Dns, Limits, Network, SecretBytes};
 use strata_image::export::Encoding;
-use strata_parser::mount::MountFlag;
+use strata_image::manifest::Descriptor;
+use strata_parser::mount::{MountFlag, MountWords};
 
+use crate::attest::{Attestations, Material};
 use crate::remote::Remote;
 
 /// Where the files for COPY and ADD come from.
@@ -60,6 +61,12 @@ pub struct Volume {
     pub target: String,
     /// Steps can't write there.
     pub read_only: bool,
+    /// What a step writes there is thrown away.
+    pub discard: bool,
+    /// Device nodes there open.
+    pub devices: bool,
+    /// What else is asked of the mount.
+    pub words: MountWords,
 }
 
 /// When base images are looked for in their registry.
@@ -111,11 +118,19 @@ pub enum Output {
     Tar {
         /// Where.
         destination: Destination,
+        /// Each platform's files in a directory of its own; none means if there are several.
+        platform_split: Option<bool>,
+        /// What the names of attestations begin with, which are files beside those of the image.
+        attestation_prefix: String,
     },
     /// The root file system in a directory.
     Local {
         /// Which directory.
         destination: PathBuf,
+        /// Each platform's files in a directory of its own; none means if there are several.
+        platform_split: Option<bool>,
+        /// What the names of attestations begin with, which are files beside those of the image.
+        attestation_prefix: String,
     },
     /// A registry. The names come from the request's tags or from `names`.
     Registry {
@@ -181,8 +196,10 @@ pub struct BuildRequest {
     pub neutral_modes: bool,
     /// See [`Pull`].
     pub pull: Pull,
-    /// Platform, such as `linux/arm64`; none means this machine's.
-    pub platform: Option<String>,
+    /// Platforms, such as `linux/arm64`, in the order of their index; none means this machine's.
+    pub platforms: Vec<String>,
+    /// In place of them, all that the target's base images have in common.
+    pub all_platforms: bool,
     /// Network of RUN steps that don't say.
     pub network: Network,
     /// Entitlements given: `network.host`, `security.insecure`, `device`, `device=NAME`.
@@ -206,6 +223,10 @@ pub struct BuildRequest {
     pub ulimits: BTreeMap<String, (u64, u64)>,
     /// Bytes of /dev/shm.
     pub shm_size: u64,
+    /// How RUN steps are confined that are not `insecure`. In the key where it is not the default.
+    pub confinement: Confinement,
+    /// Host name of RUN steps, in place of what the Dockerfile's author may count on.
+    pub hostname: Option<String>,
     /// Further lines for /etc/hosts: name, address. Names are in the key.
     pub extra_hosts: Vec<(String, String)>,
     /// How RUN steps look names up. In no key, as what the host's own settings say isn't.
@@ -219,6 +240,12 @@ pub struct BuildRequest {
     /// When a context from elsewhere was last changed, in seconds since 1970, if its commit or its server
     /// says so. [`crate::remote::prepare`] fills it in.
     pub context_time: Option<i64>,
+    /// Where the Dockerfile came from, if not from this machine. [`crate::remote::prepare`] fills it in.
+    pub origin: Option<Material>,
+    /// What was fetched before the build began. [`crate::remote::prepare`] fills it in.
+    pub fetched: Vec<Material>,
+    /// What is to be said of the result.
+    pub attestations: Attestations,
 }
 
 /// Names of a Dockerfile that nothing names, in the order in which they are looked for.
@@ -249,7 +276,8 @@ impl BuildRequest {
             cache_ttl: None,
             neutral_modes: false,
             pull: Pull::default(),
-            platform: None,
+            platforms: Vec::new(),
+            all_platforms: false,
             network: Network::default(),
             allow: Vec::new(),
             cdi_directories: None,
@@ -261,12 +289,17 @@ impl BuildRequest {
             step_timeout: None,
             ulimits: BTreeMap::new(),
             shm_size: SHM_SIZE,
+            confinement: Confinement::default(),
+            hostname: None,
             extra_hosts: Vec::new(),
             dns: Dns::default(),
             explain: false,
             jobs: 1,
             epoch: None,
             context_time: None,
+            origin: None,
+            fetched: Vec::new(),
+            attestations: Attestations::default(),
         }
     }
 }
@@ -274,22 +307,32 @@ impl BuildRequest {
 /// What came of a build.
 #[derive(Debug, Clone)]
 pub struct BuildResult {
-    /// The image ID: digest of the config. None if only a cache or a file tree was asked for.
+    /// The image ID: digest of the config; of several images, the digest of their index, or their ID in
+    /// the store. None if only a cache or a file tree was asked for.
     pub image: Option<Digest>,
-    /// Digests of manifests that outputs made: (output, digest).
-    pub manifests: Vec<(String, Digest)>,
-    /// The config.
-    pub config: ImageConfig,
-    /// Layers, base first.
-    pub layers: Vec<LayerId>,
-    /// Their diff IDs, where an output needed them.
-    pub diff_ids: Vec<DiffId>,
-    /// Size of the image's layers on disk, in bytes.
+    /// What outputs made: (output, its manifest or index).
+    pub manifests: Vec<(String, Descriptor)>,
+    /// Whether the result is an index.
+    pub index: bool,
+    /// What was built for each platform, in the order of the index. Never empty.
+    pub platforms: Vec<BuiltPlatform>,
+    /// Size of the images' layers on disk, in bytes.
     pub size: u64,
     /// Steps of the stages that the target needs.
     pub steps: usize,
     /// How many of them were hits.
     pub hits: usize,
+}
+
+/// What was built for one platform.
+#[derive(Debug, Clone)]
+pub struct BuiltPlatform {
+    /// The platform that was asked for.
+    pub platform: String,
+    /// The image's ID, if one was made.
+    pub image: Option<Digest>,
+    /// Its layers, base first.
+    pub layers: Vec<LayerId>,
 }
 
 /// Stops a build: call [`cancel`](Self::cancel) from the thread that waits for signals.

@@ -132,7 +132,7 @@ enum Message {
     Cancelled,
 }
 
-/// Runs jobs until `target` is there.
+/// Runs jobs until the targets are there.
 pub(crate) struct Scheduler<'a> {
     shared: &'a Shared<'a>,
     images: &'a Images<'a>,
@@ -140,7 +140,7 @@ pub(crate) struct Scheduler<'a> {
     nodes: Vec<Node>,
     ready: BTreeSet<(StepId, usize)>,
     running: usize,
-    /// Told each new layer of the target's chain.
+    /// Told each new layer of the targets' chains.
     made: Option<Sender<LayerId>>,
     target_chain: Vec<bool>,
     report: &'a dyn Fn(Diagnostic) -> Report,
@@ -160,7 +160,7 @@ impl<'a> Scheduler<'a> {
         shared: &'a Shared<'a>,
         images: &'a Images<'a>,
         results: Results,
-        target: Root,
+        targets: &[Root],
         made: Option<Sender<LayerId>>,
         report: &'a dyn Fn(Diagnostic) -> Report,
     ) -> Self {
@@ -184,10 +184,12 @@ impl<'a> Scheduler<'a> {
             })
             .collect();
         let mut target_chain = vec![false; graph.vertices.len()];
-        let mut root = target;
-        while let Root::Step(vertex) = root {
-            target_chain[vertex.0] = true;
-            root = graph.vertices[vertex.0].parent;
+        for target in targets {
+            let mut root = *target;
+            while let Root::Step(vertex) = root {
+                target_chain[vertex.0] = true;
+                root = graph.vertices[vertex.0].parent;
+            }
         }
         let mut scheduler = Self {
             shared,
@@ -200,8 +202,7 @@ impl<'a> Scheduler<'a> {
             target_chain,
             report,
         };
-        scheduler.need(target);
-        for root in &graph.also {
+        for root in targets.iter().chain(&graph.also) {
             scheduler.need(*root);
         }
         scheduler

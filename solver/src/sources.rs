@@ -8,6 +8,7 @@ use strata_executor::tree::SourceTree;
 use strata_image::fetch::Fetcher;
 use strata_parser::{Diagnostic, Span};
 
+use crate::attest::Material;
 use crate::context::{BuildContext, IgnoreAt};
 use crate::error::{BuildError, Report, chain};
 use crate::event::{Event, EventSink, Outcome};
@@ -31,6 +32,8 @@ pub(crate) struct Sources<'a> {
 struct Opened<'store> {
     /// What its content is made of, for keys of steps that copy it as a whole.
     identity: String,
+    /// What it is for others, if it is from elsewhere.
+    material: Option<Material>,
     /// A repository that is checked out only if a step needs its files.
     later: Option<(GitAddress, String)>,
     checking_out: Mutex<()>,
@@ -38,9 +41,14 @@ struct Opened<'store> {
 }
 
 impl<'store> Opened<'store> {
-    fn ready(identity: String, files: impl Into<BuildContext<'store>>) -> Self {
+    fn ready(
+        identity: String,
+        material: Option<Material>,
+        files: impl Into<BuildContext<'store>>,
+    ) -> Self {
         Self {
             identity,
+            material,
             later: None,
             checking_out: Mutex::new(()),
             files: OnceLock::from(files.into()),
@@ -203,7 +211,7 @@ impl<'a> Sources<'a> {
                 let neutral = self.request.neutral_modes;
                 let files = BuildContext::directory(root, IgnoreAt::default(), neutral, self.store)
                     .map_err(Problem::Build)?;
-                Ok((Opened::ready(String::new(), files), false))
+                Ok((Opened::ready(String::new(), None, files), false))
             }
             Source::Web {
                 url,
@@ -213,6 +221,7 @@ impl<'a> Sources<'a> {
                 let file = web::file(fetcher, surroundings, url, *checksum)?;
                 let moved = file.moved;
                 let identity = format!("{} {}", file.digest, web::file_name(url));
+                let material = Some(Material::web(url, file.digest));
                 let files = if *context {
                     match web_files(self.store, &file, url, self.cancel)? {
                         Ok(unpacked) => unpacked.into(),
@@ -221,13 +230,14 @@ impl<'a> Sources<'a> {
                 } else {
                     BuildContext::File(web_tree(self.store, &file, url))
                 };
-                Ok((Opened::ready(identity, files), moved))
+                Ok((Opened::ready(identity, material, files), moved))
             }
             Source::Git { address, context } => {
                 let commit = git::resolve(surroundings, address)?;
+                let material = Some(Material::git(address, &commit));
                 if *context {
                     let files = git::check_out(self.store, surroundings, address, &commit)?;
-                    return Ok((Opened::ready(String::new(), files), true));
+                    return Ok((Opened::ready(String::new(), material, files), true));
                 }
                 let flag = |name: &'static str, on: bool| if on { name } else { "" };
                 let identity = format!(
@@ -239,6 +249,7 @@ impl<'a> Sources<'a> {
                 );
                 let opened = Opened {
                     identity,
+                    material,
                     later: Some((address.as_ref().clone(), commit)),
                     checking_out: Mutex::new(()),
                     files: OnceLock::new(),
@@ -275,6 +286,13 @@ impl<'a> Sources<'a> {
     /// What the content of a source is made of.
     pub(crate) fn identity(&self, source: SourceId) -> &str {
         &self.opened[source.0].identity
+    }
+
+    /// What was copied from elsewhere, for those who want to know what the result is made of.
+    /// By [`SourceId`].
+    pub(crate) fn materials(&self) -> Vec<Option<Material>> {
+        let opened = self.opened.iter();
+        opened.map(|one| one.material.clone()).collect()
     }
 
     fn check_out(&self, source: SourceId) -> Result<&BuildContext<'a>, RemoteError> {

@@ -267,13 +267,13 @@ impl Shared<'_> {
         view: &LayerView,
         user: &str,
         vertex: &Vertex,
-    ) -> Result<(u32, u32), Diagnostic> {
+    ) -> Result<Option<(u32, u32)>, Diagnostic> {
         let failed = |error: UserError| user_error(&error, vertex.span);
         if user.is_empty() {
-            return Ok((0, 0));
+            return Ok(None);
         }
         if vertex.parent == Root::Empty {
-            return users::owner(view, user).map_err(failed);
+            return users::owner(view, user).map(Some).map_err(failed);
         }
         let (owner, missing) = users::directory_owner(view, user).map_err(failed)?;
         if let Some(missing) = missing {
@@ -282,7 +282,7 @@ impl Shared<'_> {
                 .with_help("make the user in an earlier RUN step, or give numbers");
             self.events.event(Event::Warning(warning));
         }
-        Ok(owner)
+        Ok(Some(owner))
     }
 
     /// Says so if the store is full, whatever the failure looks like: commands tell it each in its way.
@@ -381,7 +381,8 @@ impl Shared<'_> {
 /// Who a step runs as; without USER that is root, whatever the image's files say.
 fn credentials(view: &LayerView, user: &str, span: Span) -> Result<Credentials, Diagnostic> {
     if user.is_empty() {
-        return Ok(Credentials::default());
+        // Nobody asked for a user: files that can't be read are no reason to fail.
+        return Ok(users::credentials(view, "0").unwrap_or_default());
     }
     users::credentials(view, user).map_err(|error| user_error(&error, span))
 }

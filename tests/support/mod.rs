@@ -33,7 +33,7 @@ pub(crate) use sandbox::Sandbox;
 pub(crate) use steps::Steps;
 pub(crate) use strata::{Output, Running, Strata, wait_until};
 pub(crate) use tools::{run, run_quietly};
-pub(crate) use tree::{Kind, Tree};
+pub(crate) use tree::{Kind, Tree, hex};
 pub(crate) use users::Who;
 pub(crate) use web::Web;
 

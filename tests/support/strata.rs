@@ -24,7 +24,12 @@ pub(crate) struct Strata {
 
 impl Strata {
     pub(crate) fn new(sandbox: &Sandbox) -> Self {
-        let mut command = Command::new(sandbox.binary());
+        Self::of(sandbox, sandbox.binary())
+    }
+
+    /// The same of another copy of the program.
+    pub(crate) fn of(sandbox: &Sandbox, binary: &Path) -> Self {
+        let mut command = Command::new(binary);
         command
             .arg("--root")
             .arg(sandbox.path("store"))
@@ -68,6 +73,26 @@ impl Strata {
             .arg(self.command.get_program())
             .args(self.command.get_args())
             .current_dir(sandbox.context())
+            .env_clear()
+            .envs(
+                self.command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            );
+        Self {
+            command,
+            stdin: self.stdin,
+        }
+    }
+
+    /// A shell script that may start the command as `"$@"`, by itself or through another program.
+    pub(crate) fn under(self, program: &[&str], script: &str) -> Self {
+        let mut command = Command::new(program[0]);
+        command
+            .args(&program[1..])
+            .args(["bash", "-c", script, "bash"])
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
             .env_clear()
             .envs(
                 self.command

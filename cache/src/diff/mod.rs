@@ -105,6 +105,26 @@ pub fn write_tree(
     write::write_tree(view, start, links, options, output)
 }
 
+/// One of several trees in an archive.
+#[derive(Debug, Clone, Copy)]
+pub struct Tree<'a> {
+    /// The tree.
+    pub view: &'a LayerView,
+    /// Its hard links, as for [`write_tree`].
+    pub links: &'a HardLinks,
+    /// The directory of the archive that it is in, without slashes at its ends; empty for the root.
+    pub directory: &'a str,
+}
+
+/// Writes several whole trees as one plain tar, as [`write_tree`] writes one.
+pub fn write_trees(
+    trees: &[Tree<'_>],
+    options: WriteOptions,
+    output: &mut dyn Write,
+) -> Result<(), DiffError> {
+    write::write_trees(trees, options, output)
+}
+
 /// Bounds on what an archive may make the store do.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {

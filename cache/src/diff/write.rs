@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::header::{EntryType, Header, TarWriter};
-use super::{DiffError, OPAQUE_NAME, WHITEOUT_PREFIX, WriteOptions};
+use super::{DiffError, OPAQUE_NAME, Tree, WHITEOUT_PREFIX, WriteOptions};
 use crate::beneath;
 use crate::layer::HardLinks;
 use crate::view::{Entry, FileKind, LayerView, Metadata, is_opaque, is_whiteout};
@@ -115,20 +115,21 @@ pub(super) fn write_tree(
         start.path.parent().map(Path::to_owned).unwrap_or_default()
     };
     writer.base = base;
-    view.try_walk(start, &mut |entry| {
-        let xattrs = view.portable_xattrs(entry)?;
-        let source = Source {
-            path: &entry.path,
-            metadata: &entry.metadata,
-            xattrs: &xattrs,
-            group_layer: entry.layer,
-            same_inode: true,
-        };
-        writer.entry(&source, &mut || Ok(view.open(entry)?), &mut || {
-            Ok(view.read_link(entry)?.into_os_string().into_encoded_bytes())
-        })
-    })?;
+    writer.tree(view, start)?;
     writer.finish()
+}
+
+pub(super) fn write_trees(
+    trees: &[Tree<'_>],
+    options: WriteOptions,
+    output: &mut dyn Write,
+) -> Result<(), DiffError> {
+    for tree in trees {
+        let mut writer = LayerWriter::new(tree.links, options, output);
+        tree.directory.clone_into(&mut writer.prefix);
+        writer.tree(tree.view, &tree.view.root()?)?;
+    }
+    TarWriter::new(output).finish().map_err(DiffError::Output)
 }
 
 /// What is to be written as one entry.
@@ -158,6 +159,8 @@ struct LayerWriter<'a> {
     firsts: HashMap<(usize, usize), FirstName>,
     /// What is taken off the front of every path.
     base: PathBuf,
+    /// The directory that every path is put into; empty for none.
+    prefix: String,
     buffer: Vec<u8>,
 }
 
@@ -175,8 +178,26 @@ impl<'a> LayerWriter<'a> {
             groups,
             firsts: HashMap::new(),
             base: PathBuf::new(),
+            prefix: String::new(),
             buffer: vec![0; 256 * 1024],
         }
+    }
+
+    /// Writes everything from `start` on.
+    fn tree(&mut self, view: &LayerView, start: &Entry) -> Result<(), DiffError> {
+        view.try_walk(start, &mut |entry| {
+            let xattrs = view.portable_xattrs(entry)?;
+            let source = Source {
+                path: &entry.path,
+                metadata: &entry.metadata,
+                xattrs: &xattrs,
+                group_layer: entry.layer,
+                same_inode: true,
+            };
+            self.entry(&source, &mut || Ok(view.open(entry)?), &mut || {
+                Ok(view.read_link(entry)?.into_os_string().into_encoded_bytes())
+            })
+        })
     }
 
     fn entry(
@@ -207,7 +228,11 @@ impl<'a> LayerWriter<'a> {
             });
         }
         let relative = source.path.strip_prefix(&self.base).unwrap_or(source.path);
-        let mut path = relative.as_os_str().as_bytes().to_vec();
+        let mut path = self.prefix.as_bytes().to_vec();
+        if !path.is_empty() && !relative.as_os_str().is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(relative.as_os_str().as_bytes());
         if kind == EntryType::Directory {
             if path.is_empty() {
                 // The root is there anyway. It is written only if it is not the usual one.

@@ -133,7 +133,7 @@ impl Index {
         })
     }
 
-    /// The names of an image, sorted.
+    /// The names of an image or of a list, sorted.
     pub fn image_names(&self, config: Digest) -> Result<Vec<String>, StoreError> {
         self.read(|index| names_of(index, config))
     }
@@ -248,14 +248,14 @@ fn insert_image(
     Ok(())
 }
 
-fn config_of(index: &Connection, name: &str) -> rusqlite::Result<Option<Digest>> {
+pub(super) fn config_of(index: &Connection, name: &str) -> rusqlite::Result<Option<Digest>> {
     index
         .prepare_cached("SELECT config FROM names WHERE name = ?1")?
         .query_row([name], |row| row.get(0))
         .optional()
 }
 
-fn names_of(index: &Connection, config: Digest) -> rusqlite::Result<Vec<String>> {
+pub(super) fn names_of(index: &Connection, config: Digest) -> rusqlite::Result<Vec<String>> {
     index
         .prepare_cached("SELECT name FROM names WHERE config = ?1 ORDER BY name")?
         .query_map([config], |row| row.get(0))?

@@ -13,6 +13,7 @@ const STEPS: &[&str] = &[
     schema::PINS,
     schema::STACKS,
     schema::PARTS,
+    schema::LISTS,
     schema::RESOURCES,
 ];
 
@@ -86,7 +87,8 @@ mod tests {
         let mut old = Connection::open_in_memory().unwrap();
         old.execute_batch(schema::TABLES).unwrap();
         old.execute_batch(
-            "DROP TRIGGER records_gone; DROP INDEX records_text; DROP TABLE record_parts; \
+            "DROP TABLE lists; DROP TABLE list_members; DROP TABLE list_blobs; \
+             DROP TRIGGER records_gone; DROP INDEX records_text; DROP TABLE record_parts; \
              DROP TABLE builds; ALTER TABLE mounts DROP COLUMN boot; \
              ALTER TABLE records ADD COLUMN parts TEXT NOT NULL DEFAULT ''; \
              DROP TABLE pins; DROP TABLE pruned; ALTER TABLE records DROP COLUMN made; \

@@ -14,6 +14,7 @@ mod files;
 mod images;
 mod layers;
 mod leases;
+mod lists;
 mod migrate;
 mod mounts;
 mod pins;

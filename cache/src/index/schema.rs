@@ -1,4 +1,4 @@
-//! The tables, version 5.
+//! The tables, version 6.
 //!
 //! - Keys and digests are 32-byte BLOBs, layer ids are their 64 bits as a signed integer.
 //! - `boot` is the boot that wrote a row, until a sync; NULL afterwards. A row counts if it is NULL
@@ -12,10 +12,12 @@
 //! - `record_parts` has what a record's key was made of, by the record's `seq`: long texts, which nobody
 //!   reads but to explain.
 //! - `builds` has what was built when, and the layer that came out: the latest of each name.
+//! - `lists` has names' other meaning: several images, of as many platforms, as `document` says. A row of
+//!   `names` has the config of an image or the ID of a list. Lists are only ever written durably.
 //! - `layer_files` has content digests of single files of layers, for those that were copied.
 
 /// Version that [`TABLES`] makes, kept in `user_version`.
-pub(super) const VERSION: i32 = 5;
+pub(super) const VERSION: i32 = 6;
 
 /// Everything, for a new index.
 pub(super) const TABLES: &str = "
@@ -164,9 +166,54 @@ CREATE TABLE pruned (
     why  TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX pruned_at ON pruned (at);
+
+CREATE TABLE lists (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+    id       BLOB NOT NULL UNIQUE,
+    document TEXT NOT NULL,
+    created  INTEGER NOT NULL
+);
+
+CREATE TABLE list_members (
+    list   BLOB NOT NULL,
+    config BLOB NOT NULL,
+    PRIMARY KEY (list, config)
+) WITHOUT ROWID;
+CREATE INDEX list_members_config ON list_members (config);
+
+CREATE TABLE list_blobs (
+    list BLOB NOT NULL,
+    blob BLOB NOT NULL,
+    PRIMARY KEY (list, blob)
+) WITHOUT ROWID;
+CREATE INDEX list_blobs_blob ON list_blobs (blob);
 ";
 
-/// Version 4 to 5: what a record's step used.
+/// Version 4 to 5: names for several images at once.
+pub(super) const LISTS: &str = "
+CREATE TABLE lists (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+    id       BLOB NOT NULL UNIQUE,
+    document TEXT NOT NULL,
+    created  INTEGER NOT NULL
+);
+
+CREATE TABLE list_members (
+    list   BLOB NOT NULL,
+    config BLOB NOT NULL,
+    PRIMARY KEY (list, config)
+) WITHOUT ROWID;
+CREATE INDEX list_members_config ON list_members (config);
+
+CREATE TABLE list_blobs (
+    list BLOB NOT NULL,
+    blob BLOB NOT NULL,
+    PRIMARY KEY (list, blob)
+) WITHOUT ROWID;
+CREATE INDEX list_blobs_blob ON list_blobs (blob);
+";
+
+/// Version 5 to 6: what a record's step used.
 pub(super) const RESOURCES: &str = "
 ALTER TABLE records ADD COLUMN resources TEXT;
 ";

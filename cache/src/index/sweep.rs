@@ -207,6 +207,10 @@ pub(super) fn drop_dangling(index: &Connection) -> rusqlite::Result<()> {
          DELETE FROM layer_files WHERE layer NOT IN (SELECT id FROM layers);
          DELETE FROM images WHERE config NOT IN (SELECT digest FROM blobs);
          DELETE FROM image_layers WHERE config NOT IN (SELECT config FROM images);
-         DELETE FROM names WHERE config NOT IN (SELECT config FROM images);",
+         DELETE FROM list_members WHERE config NOT IN (SELECT config FROM images)
+             OR list NOT IN (SELECT id FROM lists);
+         DELETE FROM list_blobs WHERE list NOT IN (SELECT id FROM lists);
+         DELETE FROM names WHERE config NOT IN (SELECT config FROM images)
+             AND config NOT IN (SELECT id FROM lists);",
     )
 }

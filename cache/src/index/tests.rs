@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::image::{StoredBlob, StoredImage, StoredLayer};
+use crate::image::{StoredBlob, StoredImage, StoredLayer, StoredList};
 use crate::{CacheKey, KeyPart, Lease, NewRecord, OpenOptions, StackId, StepKind, Store};
 
 fn key(text: &str) -> CacheKey {
@@ -263,6 +263,49 @@ fn image_is_found_by_name_and_by_short_id_until_it_is_removed() {
     assert_eq!(index.images().unwrap().len(), 2);
     index.remove_image(config).unwrap();
     assert_eq!(index.images().unwrap().len(), 1);
+}
+
+#[test]
+fn a_name_is_for_an_image_or_for_a_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let index = store.index();
+    let image = |content: &[u8]| StoredImage {
+        config: store.blobs().put(content).unwrap(),
+        manifest: None,
+        layers: Vec::new(),
+        created_ms: 77,
+    };
+    let (one, other) = (image(b"one"), image(b"other"));
+    index.put_image(&one, &["a:1".to_owned()]).unwrap();
+    index.put_image(&other, &[]).unwrap();
+    let mut members = vec![one.config, other.config];
+    members.sort_unstable();
+    let list = StoredList {
+        id: Digest::of(b"document"),
+        document: "document".to_owned(),
+        members,
+        blobs: vec![store.blobs().put(b"attestation").unwrap()],
+        created_ms: 78,
+    };
+    index.put_list(&list, &["a:1".to_owned()]).unwrap();
+    index.put_list(&list, &["a:2".to_owned()]).unwrap();
+    assert_eq!(index.image_by_name("a:1").unwrap(), None);
+    assert_eq!(index.list_by_name("a:1").unwrap().as_ref(), Some(&list));
+    assert_eq!(
+        index.lists_by_id(&list.id.short()).unwrap(),
+        std::slice::from_ref(&list)
+    );
+    assert_eq!(index.images().unwrap().len(), 2);
+    let names = vec!["a:1".to_owned(), "a:2".to_owned()];
+    assert_eq!(index.lists().unwrap(), [(list.clone(), names)]);
+    // An image takes a name back.
+    index.put_image(&one, &["a:1".to_owned()]).unwrap();
+    assert_eq!(index.list_by_name("a:1").unwrap(), None);
+    assert_eq!(index.image_by_name("a:1").unwrap(), Some(one));
+    index.remove_list(list.id).unwrap();
+    assert_eq!(index.list_by_name("a:2").unwrap(), None);
+    assert!(index.lists().unwrap().is_empty());
 }
 
 #[test]

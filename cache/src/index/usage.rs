@@ -14,6 +14,8 @@ pub(crate) struct Snapshot {
     /// Newest first.
     pub(crate) records: Vec<CacheRecord>,
     pub(crate) images: Vec<Image>,
+    /// Blobs that named lists of images are made of.
+    pub(crate) list_blobs: HashSet<Digest>,
     pub(crate) blobs: Vec<Blob>,
     /// (layer, blob) of layers kept as blobs, and whether the blob holds just a diff ID.
     pub(crate) layer_blobs: Vec<(LayerId, Digest, bool)>,
@@ -177,6 +179,10 @@ impl Index {
                 })?
                 .collect::<rusqlite::Result<_>>()?,
             images: Vec::new(),
+            list_blobs: index
+                .prepare("SELECT blob FROM list_blobs JOIN names ON config = list")?
+                .query_map([], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?,
             pins: super::pins::pins(index)?,
         };
         // Looked up here, which is quicker than in a query for each record.
@@ -203,7 +209,11 @@ impl Index {
             .collect::<rusqlite::Result<_>>()?;
         for image in &mut images {
             image.names = index
-                .prepare_cached("SELECT name FROM names WHERE config = ?1 ORDER BY name")?
+                .prepare_cached(
+                    "SELECT name FROM names WHERE config = ?1 \
+                     UNION SELECT n.name FROM list_members m JOIN names n ON n.config = m.list \
+                     WHERE m.config = ?1 ORDER BY 1",
+                )?
                 .query_map([image.config], |row| row.get(0))?
                 .collect::<rusqlite::Result<_>>()?;
             let mut statement = index.prepare_cached(
@@ -229,10 +239,12 @@ impl Index {
         let mut gone = Victims::default();
         for batch in victims.images.chunks(BATCH) {
             self.batch(batch, &mut gone.images, |index, config| {
+                super::lists::drop_unnamed(index, *config)?;
                 let removed = index
                     .prepare_cached(
                         "DELETE FROM images WHERE config = ?1 \
                          AND NOT EXISTS (SELECT 1 FROM names WHERE config = ?1) \
+                         AND NOT EXISTS (SELECT 1 FROM list_members WHERE config = ?1) \
                          AND NOT EXISTS (SELECT 1 FROM lease_blobs WHERE digest = ?1)",
                     )?
                     .execute([config])?;
@@ -277,6 +289,7 @@ impl Index {
                         "DELETE FROM blobs WHERE digest = ?1 \
                          AND NOT EXISTS (SELECT 1 FROM lease_blobs WHERE digest = ?1) \
                          AND NOT EXISTS (SELECT 1 FROM images WHERE config = ?1 OR manifest = ?1) \
+                         AND NOT EXISTS (SELECT 1 FROM list_blobs WHERE blob = ?1) \
                          AND NOT EXISTS (SELECT 1 FROM image_layers WHERE blob = ?1)",
                     )?
                     .execute([digest])?;

@@ -91,6 +91,7 @@ pub(super) fn leftover(
     }
     let mut needed: HashSet<Digest> = image_blobs.clone();
     needed.extend(&snapshot.leased_blobs);
+    needed.extend(&snapshot.list_blobs);
     let mut packed: HashSet<Digest> = HashSet::new();
     for (layer, digest, is_diff_id) in &snapshot.layer_blobs {
         packed.insert(*digest);

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::image::{StoredBlob, StoredImage, StoredLayer};
+use crate::image::{StoredBlob, StoredImage, StoredLayer, StoredList};
 use crate::index::LayerBlob;
 use crate::usage::{ItemKind, list, usage};
 use crate::verify::{VerifyOptions, verify};
@@ -128,6 +128,43 @@ fn nothing_that_a_lease_holds_goes() {
     assert!(report.bytes >= 100_000);
     assert_eq!(files(&dir.path().join("layers")), 0);
     assert_eq!(files(&dir.path().join("blobs/sha256")), 0);
+    assert_sound(&store);
+}
+
+#[test]
+fn a_named_list_keeps_its_images_and_blobs_and_an_unnamed_one_keeps_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("build").unwrap();
+    let layer = step(&store, &lease, None, "base");
+    let member = image(&store, b"member", &[layer]);
+    store.index().put_image(&member, &[]).unwrap();
+    let blob = store.blobs().put(b"attestation").unwrap();
+    let list = StoredList {
+        id: Digest::of(b"document"),
+        document: "document".to_owned(),
+        members: vec![member.config],
+        blobs: vec![blob],
+        created_ms: 1,
+    };
+    let name = "app:1".to_owned();
+    store
+        .index()
+        .put_list(&list, std::slice::from_ref(&name))
+        .unwrap();
+    drop(lease);
+    age_everything(&store);
+    let report = prune(&store, &PruneOptions::default()).unwrap();
+    assert_eq!(report.images, []);
+    assert_eq!(report.blobs, []);
+    assert_eq!(report.layers, []);
+    assert!(store.blobs().contains(blob));
+    store.index().remove_name(&name).unwrap();
+    age_everything(&store);
+    let report = prune(&store, &PruneOptions::default()).unwrap();
+    assert_eq!(report.images, [member.config]);
+    assert_eq!(report.blobs.len(), 2);
+    assert!(store.index().lists().unwrap().is_empty());
     assert_sound(&store);
 }
 

@@ -19,6 +19,7 @@ use strata_solver::EventSink;
 use strata_solver::remote;
 use strata_solver::remote::Origin;
 use strata_solver::remote::Prepared;
+use strata_solver::request::Output;
 
 use super::stored;
 use crate::config::Config;
@@ -89,7 +90,8 @@ pub(crate) fn run(
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;
     let progress = Progress::start(build.progress);
-    for notice in notice.into_iter().chain(snapshotter::choose(&store)?) {
+    let notices = notice.into_iter().chain(build.notices.iter().cloned());
+    for notice in notices.chain(snapshotter::choose(&store)?) {
         progress.event(Event::Notice(notice));
     }
     if let Some(Elsewhere {
@@ -122,6 +124,7 @@ pub(crate) fn run(
     match result {
         Ok(result) => {
             finish(&build, &progress, &result)?;
+            sign(&build, &result)?;
             // A build that ran nothing has made nothing to prune.
             if result.hits < result.steps {
                 prune(&store, &config, &progress);
@@ -219,6 +222,29 @@ fn finish(build: &Build, progress: &Progress, result: &BuildResult) -> Result<()
     Ok(())
 }
 
+/// Signs every name that something was pushed to.
+fn sign(build: &Build, result: &BuildResult) -> Result<(), CommandError> {
+    let Some(sign) = &build.sign else {
+        return Ok(());
+    };
+    let mut pushed = result.manifests.iter();
+    for output in &build.request.outputs {
+        // Each output with a manifest has noted it, in order; a push one for each name.
+        let count = match output {
+            Output::Registry { names, .. } if names.is_empty() => build.request.tags.len(),
+            Output::Registry { names, .. } => names.len(),
+            Output::Oci { .. } | Output::Docker { .. } => 1,
+            Output::Store | Output::Tar { .. } | Output::Local { .. } | Output::CacheOnly => 0,
+        };
+        for (name, manifest) in pushed.by_ref().take(count) {
+            if matches!(output, Output::Registry { .. }) {
+                sign.sign(name, manifest.digest)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What `--metadata-file` holds, in the names that docker buildx uses.
 fn metadata(build: &Build, result: &BuildResult) -> Value {
     let mut object = json!({});
@@ -226,7 +252,7 @@ fn metadata(build: &Build, result: &BuildResult) -> Value {
         object["containerimage.config.digest"] = json!(id.to_string());
     }
     if let Some((_, manifest)) = result.manifests.first() {
-        object["containerimage.digest"] = json!(manifest.to_string());
+        object["containerimage.digest"] = json!(manifest.digest.to_string());
     }
     if !build.request.tags.is_empty() {
         object["image.name"] = json!(build.request.tags.join(","));

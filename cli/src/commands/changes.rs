@@ -58,8 +58,8 @@ pub(super) fn config(changes: &[String]) -> Result<ImageConfig, CommandError> {
             )));
         }
     }
-    let plan = plan::plan(&dockerfile, &request(&text), &NoBases).map_err(refused)?;
-    Ok(plan.target.config)
+    let mut plan = plan::plan(&dockerfile, &request(&text), &NoBases).map_err(refused)?;
+    Ok(plan.targets.swap_remove(0).state.config)
 }
 
 fn request(text: &str) -> BuildRequest {

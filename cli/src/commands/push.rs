@@ -6,6 +6,7 @@ use strata_image::BuiltImage;
 use strata_image::Images;
 use strata_image::Reference;
 use strata_image::export::Encoding;
+use strata_image::export::ImageSet;
 use strata_image::registry::PushOptions;
 
 use super::stored;
@@ -56,7 +57,7 @@ pub(crate) fn run(flags: &low::Push, root: &Path) -> Result<(), CommandError> {
     let mut transfers = Transfers::start(flags.quiet);
     let pushed = transfers.step(format!("push {}", target.familiar()), |progress| {
         images
-            .push(&lease, &built, &target, &options, progress)
+            .push(&lease, &ImageSet::one(&built), &target, &options, progress)
             .or_kind(Kind::Failed)
     });
     transfers.close();
@@ -66,7 +67,7 @@ pub(crate) fn run(flags: &low::Push, root: &Path) -> Result<(), CommandError> {
             out,
             "{}: digest: {} size: {}",
             target.familiar(),
-            pushed.manifest,
+            pushed.digest,
             pushed.size
         )
     })

@@ -207,6 +207,7 @@ fn start(
         ulimits: run.ulimits.clone(),
         shm_size: run.shm_size,
         insecure: run.privileged,
+        confinement: run.confinement.clone(),
         stdio: if run.tty {
             Stdio::Terminal {
                 stdin: run.interactive,

@@ -10,6 +10,7 @@ use strata_image::export::Destination;
 use strata_image::export::Encoding;
 use strata_image::export::ExportOptions;
 use strata_image::export::Format;
+use strata_image::export::Saved;
 
 use super::stored;
 use super::transfer::Transfers;
@@ -71,11 +72,16 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
         encoding: &encoding,
         write,
         names: &[],
+        platform_split: None,
+        files: None,
     };
+    let sets: Vec<(Saved<'_>, &[String])> = images
+        .iter()
+        .map(|(image, names)| (Saved::Image(image), names.as_slice()))
+        .collect();
     let mut transfers = Transfers::start(flags.quiet);
     let saved = transfers.step(format!("save {}", flags.images.join(" ")), |progress| {
-        export::save(&store, &lease, &images, &options, &destination, progress)
-            .or_kind(Kind::Failed)
+        export::save(&store, &lease, &sets, &options, &destination, progress).or_kind(Kind::Failed)
     });
     transfers.close();
     saved

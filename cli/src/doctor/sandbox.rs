@@ -9,6 +9,7 @@ use std::time::Duration;
 use strata_cache::Flavour;
 use strata_cache::RootfsPlan;
 use strata_executor::sandbox;
+use strata_executor::sandbox::Confinement;
 use strata_executor::sandbox::Credentials;
 use strata_executor::sandbox::Dns;
 use strata_executor::sandbox::Ended;
@@ -155,6 +156,7 @@ fn try_sandbox(place: &Path, network: Network) -> Result<(), String> {
         ulimits: BTreeMap::new(),
         shm_size: 1 << 20,
         insecure: false,
+        confinement: Confinement::default(),
         stdio: Stdio::Piped,
         timeout: None,
         stop_signal: 15,

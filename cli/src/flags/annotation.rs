@@ -1,67 +1,107 @@
-//! Annotations of manifests, in `--annotation` and in `--output`.
+//! Annotations of manifests and indexes, in `--annotation` and in `--output`.
 
+use strata_image::Platform;
 use strata_image::export::Encoding;
 use strata_image::export::MediaTypes;
+use strata_image::export::PlatformAnnotations;
 
-/// Where an annotation stands.
+/// What is annotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// In the manifest.
+    /// The manifest.
     Manifest,
-    /// In the descriptor of the manifest.
+    /// The descriptor of the manifest.
     Descriptor,
+    /// The index.
+    Index,
+    /// The descriptor of the index.
+    IndexDescriptor,
 }
 
-/// Reads `[LEVEL[,LEVEL]:]KEY=VALUE`. A key may have a colon only with a level before it.
-pub(crate) fn of_flag(text: &str) -> Result<(Level, String, String), String> {
+/// Where an annotation stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    level: Level,
+    /// Only for this platform.
+    platform: Option<Platform>,
+}
+
+/// Reads `[LEVEL[PLATFORM],…:]KEY=VALUE`. A key may have a colon only with a level before it.
+pub(crate) fn of_flag(text: &str) -> Result<(Vec<Place>, String, String), String> {
     let (key, value) = text
         .split_once('=')
         .ok_or_else(|| format!("`{text}` is not of the form KEY=VALUE"))?;
-    let (level, key) = match key.split_once(':') {
-        Some((prefix, key)) => (level(prefix)?, key),
-        None => (Level::Manifest, key),
+    let (places, key) = match key.split_once(':') {
+        Some((prefix, key)) => {
+            let places = prefix.split(',').map(|text| place(text.trim(), text));
+            (places.collect::<Result<_, _>>()?, key)
+        }
+        None => (vec![place("", text)?], key),
     };
     if key.is_empty() {
         return Err(format!("`{text}` has no key"));
     }
-    Ok((level, key.to_owned(), value.to_owned()))
+    Ok((places, key.to_owned(), value.to_owned()))
 }
 
-/// Reads the key of a field: `annotation.KEY`, `annotation-LEVEL.KEY`.
-pub(crate) fn of_field(field: &str) -> Result<(Level, String), String> {
+/// Reads the key of a field: `annotation.KEY`, `annotation-LEVEL.KEY`, `annotation[PLATFORM].KEY`,
+/// `annotation-LEVEL[PLATFORM].KEY`.
+pub(crate) fn of_field(field: &str) -> Result<(Place, String), String> {
     let unknown = || format!("`{field}` is not supported: expected `annotation.KEY`");
-    let (prefix, key) = field.split_once('.').ok_or_else(unknown)?;
-    let level = match prefix.strip_prefix("annotation") {
-        Some("") => Level::Manifest,
-        Some(rest) => level(rest.strip_prefix('-').ok_or_else(unknown)?)?,
-        None => return Err(unknown()),
+    let rest = field.strip_prefix("annotation").ok_or_else(unknown)?;
+    // A platform has no dot, but for versions of Windows.
+    let end = rest.find(']').unwrap_or(0);
+    let dot = rest[end..].find('.').ok_or_else(unknown)? + end;
+    let (level, key) = (&rest[..dot], &rest[dot + 1..]);
+    let level = match level.strip_prefix('-') {
+        Some(level) if !level.is_empty() && !level.starts_with('[') => level,
+        None if level.is_empty() || level.starts_with('[') => level,
+        _ => return Err(unknown()),
     };
     if key.is_empty() {
         return Err(unknown());
     }
-    Ok((level, key.to_owned()))
+    Ok((place(level, field)?, key.to_owned()))
 }
 
-fn level(text: &str) -> Result<Level, String> {
-    match text {
-        "manifest" => Ok(Level::Manifest),
-        "manifest-descriptor" => Ok(Level::Descriptor),
-        "index" | "index-descriptor" => Err(format!(
-            "`{text}`: an image for one platform has no index of its own: annotate its manifest"
-        )),
-        _ if text.contains('[') => Err(format!(
-            "`{text}`: an image for one platform is annotated without naming it"
-        )),
-        _ => Err(format!(
-            "`{text}` is not a level: expected manifest or manifest-descriptor"
-        )),
+/// Reads `LEVEL[PLATFORM]`; each part may be left out.
+fn place(text: &str, whole: &str) -> Result<Place, String> {
+    let (level, platform) = match text.split_once('[') {
+        None => (text, None),
+        Some((level, rest)) => {
+            let platform = rest
+                .strip_suffix(']')
+                .ok_or_else(|| format!("`{whole}`: a `]` is missing"))?;
+            let platform = platform
+                .parse()
+                .map_err(|error| format!("`{whole}`: {error}"))?;
+            (level, Some(platform))
+        }
+    };
+    let level = match level {
+        "" | "manifest" => Level::Manifest,
+        "manifest-descriptor" => Level::Descriptor,
+        "index" => Level::Index,
+        "index-descriptor" => Level::IndexDescriptor,
+        _ => {
+            return Err(format!(
+                "`{level}` is not a level: expected manifest, manifest-descriptor, index or \
+                 index-descriptor"
+            ));
+        }
+    };
+    if platform.is_some() && matches!(level, Level::Index | Level::IndexDescriptor) {
+        return Err(format!(
+            "`{whole}`: an index is for all platforms: annotate a manifest, or leave out the platform"
+        ));
     }
+    Ok(Place { level, platform })
 }
 
 /// Adds an annotation to what an output writes; one of the same key is replaced.
 pub(crate) fn add(
     encoding: &mut Encoding,
-    level: Level,
+    place: &Place,
     key: &str,
     value: &str,
 ) -> Result<(), String> {
@@ -70,9 +110,28 @@ pub(crate) fn add(
             "annotation `{key}`: Docker's manifests have none: leave out `oci-mediatypes=false`"
         ));
     }
-    let annotations = match level {
-        Level::Manifest => &mut encoding.annotations.manifest,
-        Level::Descriptor => &mut encoding.annotations.descriptor,
+    let all = &mut encoding.annotations;
+    let annotations = match (&place.platform, place.level) {
+        (None, Level::Manifest) => &mut all.manifest,
+        (None, Level::Descriptor) => &mut all.descriptor,
+        (_, Level::Index) => &mut all.index,
+        (_, Level::IndexDescriptor) => &mut all.index_descriptor,
+        (Some(platform), level) => {
+            let known = all.platforms.iter().position(|it| it.platform == *platform);
+            let position = known.unwrap_or_else(|| {
+                all.platforms.push(PlatformAnnotations {
+                    platform: platform.clone(),
+                    manifest: std::collections::BTreeMap::new(),
+                    descriptor: std::collections::BTreeMap::new(),
+                });
+                all.platforms.len() - 1
+            });
+            let own = &mut all.platforms[position];
+            match level {
+                Level::Manifest => &mut own.manifest,
+                _ => &mut own.descriptor,
+            }
+        }
     };
     annotations.insert(key.to_owned(), value.to_owned());
     Ok(())
@@ -82,25 +141,90 @@ pub(crate) fn add(
 mod tests {
     use super::*;
 
+    fn at(level: Level, platform: Option<&str>) -> Place {
+        Place {
+            level,
+            platform: platform.map(|text| text.parse().unwrap()),
+        }
+    }
+
     #[test]
-    fn flags_name_a_level_or_mean_the_manifest() {
-        let of = |text: &str| of_flag(text).unwrap();
-        let expected = |level, key: &str, value: &str| (level, key.to_owned(), value.to_owned());
-        assert_eq!(of("a.b=c=d"), expected(Level::Manifest, "a.b", "c=d"));
-        assert_eq!(of("manifest:a=:"), expected(Level::Manifest, "a", ":"));
-        assert_eq!(
-            of("manifest-descriptor:a="),
-            expected(Level::Descriptor, "a", "")
-        );
+    fn flags_name_levels_and_platforms_or_mean_every_manifest() {
+        for (text, places, key, value) in [
+            ("a.b=c=d", vec![at(Level::Manifest, None)], "a.b", "c=d"),
+            ("manifest:a=:", vec![at(Level::Manifest, None)], "a", ":"),
+            (
+                "manifest-descriptor:a=",
+                vec![at(Level::Descriptor, None)],
+                "a",
+                "",
+            ),
+            (
+                "index,manifest[linux/arm64]:a=b",
+                vec![
+                    at(Level::Index, None),
+                    at(Level::Manifest, Some("linux/arm64")),
+                ],
+                "a",
+                "b",
+            ),
+            (
+                "index-descriptor:a=b",
+                vec![at(Level::IndexDescriptor, None)],
+                "a",
+                "b",
+            ),
+            (
+                "manifest-descriptor[linux/arm/v7]:a=b",
+                vec![at(Level::Descriptor, Some("linux/arm/v7"))],
+                "a",
+                "b",
+            ),
+        ] {
+            let expected = (places, key.to_owned(), value.to_owned());
+            assert_eq!(of_flag(text).unwrap(), expected, "{text}");
+        }
         for (text, part) in [
             ("a", "KEY=VALUE"),
             ("=x", "no key"),
-            ("index:a=b", "no index"),
-            ("manifest[linux/amd64]:a=b", "without naming it"),
             ("layer:a=b", "not a level"),
+            ("manifest[linux/amd64:a=b", "`]` is missing"),
+            ("manifest[a/b/c/d]:a=b", "not a platform"),
+            ("index[linux/amd64]:a=b", "for all platforms"),
         ] {
             let error = of_flag(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn fields_name_a_level_and_a_platform() {
+        for (text, place, key) in [
+            ("annotation.a.b", at(Level::Manifest, None), "a.b"),
+            ("annotation-index.a", at(Level::Index, None), "a"),
+            (
+                "annotation[linux/arm64].a",
+                at(Level::Manifest, Some("linux/arm64")),
+                "a",
+            ),
+            (
+                "annotation-manifest-descriptor[linux/386].a",
+                at(Level::Descriptor, Some("linux/386")),
+                "a",
+            ),
+        ] {
+            let expected = (place, key.to_owned());
+            assert_eq!(of_field(text).unwrap(), expected, "{text}");
+        }
+        for text in [
+            "annotation",
+            "annotation.",
+            "annotations.a",
+            "annotation-.a",
+            "annotation-[linux/386].a",
+            "annotation-layer.a",
+        ] {
+            assert!(of_field(text).is_err(), "{text}");
         }
     }
 }

@@ -2,6 +2,7 @@
 //! the program never sees a flag.
 
 pub(crate) mod annotation;
+pub(crate) mod attest;
 pub(crate) mod context;
 pub(crate) mod fields;
 pub(crate) mod filter;
@@ -12,6 +13,7 @@ mod named;
 pub(crate) mod output;
 pub(crate) mod preprocess;
 pub(crate) mod secret;
+pub(crate) mod security;
 mod ssh;
 pub(crate) mod value;
 pub(crate) mod volume;

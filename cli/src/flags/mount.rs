@@ -37,9 +37,15 @@ pub(crate) fn everywhere(text: &str) -> Result<Everywhere, String> {
         _ => return Err("a bind needs `source=` with an absolute path of this machine".into()),
     };
     match &mount.target {
-        Some(target) if target.starts_with('/') => {
-            volume::for_steps(path, target, mount.read_only).map(Everywhere::Volume)
-        }
+        Some(target) if target.starts_with('/') => volume::for_steps(Volume {
+            path,
+            target: target.clone(),
+            read_only: mount.read_only,
+            discard: false,
+            devices: false,
+            words: mount.words,
+        })
+        .map(Everywhere::Volume),
         _ => Err("a bind needs `target=` with an absolute path".into()),
     }
 }
@@ -55,6 +61,9 @@ mod tests {
                 path: "/proc".into(),
                 target: "/p".to_owned(),
                 read_only,
+                discard: false,
+                devices: false,
+                words: strata_parser::mount::MountWords::default(),
             })
         };
         let text = "type=bind,source=/proc,target=/p/";

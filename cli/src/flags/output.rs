@@ -9,7 +9,7 @@ use strata_solver::request::Destination;
 use strata_solver::request::Output;
 
 use super::annotation;
-use super::annotation::Level;
+use super::annotation::Place;
 use super::fields::Field;
 use super::fields::fields;
 use super::fields::required;
@@ -31,6 +31,8 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
     let output = if text == "-" {
         Output::Tar {
             destination: Destination::Stdout,
+            platform_split: None,
+            attestation_prefix: String::new(),
         }
     } else if text.contains('=') {
         Fields::read(text)?.output(&mut names)?
@@ -39,6 +41,8 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
     } else {
         Output::Local {
             destination: PathBuf::from(text),
+            platform_split: None,
+            attestation_prefix: String::new(),
         }
     };
     if stdout_is_terminal && writes_stdout(&output) {
@@ -55,7 +59,7 @@ pub(crate) fn writes_stdout(output: &Output) -> bool {
     match output {
         Output::Oci { destination, .. }
         | Output::Docker { destination, .. }
-        | Output::Tar { destination } => *destination == Destination::Stdout,
+        | Output::Tar { destination, .. } => *destination == Destination::Stdout,
         _ => false,
     }
 }
@@ -65,11 +69,11 @@ pub(crate) fn path_mut(output: &mut Output) -> Option<&mut PathBuf> {
     match output {
         Output::Oci { destination, .. }
         | Output::Docker { destination, .. }
-        | Output::Tar { destination } => match destination {
+        | Output::Tar { destination, .. } => match destination {
             Destination::Path(path) => Some(path),
             Destination::Stdout => None,
         },
-        Output::Local { destination } => Some(destination),
+        Output::Local { destination, .. } => Some(destination),
         _ => None,
     }
 }
@@ -96,7 +100,9 @@ struct Fields {
     force: Option<bool>,
     oci_types: Option<bool>,
     by_digest: Option<bool>,
-    annotations: Vec<(Level, String, String)>,
+    platform_split: Option<bool>,
+    attestation_prefix: Option<String>,
+    annotations: Vec<(Place, String, String)>,
 }
 
 impl Fields {
@@ -126,10 +132,20 @@ impl Fields {
             "force-compression" => self.force = Some(switch(field)?),
             "oci-mediatypes" => self.oci_types = Some(switch(field)?),
             "push-by-digest" => self.by_digest = Some(switch(field)?),
+            "platform-split" => self.platform_split = Some(switch(field)?),
+            "attestation-prefix" => {
+                let prefix = required(field)?;
+                if prefix.contains('/') {
+                    return Err(format!(
+                        "`attestation-prefix={prefix}` is not the beginning of a file's name"
+                    ));
+                }
+                self.attestation_prefix = Some(prefix.to_owned());
+            }
             key if key.starts_with("annotation") => {
-                let (level, name) = annotation::of_field(key)?;
+                let (place, name) = annotation::of_field(key)?;
                 let value = field.value.clone().unwrap_or_default();
-                self.annotations.push((level, name, value));
+                self.annotations.push((place, name, value));
             }
             key => {
                 let value = field.value.as_deref().unwrap_or_default();
@@ -142,7 +158,7 @@ impl Fields {
     fn output(self, store_names: &mut Vec<String>) -> Result<Output, String> {
         // What has a manifest can be told how to write it.
         let (allowed, has_manifest): (&[&str], bool) = match self.kind.as_str() {
-            "local" | "tar" => (&["dest"], false),
+            "local" | "tar" => (&["dest", "platform-split", "attestation-prefix"], false),
             "oci" => (&["dest", "tar"], true),
             "docker" => (&["dest"], true),
             "image" | "registry" => (&["name", "push", "push-by-digest"], true),
@@ -160,6 +176,8 @@ impl Fields {
             ("tar", self.archive.is_some()),
             ("push", self.push.is_some()),
             ("push-by-digest", self.by_digest.is_some()),
+            ("platform-split", self.platform_split.is_some()),
+            ("attestation-prefix", self.attestation_prefix.is_some()),
         ] {
             if given && !allowed.contains(&key) {
                 return Err(format!("`{key}` has no meaning with `type={}`", self.kind));
@@ -175,10 +193,18 @@ impl Fields {
         };
         match self.kind.as_str() {
             "local" => match destination {
-                Destination::Path(destination) => Ok(Output::Local { destination }),
+                Destination::Path(destination) => Ok(Output::Local {
+                    destination,
+                    platform_split: self.platform_split,
+                    attestation_prefix: self.attestation_prefix.unwrap_or_default(),
+                }),
                 Destination::Stdout => Err("`type=local` needs `dest=DIR`".into()),
             },
-            "tar" => Ok(Output::Tar { destination }),
+            "tar" => Ok(Output::Tar {
+                destination,
+                platform_split: self.platform_split,
+                attestation_prefix: self.attestation_prefix.unwrap_or_default(),
+            }),
             "oci" => {
                 let archive = self.archive.unwrap_or(true);
                 if !archive && destination == Destination::Stdout {
@@ -257,8 +283,8 @@ impl Fields {
         if self.oci_types == Some(false) {
             encoding.types = MediaTypes::Docker;
         }
-        for (level, name, value) in &self.annotations {
-            annotation::add(&mut encoding, *level, name, value)?;
+        for (place, name, value) in &self.annotations {
+            annotation::add(&mut encoding, place, name, value)?;
         }
         Ok(encoding)
     }
@@ -302,18 +328,32 @@ mod tests {
                 "out",
                 Output::Local {
                     destination: "out".into(),
+                    platform_split: None,
+                    attestation_prefix: String::new(),
                 },
             ),
             (
                 "-",
                 Output::Tar {
                     destination: Destination::Stdout,
+                    platform_split: None,
+                    attestation_prefix: String::new(),
                 },
             ),
             (
                 "type=tar,dest=x.tar",
                 Output::Tar {
                     destination: path("x.tar"),
+                    platform_split: None,
+                    attestation_prefix: String::new(),
+                },
+            ),
+            (
+                "type=local,dest=out,platform-split=false",
+                Output::Local {
+                    destination: "out".into(),
+                    platform_split: Some(false),
+                    attestation_prefix: String::new(),
                 },
             ),
             (
@@ -385,7 +425,10 @@ mod tests {
             ("type=tar,dest=x,annotation.a=b", "`annotation` has no"),
             ("type=image,compression=gzip", "leaves it"),
             ("type=image,push-by-digest=true", "push=true"),
-            ("type=oci,dest=x,annotation-index.a=b", "index"),
+            ("type=oci,dest=x,annotation-layer.a=b", "layer"),
+            ("type=oci,dest=x,platform-split=true", "no meaning"),
+            ("type=oci,dest=x,attestation-prefix=a", "no meaning"),
+            ("type=tar,dest=x,attestation-prefix=a/b", "beginning"),
             ("type=oci,dest=x,annotationa=b", "annotationa"),
             (
                 "type=oci,dest=x,oci-mediatypes=false,annotation.a=b",
@@ -413,13 +456,13 @@ mod tests {
     fn a_manifest_can_be_told_how_to_be() {
         let text = "type=registry,name=r.example/a,push-by-digest=true,compression=zstd,\
                     force-compression=true,annotation.org.Example=v,\
-                    annotation-manifest-descriptor.k=\"\"";
-        let text = text.replace("k=\"\"", "k=w");
+                    annotation-manifest-descriptor.k=w,annotation-index.i=1,\
+                    annotation-index-descriptor.d=2,annotation[linux/arm64].k=arm";
         let Output::Registry {
             names,
             by_digest,
             encoding,
-        } = output(&text, false).unwrap().output
+        } = output(text, false).unwrap().output
         else {
             panic!("not a registry");
         };
@@ -429,6 +472,13 @@ mod tests {
         let annotations = encoding.annotations;
         assert_eq!(annotations.manifest["org.Example"], "v");
         assert_eq!(annotations.descriptor["k"], "w");
+        assert_eq!(annotations.index["i"], "1");
+        assert_eq!(annotations.index_descriptor["d"], "2");
+        let [arm] = &annotations.platforms[..] else {
+            panic!("not for one platform");
+        };
+        assert_eq!(arm.platform.to_string(), "linux/arm64");
+        assert_eq!(arm.manifest["k"], "arm");
         let docker = output("type=oci,dest=x,oci-mediatypes=false", false).unwrap();
         let Output::Oci { encoding, .. } = docker.output else {
             panic!("not a layout");

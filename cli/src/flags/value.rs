@@ -157,11 +157,6 @@ pub(crate) fn hostname(text: &str) -> Result<String, String> {
 
 /// One platform. Only the form is looked at; whether it can be built is the builder's to say.
 pub(crate) fn platform(text: &str) -> Result<String, String> {
-    if text.contains(',') {
-        return Err(format!(
-            "`{text}` names several platforms; one at a time is supported"
-        ));
-    }
     strata_parser::platform::Platform::parse(text, &strata_parser::platform::Platform::host())
         .map(|platform| platform.to_string())
         .map_err(|error| error.to_string())

@@ -44,7 +44,7 @@ pub(crate) fn object(result: &BuildResult, names: &[String], elapsed: Duration) 
         "manifests": result
             .manifests
             .iter()
-            .map(|(output, digest)| json!({"output": output, "digest": digest.to_string()}))
+            .map(|(output, made)| json!({"output": output, "digest": made.digest.to_string()}))
             .collect::<Vec<_>>(),
         "steps": result.steps,
         "cached": result.hits,
@@ -99,9 +99,8 @@ mod tests {
         BuildResult {
             image: Some(Digest::of(b"")),
             manifests: Vec::new(),
-            config: strata_image::ImageConfig::default(),
-            layers: Vec::new(),
-            diff_ids: Vec::new(),
+            index: false,
+            platforms: Vec::new(),
             size: 45_200_000,
             steps: 10,
             hits: 8,

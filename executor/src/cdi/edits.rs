@@ -5,10 +5,10 @@ use std::path::{Component, Path, PathBuf};
 use super::CdiError;
 use super::node::Node;
 use super::spec::{ContainerEdits, HostMount, Spec};
-use crate::sandbox::{Credentials, Mount, MountKind};
+use crate::sandbox::{Credentials, Mount, MountKind, MountOptions};
 
 /// What a sandbox has to be given for some devices.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edits {
     /// Variables, in order.
     pub env: Vec<(String, String)>,
@@ -19,7 +19,7 @@ pub struct Edits {
 }
 
 /// A mount of something of the host.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Shown {
     device: String,
     source: PathBuf,
@@ -155,6 +155,7 @@ impl Shown {
                     no_set_ids,
                 },
                 read_only,
+                options: MountOptions::default(),
             },
         })
     }

@@ -7,13 +7,13 @@ use rustix::fs::{FileType, stat};
 use super::CdiError;
 use super::edits::clean;
 use super::spec::DeviceNode as Described;
-use crate::sandbox::{Credentials, DeviceKind, DeviceNode, Mount, MountKind};
+use crate::sandbox::{Credentials, DeviceKind, DeviceNode, Mount, MountKind, MountOptions};
 
 /// Mode of a node that neither the spec nor the host has one for.
 const MODE: u32 = 0o666;
 
 /// A node as a spec describes it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Node {
     device: String,
     host: PathBuf,
@@ -151,6 +151,7 @@ impl Node {
                 node: other.then_some(wanted),
             },
             read_only: false,
+            options: MountOptions::default(),
         })
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::sandbox::{Credentials, DeviceKind, DeviceNode, Mount, MountKind};
+use crate::sandbox::{Credentials, DeviceKind, DeviceNode, Mount, MountKind, MountOptions};
 
 /// Two directories, of which the second wins.
 struct Host(TempDir, [PathBuf; 2]);
@@ -158,6 +158,7 @@ fn yaml_says_the_same_as_json() {
                     no_set_ids: true,
                 },
                 read_only: true,
+                options: MountOptions::default(),
             },
             Mount {
                 target: "/dev/x".into(),
@@ -166,6 +167,7 @@ fn yaml_says_the_same_as_json() {
                     node: None,
                 },
                 read_only: false,
+                options: MountOptions::default(),
             },
         ]
     );

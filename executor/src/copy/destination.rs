@@ -32,6 +32,9 @@ pub(crate) struct Attributes {
     pub(crate) xattrs: Vec<Xattr>,
 }
 
+/// The bit by which a directory hands its group down.
+const SET_GROUP: u32 = 0o2000;
+
 pub(crate) struct Destination {
     upper: OwnedFd,
     merged: LayerView,
@@ -171,13 +174,14 @@ impl Destination {
     }
 
     /// Makes the directories `missing` below the existing directory `entry`: parents that nobody
-    /// described. Gives the path of the last.
+    /// described. Gives the path of the last. As with mkdir(2), a directory in one with the set-group-ID bit
+    /// has that bit too, and its group, unless an owner was asked for.
     pub(crate) fn create_parents(
         &mut self,
         entry: &Entry,
         missing: &Path,
         mode: u32,
-        owner: (u32, u32),
+        owner: Option<(u32, u32)>,
     ) -> Result<PathBuf, CopyError> {
         if entry.metadata.kind != FileKind::Directory {
             return Err(ViewError::NotADirectory {
@@ -187,6 +191,12 @@ impl Destination {
         }
         self.enter(&entry.path)?;
         let mut path = entry.path.clone();
+        let above = self.directories.get(&path);
+        let group = above
+            .filter(|above| above.mode & SET_GROUP != 0)
+            .map(|above| above.owner.1);
+        let mode = mode | group.map_or(0, |_| SET_GROUP);
+        let owner = owner.unwrap_or((0, group.unwrap_or(0)));
         for component in missing.components() {
             if let Component::Normal(name) = component {
                 path.push(name);

@@ -158,9 +158,8 @@ impl Writer<'_> {
 
     /// Makes the missing part of a destination.
     fn created(&mut self, entry: &Entry, missing: &Path) -> Result<PathBuf, CopyError> {
-        let owner = self.spec.owner.unwrap_or((0, 0));
-        self.destination
-            .create_parents(entry, missing, self.spec.parent_mode, owner)
+        let (mode, owner) = (self.spec.parent_mode, self.spec.owner);
+        self.destination.create_parents(entry, missing, mode, owner)
     }
 
     /// The contents of a source directory go into the destination, which is a directory or
@@ -522,10 +521,10 @@ fn copy_hashing(
 }
 
 /// `WORKDIR`: makes `path` (absolute) and its missing parents in `upper`, 0755, owned by `owner`,
-/// on top of `below`. False if everything was there already (an empty layer).
+/// on top of `below`; without an owner by root, or by the group of a directory that hands its group down. False if everything was there already (an empty layer).
 pub fn make_directory(
     path: &str,
-    owner: (u32, u32),
+    owner: Option<(u32, u32)>,
     epoch: Option<i64>,
     below: &LayerView,
     upper: &Path,

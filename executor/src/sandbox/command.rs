@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 
 use super::protocol::{Failure, Report, Stage, quoted, send};
-use super::{RunSpec, capability, seccomp};
+use super::{RunSpec, capability, confinement};
 use crate::sys;
 
 /// Where programs are looked for if the environment has no `PATH`.
@@ -81,7 +81,7 @@ impl Program<'_> {
             limit(name, *soft, *hard)?;
         }
         if !spec.insecure {
-            capability::drop_bounding().during("drop capabilities")?;
+            spec.confinement.narrow()?;
         }
         rustix::process::umask(Mode::from_raw_mode(0o022));
         enter(&spec.cwd, spec.credentials.uid, spec.credentials.gid)?;
@@ -94,17 +94,18 @@ impl Program<'_> {
             .iter()
             .map(|argument| c_string(argument.as_str(), "an argument"))
             .collect::<Result<Vec<_>, _>>()?;
-        let filter = (!spec.insecure).then(|| seccomp::filter(capability::DEFAULT));
-        if filter.as_ref().is_some_and(Vec::is_empty) {
-            return Err(Failure::new(
-                "make the seccomp filter",
-                "the system calls of this kind of machine are not known; only \
-                 `--security=insecure` works here",
-            ));
-        }
+        let filter = if spec.insecure {
+            None
+        } else {
+            spec.confinement.filter()?
+        };
+        spec.confinement.label()?;
         change_groups(&spec)?;
+        if !spec.insecure {
+            spec.confinement.lock()?;
+        }
         if let Some(filter) = &filter {
-            sys::seccomp_install(filter).during("install the seccomp filter")?;
+            confinement::install(filter)?;
         }
         change_user(&spec)?;
         sys::close_from(3, true).during("mark descriptors close-on-exec")?;

@@ -55,18 +55,25 @@ pub(super) fn mount_standard(root: &mut Root, spec: &RunSpec) -> Result<(), Fail
             null: open_below(&dev, "null").during("open /dev/null")?,
             empty: None,
         };
-        for path in MASKED_IN_PROC {
-            masks
-                .hide(&proc, path)
-                .stage(|| format!("hide `/proc/{path}`"))?;
+        let unmasked = &spec.confinement.unmasked;
+        for (filesystem, place, list) in [
+            (&proc, "/proc", MASKED_IN_PROC),
+            (&sys, "/sys", MASKED_IN_SYS),
+        ] {
+            for name in list {
+                let path = format!("{place}/{name}");
+                if !unmasked.has(&path) {
+                    masks
+                        .hide(filesystem, name)
+                        .stage(|| format!("hide `{path}`"))?;
+                }
+            }
         }
-        for path in MASKED_IN_SYS {
-            masks
-                .hide(&sys, path)
-                .stage(|| format!("hide `/sys/{path}`"))?;
-        }
-        for path in READ_ONLY_IN_PROC {
-            protect(&proc, path).stage(|| format!("make `/proc/{path}` read-only"))?;
+        for name in READ_ONLY_IN_PROC {
+            let path = format!("/proc/{name}");
+            if !unmasked.has(&path) {
+                protect(&proc, name).stage(|| format!("make `{path}` read-only"))?;
+            }
         }
     }
     Ok(())
@@ -88,7 +95,7 @@ fn mount_proc(root: &mut Root) -> Result<OwnedFd, Failure> {
 fn mount_sys(root: &mut Root, spec: &RunSpec) -> Result<OwnedFd, Failure> {
     let target = root.target(Path::new("/sys"), Want::Directory)?;
     let mut attributes = PLAIN;
-    if !spec.insecure {
+    if !spec.insecure && !spec.confinement.unmasked.has("/sys") {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
     match super::mount::new_filesystem("sysfs", &[], attributes) {
@@ -186,10 +193,13 @@ struct Masks {
 
 impl Masks {
     fn hide(&mut self, filesystem: &OwnedFd, path: &str) -> io::Result<()> {
-        let target = match open_below(filesystem, path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            answer => answer?,
-        };
+        match open_below(filesystem, path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            answer => self.cover(answer?),
+        }
+    }
+
+    fn cover(&mut self, target: OwnedFd) -> io::Result<()> {
         if !is_directory(&target)? {
             return attach(clone_tree(&self.null, false)?, target);
         }
@@ -215,4 +225,23 @@ fn protect(filesystem: &OwnedFd, path: &str) -> io::Result<()> {
     let mount = clone_tree(&target, true)?;
     set_attributes(&mount, true, PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
     attach(mount, target)
+}
+
+/// Hides the paths that were asked for besides the usual ones. Called when everything is in place.
+pub(super) fn mask_requested(root: &Root, spec: &RunSpec) -> Result<(), Failure> {
+    if spec.insecure || spec.confinement.masks.is_empty() {
+        return Ok(());
+    }
+    let null = root
+        .existing(Path::new("/dev/null"))
+        .during("open /dev/null")?
+        .ok_or_else(|| Failure::new("open /dev/null", "it is not there"))?;
+    let mut masks = Masks { null, empty: None };
+    for path in &spec.confinement.masks {
+        let stage = || format!("hide `{}`", path.display());
+        if let Some(target) = root.existing(path).stage(stage)? {
+            masks.cover(target).stage(stage)?;
+        }
+    }
+    Ok(())
 }

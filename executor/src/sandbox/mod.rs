@@ -18,12 +18,13 @@
 //!
 //! **Limitations**: needs Linux 5.12 (`mount_setattr`). Device nodes that a command makes, or that
 //! an image holds, can't be opened (`nodev`); only the standard ones in `/dev` and those given with
-//! [`MountKind::Device`] can. No `AppArmor` or
-//! `SELinux` label is set.
+//! [`MountKind::Device`] can. `AppArmor` and
+//! `SELinux` labels are set only if they are asked for.
 
 mod capability;
 mod cgroup;
 mod command;
+mod confinement;
 mod files;
 mod filesystems;
 mod init;
@@ -32,6 +33,7 @@ mod mount;
 mod network;
 mod open_files;
 mod overlay;
+mod owner;
 mod pid1;
 mod probe;
 mod protocol;
@@ -49,11 +51,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use strata_cache::{Resources, RootfsPlan};
 
+pub use capability::{Capabilities, CapabilityError};
 pub use cgroup::{DeviceLimit, LimitProspect, Limits, Rate, limit_prospects};
+pub use confinement::{Confinement, Label, Seccomp, Unmasked};
 pub use init::init_if_asked;
 pub use network::{Dns, Isolated, Network, NetworkError, NetworkHelper, network_helpers};
 pub use open_files::raise_open_files;
 pub use probe::{OverlayUnusable, probe_overlay};
+pub use seccomp::{Profile, ProfileError};
 pub use spawn::{Canceller, Running, Sink, spawn};
 pub use stub::stub_directory;
 
@@ -78,6 +83,51 @@ pub struct Mount {
     pub kind: MountKind,
     /// Mounted read-only.
     pub read_only: bool,
+    /// What else is asked of it.
+    pub options: MountOptions,
+}
+
+/// What is asked of a mount besides where it is and what it shows. Private files and devices have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are words of an option list, independent of each other"
+)]
+pub struct MountOptions {
+    /// Every file of it belongs to the command's user and group before the command starts. For a path of the
+    /// host that changes the host's files; the mounts below it are left alone.
+    pub chown: bool,
+    /// Nothing on it can be executed.
+    pub no_exec: bool,
+    /// Set-id bits mean nothing on it.
+    pub no_suid: bool,
+    /// Device nodes on it open, unlike everywhere else in a sandbox.
+    pub devices: bool,
+    /// Without what is mounted below the source.
+    pub no_recursion: bool,
+    /// Which mounts made on one side show on the other; none is private.
+    pub propagation: Option<Propagation>,
+}
+
+/// How mount events travel, see `mount_namespaces(7)`. Whatever is asked for, nothing that happens in a
+/// sandbox shows outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagation {
+    /// Among mounts of the sandbox.
+    Shared {
+        /// For the mounts below, too.
+        recursive: bool,
+    },
+    /// From the host to the sandbox, for the mounts below, too.
+    Slave,
+    /// Not at all.
+    Private,
+    /// Not at all, and the mount can't be bound again.
+    Unbindable {
+        /// For the mounts below, too.
+        recursive: bool,
+    },
 }
 
 /// What a [`Mount`] shows.
@@ -228,6 +278,8 @@ pub struct RunSpec {
     pub shm_size: u64,
     /// All capabilities, no seccomp, writable /sys (`--security=insecure`).
     pub insecure: bool,
+    /// How the command is confined, if it is not `insecure`; labels are set in any case.
+    pub confinement: Confinement,
     /// Streams.
     pub stdio: Stdio,
     /// How long it may take, set-up and all. Everything in the sandbox is killed then.

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
 };
 
 use super::protocol::{Failure, Stage};
@@ -98,6 +99,15 @@ pub(super) fn set_attributes(
     attributes: MountAttrFlags,
 ) -> io::Result<()> {
     sys::mount_setattr(mount.as_fd(), recursive, u64::from(attributes.bits()), 0)
+}
+
+/// Sets how events of a mount travel, and of those below it if `recursive`.
+pub(super) fn set_propagation(
+    mount: impl AsFd,
+    recursive: bool,
+    propagation: MountPropagationFlags,
+) -> io::Result<()> {
+    sys::mount_propagation(mount.as_fd(), recursive, u64::from(propagation.bits()))
 }
 
 /// Takes the mount that `mount` is the root of away, with those below it, once nothing uses it.

@@ -18,12 +18,12 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use strata_cache::RootfsPlan;
 
 use super::command::{Program, Streams};
-use super::filesystems::mount_standard;
+use super::filesystems::{mask_requested, mount_standard};
 use super::mount::{attach, clone_tree, set_attributes};
 use super::network::Link;
 use super::overlay::{Overlay, mount_overlay, open_directory};
 use super::protocol::{Exit, Failure, Order, Report, Stage, receive, send};
-use super::requested::Requested;
+use super::requested::{Listening, Requested};
 use super::target::{Root, Want};
 use super::{Network, RunSpec, Stdio};
 use crate::sys::{self, Fork};
@@ -79,6 +79,7 @@ fn start(
     sys::reset_signals();
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .during("bind the sandbox to its parent's life")?;
+    let listening = Listening::new(&spec)?;
     rustix::mount::mount_change(
         "/",
         MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
@@ -93,10 +94,11 @@ fn start(
     let unified = super::cgroup::host_is_unified();
     let mut root = Root::new(mount)?;
     let stage = root.target(Path::new("/dev"), Want::Directory)?;
-    let requested = Requested::prepare(&spec, link, &stage)?;
+    let requested = Requested::prepare(&spec, link, &stage, listening)?;
     drop(stage);
     mount_standard(&mut root, &spec)?;
     requested.attach(&mut root)?;
+    mask_requested(&root, &spec)?;
     let (directory, created) = root.into_created();
     pivot(&directory)?;
     drop(directory);

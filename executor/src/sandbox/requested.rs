@@ -3,21 +3,25 @@
 //! They are made before anything covers the new root's /dev, which serves as the place where file
 //! systems are attached that only a part of is wanted; they are moved into place afterwards.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use rustix::mount::MountAttrFlags;
+use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use strata_cache::RootfsPlan;
 
 use super::files::PrivateFiles;
-use super::mount::{OF_DEVICES, attach, clone_path, clone_tree, new_filesystem, set_attributes};
+use super::mount::{
+    OF_DEVICES, attach, clone_path, clone_tree, new_filesystem, set_attributes, set_propagation,
+};
 use super::network::{Link, hosts, resolv_conf};
 use super::overlay::{Overlay, mount_overlay, open_directory};
+use super::owner::give;
 use super::protocol::{Failure, Stage, quoted};
 use super::target::{Root, Want, is_directory, open_in};
-use super::{DeviceNode, Mount, MountKind, RunSpec};
+use super::{Credentials, DeviceNode, Mount, MountKind, Propagation, RunSpec};
 
 /// A mount that is made but not yet in place.
 #[derive(Debug)]
@@ -27,13 +31,46 @@ struct Ready {
     want: Want,
 }
 
+/// Copies of the host's mounts that still hear from the host, by the mount's number.
+///
+/// They are made before the sandbox's mounts are cut off from the host's.
+#[derive(Debug)]
+pub(super) struct Listening(HashMap<usize, OwnedFd>);
+
+impl Listening {
+    /// Copies what mounts of `spec` want to hear from.
+    pub(super) fn new(spec: &RunSpec) -> Result<Self, Failure> {
+        let mut copies = HashMap::new();
+        for (number, mount) in spec.mounts.iter().enumerate() {
+            if let MountKind::Bind { source } = &mount.kind
+                && mount.options.propagation == Some(Propagation::Slave)
+            {
+                let copy = || -> io::Result<OwnedFd> {
+                    let tree = clone_path(source, !mount.options.no_recursion)?;
+                    // At once, so that nothing of what is done to it shows on the host.
+                    set_propagation(&tree, true, MountPropagationFlags::DOWNSTREAM)?;
+                    Ok(tree)
+                };
+                let copy = copy().stage(|| format!("bind {}", quoted(source)))?;
+                copies.insert(number, copy);
+            }
+        }
+        Ok(Self(copies))
+    }
+}
+
 /// All of them, in the order in which they are put into place.
 #[derive(Debug)]
 pub(super) struct Requested(Vec<Ready>);
 
 impl Requested {
     /// Makes the mounts. `stage` is a directory of the new root that nothing is mounted on yet.
-    pub(super) fn prepare(spec: &RunSpec, link: &Link, stage: &OwnedFd) -> Result<Self, Failure> {
+    pub(super) fn prepare(
+        spec: &RunSpec,
+        link: &Link,
+        stage: &OwnedFd,
+        mut listening: Listening,
+    ) -> Result<Self, Failure> {
         let mut ready = Vec::with_capacity(spec.mounts.len() + 2);
         let files = PrivateFiles::new(stage)?;
         for (path, content) in [
@@ -80,11 +117,14 @@ impl Requested {
         files.close()?;
         let mut secrets = ready.split_off(2).into_iter();
         let mut devices = devices.into_iter();
-        for mount in &spec.mounts {
+        for (number, mount) in spec.mounts.iter().enumerate() {
             match &mount.kind {
                 MountKind::Secret { .. } => ready.extend(secrets.next()),
                 MountKind::Device { .. } => ready.extend(devices.next()),
-                _ => ready.push(prepare(mount, stage, spec.insecure)?),
+                _ => {
+                    let copy = listening.0.remove(&number);
+                    ready.push(prepare(mount, stage, spec, copy)?);
+                }
             }
         }
         Ok(Self(ready))
@@ -100,12 +140,20 @@ impl Requested {
     }
 }
 
-fn prepare(mount: &Mount, stage: &OwnedFd, insecure: bool) -> Result<Ready, Failure> {
+fn prepare(
+    mount: &Mount,
+    stage: &OwnedFd,
+    spec: &RunSpec,
+    listening: Option<OwnedFd>,
+) -> Result<Ready, Failure> {
     let place = || format!("mount on {}", quoted(&mount.target));
+    let options = mount.options;
     let tree = match &mount.kind {
-        MountKind::Bind { source } => {
-            clone_path(source, true).stage(|| format!("bind {}", quoted(source)))?
-        }
+        MountKind::Bind { source } => match listening {
+            Some(copy) => copy,
+            None => clone_path(source, !options.no_recursion)
+                .stage(|| format!("bind {}", quoted(source)))?,
+        },
         MountKind::Host {
             source, recursive, ..
         } => clone_path(source, *recursive).stage(|| format!("bind {}", quoted(source)))?,
@@ -132,11 +180,35 @@ fn prepare(mount: &Mount, stage: &OwnedFd, insecure: bool) -> Result<Ready, Fail
         attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, no_programs);
         attributes.set(MountAttrFlags::MOUNT_ATTR_NOSUID, no_set_ids);
     }
+    if options.chown {
+        // Before the mount may become read-only.
+        let Credentials { uid, gid, .. } = spec.credentials;
+        give(&tree, uid, gid)
+            .stage(|| format!("give {} to the user {uid}:{gid}", quoted(&mount.target)))?;
+    }
+    if options.no_exec {
+        attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    }
+    if options.no_suid {
+        attributes |= MountAttrFlags::MOUNT_ATTR_NOSUID;
+    }
     attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, mount.read_only);
     // As everywhere in a sandbox, device nodes open nothing.
-    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !insecure);
+    let devices = spec.insecure || options.devices;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !devices);
     if !attributes.is_empty() {
         set_attributes(&tree, true, attributes).stage(place)?;
+    }
+    match options.propagation {
+        // Those that listen do so already; whatever else there is, is private already.
+        None | Some(Propagation::Private | Propagation::Slave) => {}
+        Some(Propagation::Shared { recursive }) => {
+            // Among themselves: nothing outside is of their group.
+            set_propagation(&tree, recursive, MountPropagationFlags::SHARED).stage(place)?;
+        }
+        Some(Propagation::Unbindable { recursive }) => {
+            set_propagation(&tree, recursive, MountPropagationFlags::UNBINDABLE).stage(place)?;
+        }
     }
     let want = if is_directory(&tree).stage(place)? {
         Want::Directory

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountAttrFlags, OpenTreeFlags};
+use rustix::mount::MountAttrFlags;
 
 use super::lines::Lines;
 use super::protocol::{self, Exit, Order, Report, RequestRef, receive, send};
@@ -130,17 +130,29 @@ fn open_program() -> io::Result<OwnedFd> {
     let path = "/proc/self/exe";
     // Through a mount of its own that can't be written to: a command that got hold of the program
     // behind its sandbox's processes could otherwise overwrite it on the host.
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if let Ok(mount) = rustix::mount::open_tree(CWD, path, flags)
-        && super::mount::set_attributes(&mount, false, MountAttrFlags::MOUNT_ATTR_RDONLY).is_ok()
-    {
-        return Ok(mount);
-    }
-    Ok(rustix::fs::open(
-        path,
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?)
+    let program = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let same_here = || -> io::Result<OwnedFd> {
+        // Where this process has gone to a mount namespace of its own, its program is still on a
+        // mount of the old one, which can't be cloned from here.
+        let name = rustix::fs::readlinkat(CWD, path, Vec::new())?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = rustix::fs::open(name, flags, Mode::empty())?;
+        let (found_is, program_is) = (rustix::fs::fstat(&found)?, rustix::fs::fstat(&program)?);
+        if (found_is.st_dev, found_is.st_ino) == (program_is.st_dev, program_is.st_ino) {
+            Ok(found)
+        } else {
+            // It was replaced meanwhile: nobody will start the old one again.
+            Err(io::ErrorKind::NotFound.into())
+        }
+    };
+    let read_only = |file: &OwnedFd| -> io::Result<OwnedFd> {
+        let mount = super::mount::clone_tree(file, false)?;
+        super::mount::set_attributes(&mount, false, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+        Ok(mount)
+    };
+    Ok(read_only(&program)
+        .or_else(|_| read_only(&same_here()?))
+        .unwrap_or(program))
 }
 
 #[derive(Debug)]

@@ -54,6 +54,14 @@ impl Root {
         (self.directory, created)
     }
 
+    /// What is at `path`, if anything is.
+    pub(super) fn existing(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
+        match open_in(&self.directory, path, OFlags::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            answer => Ok(Some(answer?)),
+        }
+    }
+
     /// What is at `path`, made if nothing is.
     pub(super) fn target(&mut self, path: &Path, want: Want) -> Result<OwnedFd, Failure> {
         let found = match open_in(&self.directory, path, OFlags::empty()) {

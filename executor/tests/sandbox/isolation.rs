@@ -1,6 +1,6 @@
 //! What a command can see and do.
 
-use strata_executor::sandbox::{Credentials, Ended, MountKind, Network};
+use strata_executor::sandbox::{Credentials, Ended, MountKind, MountOptions, Network};
 
 use crate::Test;
 use crate::support::{Bench, run};
@@ -237,6 +237,7 @@ fn device_nodes_open_nothing() {
         target: target.into(),
         kind,
         read_only: false,
+        options: MountOptions::default(),
     };
     spec.mounts = vec![
         mount(

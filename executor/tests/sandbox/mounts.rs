@@ -5,7 +5,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use strata_cache::RootfsPlan;
-use strata_executor::sandbox::{Credentials, Ended, Mount, MountKind, SecretBytes, stub_directory};
+use strata_executor::sandbox::{
+    Credentials, Ended, Mount, MountKind, MountOptions, SecretBytes, stub_directory,
+};
 
 use crate::Test;
 use crate::support::{Bench, chain, run, try_run};
@@ -82,6 +84,7 @@ fn bind(source: impl Into<PathBuf>, target: &str, read_only: bool) -> Mount {
         target: target.into(),
         kind,
         read_only,
+        options: MountOptions::default(),
     }
 }
 
@@ -149,6 +152,7 @@ fn tmpfs_has_size_and_mode() {
         target: "/t".into(),
         kind,
         read_only: false,
+        options: MountOptions::default(),
     }];
     let ran = run(&spec);
     assert_eq!(ran.stdout[0], "1770");
@@ -168,6 +172,7 @@ fn secrets_are_files_in_memory() {
             gid: 0,
         },
         read_only: true,
+        options: MountOptions::default(),
     };
     let mut spec = bench.script(
         "cat /run/secrets/a; stat -c %a:%u /run/secrets/a /run/secrets/tool; \
@@ -225,6 +230,7 @@ fn layers_show_a_part_of_a_stack() {
             source: source.into(),
         },
         read_only,
+        options: MountOptions::default(),
     };
     let native = RootfsPlan::Native {
         tree: bench.path("one"),
@@ -265,6 +271,7 @@ fn a_single_layer_is_shown_read_only() {
             source: "/src".into(),
         },
         read_only: true,
+        options: MountOptions::default(),
     }];
     let ran = run(&spec);
     assert_eq!(ran.stdout, ["12"], "{ran:?}");
@@ -351,21 +358,25 @@ fn mounts_are_put_in_place_in_order() {
             target: "/t".into(),
             kind: tmpfs.clone(),
             read_only: false,
+            options: MountOptions::default(),
         },
         Mount {
             target: "/t/secret".into(),
             kind: secret.clone(),
             read_only: true,
+            options: MountOptions::default(),
         },
         Mount {
             target: "/t/in".into(),
             kind: tmpfs,
             read_only: false,
+            options: MountOptions::default(),
         },
         Mount {
             target: "/t/in/secret".into(),
             kind: secret,
             read_only: true,
+            options: MountOptions::default(),
         },
     ];
     let ran = run(&spec);

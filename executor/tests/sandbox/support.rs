@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use strata_cache::RootfsPlan;
 use strata_executor::sandbox::{
-    Credentials, Dns, Limits, Network, Outcome, RunSpec, SandboxError, Stdio, Stream, spawn,
+    Confinement, Credentials, Dns, Limits, Network, Outcome, RunSpec, SandboxError, Stdio, Stream,
+    spawn,
 };
 use tempfile::TempDir;
 
@@ -101,6 +102,7 @@ impl Bench {
             ulimits: BTreeMap::new(),
             shm_size: 64 << 20,
             insecure: false,
+            confinement: Confinement::default(),
             stdio: Stdio::Piped,
             timeout: None,
             stop_signal: 15,

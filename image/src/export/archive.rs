@@ -6,12 +6,14 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use strata_cache::image::StoredBlob;
 use strata_cache::{Digest, Store};
 use tar::{EntryType, Header};
 
 use super::output::{self, failed};
-use super::{Assembled, BuiltImage, Destination, ExportError, ExportOptions, Format, assemble};
-use crate::manifest::{Descriptor, Index, media};
+use super::set::Assembled;
+use super::{Destination, ExportError, ExportOptions, Format};
+use crate::manifest::{Descriptor, Index};
 use crate::pipe::{Watched, copy};
 use crate::{Progress, Reference};
 
@@ -23,19 +25,14 @@ const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 /// Content of the file `oci-layout`.
 pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// Writes `images` with their names, and answers the digests of their manifests.
+/// Writes images and indexes with their names.
 pub(super) fn write(
     store: &Store,
-    images: &[(&BuiltImage, &[String])],
+    assembled: &[(&[String], Assembled)],
     options: &ExportOptions<'_>,
     destination: &Destination,
     progress: &dyn Progress,
-) -> Result<Vec<Digest>, ExportError> {
-    let mut assembled = Vec::with_capacity(images.len());
-    for (image, names) in images {
-        let one = assemble(store, image, options.encoding, options.write, progress)?;
-        assembled.push((*image, *names, one));
-    }
+) -> Result<(), ExportError> {
     let path = match destination {
         Destination::Path(path) => path.clone(),
         Destination::Stdout => PathBuf::from("-"),
@@ -49,17 +46,13 @@ pub(super) fn write(
                 .epoch
                 .and_then(|epoch| u64::try_from(epoch).ok()),
         };
-        write_archive(store, &assembled, options.format, &mut archive, progress)
-    })?;
-    Ok(assembled
-        .iter()
-        .map(|(_, _, one)| one.descriptor.digest)
-        .collect())
+        write_archive(store, assembled, options.format, &mut archive, progress)
+    })
 }
 
 fn write_archive(
     store: &Store,
-    images: &[(&BuiltImage, &[String], Assembled)],
+    sets: &[(&[String], Assembled)],
     format: Format,
     archive: &mut Archive<'_>,
     progress: &dyn Progress,
@@ -67,26 +60,20 @@ fn write_archive(
     archive.directory("blobs/")?;
     archive.directory("blobs/sha256/")?;
     archive.small("oci-layout", LAYOUT)?;
-    let mut index = Index {
-        schema_version: 2,
-        media_type: Some(media::OCI_INDEX.to_owned()),
-        manifests: Vec::new(),
-        annotations: std::collections::BTreeMap::new(),
-    };
-    for (_, names, one) in images {
-        index.manifests.extend(named(&one.descriptor, names));
+    let mut index = Index::empty();
+    for (names, one) in sets {
+        index.manifests.extend(named(&one.root, names));
     }
     archive.small("index.json", &json(&index))?;
     if format == Format::DockerArchive {
-        archive.small("manifest.json", &docker_manifest(images))?;
+        archive.small("manifest.json", &docker_manifest(sets))?;
     }
     let mut written = HashSet::new();
-    for (image, _, one) in images {
-        if written.insert(one.descriptor.digest) {
-            archive.small(&blob_name(one.descriptor.digest), &one.manifest)?;
-        }
-        if written.insert(one.config.digest) {
-            archive.small(&blob_name(one.config.digest), image.config_bytes())?;
+    for (_, one) in sets {
+        for (digest, bytes) in &one.small {
+            if written.insert(*digest) {
+                archive.small(&blob_name(*digest), bytes)?;
+            }
         }
         for blob in &one.layers {
             if !written.insert(blob.digest) {
@@ -131,23 +118,23 @@ struct DockerEntry {
     layers: Vec<String>,
 }
 
-fn docker_manifest(images: &[(&BuiltImage, &[String], Assembled)]) -> Vec<u8> {
-    let entries: Vec<DockerEntry> = images
+fn docker_manifest(sets: &[(&[String], Assembled)]) -> Vec<u8> {
+    let entry = |names: &[String], config: Digest, layers: &[StoredBlob]| DockerEntry {
+        config: blob_name(config),
+        // Docker takes names with a tag only.
+        repo_tags: names
+            .iter()
+            .filter_map(|name| Reference::parse(name).ok())
+            .filter(|reference| reference.digest.is_none())
+            .map(|reference| reference.familiar())
+            .collect(),
+        layers: layers.iter().map(|blob| blob_name(blob.digest)).collect(),
+    };
+    let entries: Vec<DockerEntry> = sets
         .iter()
-        .map(|(_, names, one)| DockerEntry {
-            config: blob_name(one.config.digest),
-            // Docker takes names with a tag only.
-            repo_tags: names
-                .iter()
-                .filter_map(|name| Reference::parse(name).ok())
-                .filter(|reference| reference.digest.is_none())
-                .map(|reference| reference.familiar())
-                .collect(),
-            layers: one
-                .layers
-                .iter()
-                .map(|blob| blob_name(blob.digest))
-                .collect(),
+        .flat_map(|(names, one)| {
+            let images = one.images.iter();
+            images.map(|(config, layers)| entry(names, *config, layers))
         })
         .collect();
     json(&entries)

@@ -1,29 +1,29 @@
 //! An OCI layout directory (OCI image specification, "Image Layout").
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use strata_cache::{Digest, Store};
+use strata_cache::Store;
 
 use super::archive::{LAYOUT, json, named};
 use super::output::{Temporary, failed};
-use super::{BuiltImage, ExportError, ExportOptions, assemble};
+use super::set::{ImageSet, assemble};
+use super::{ExportError, ExportOptions};
 use crate::Progress;
-use crate::manifest::{Descriptor, Index, MAX_MANIFEST, media};
+use crate::manifest::{Descriptor, Index, MAX_MANIFEST};
 
-/// Adds the image to the layout at `path`, or makes one. Blobs come first, then the index: a reader
-/// sees the image whole or not at all.
+/// Adds the images to the layout at `path`, or makes one. Blobs come first, then the index: a reader
+/// sees them whole or not at all.
 pub(super) fn write(
     store: &Store,
-    image: &BuiltImage,
+    set: &ImageSet<'_>,
     options: &ExportOptions<'_>,
     path: &Path,
     progress: &dyn Progress,
-) -> Result<Digest, ExportError> {
+) -> Result<Descriptor, ExportError> {
     let mut index = read_index(path)?;
-    let one = assemble(store, image, options.encoding, options.write, progress)?;
+    let one = assemble(store, set, options.encoding, options.write, progress)?;
     let blobs = path.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).map_err(|source| failed("create", &blobs, source))?;
     for blob in &one.layers {
@@ -38,16 +38,17 @@ pub(super) fn write(
         temporary.rename_to(&target)?;
         progress.update(&blob.digest.short(), blob.size, Some(blob.size));
     }
-    put(&blobs.join(one.config.digest.hex()), image.config_bytes())?;
-    put(&blobs.join(one.descriptor.digest.hex()), &one.manifest)?;
+    for (digest, bytes) in one.small.iter().rev() {
+        put(&blobs.join(digest.hex()), bytes)?;
+    }
     put(&path.join("oci-layout"), LAYOUT)?;
-    let added = named(&one.descriptor, options.names);
+    let added = named(&one.root, options.names);
     index
         .manifests
         .retain(|old| !added.iter().any(|new| same_place(old, new)));
     index.manifests.extend(added);
     put(&path.join("index.json"), &json(&index))?;
-    Ok(one.descriptor.digest)
+    Ok(one.root)
 }
 
 /// True if a new entry of the index takes the place of an old one.
@@ -61,7 +62,7 @@ fn same_place(old: &Descriptor, new: &Descriptor) -> bool {
 
 fn read_index(path: &Path) -> Result<Index, ExportError> {
     match path.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(empty()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Index::empty()),
         Err(source) => return Err(failed("stat", path, source)),
         Ok(_) => {}
     }
@@ -77,21 +78,12 @@ fn read_index(path: &Path) -> Result<Index, ExportError> {
                     reason: "holds something else than an OCI layout: name a new or empty directory",
                 });
             }
-            return Ok(empty());
+            return Ok(Index::empty());
         }
         Err(source) => return Err(failed("open", &index, source)),
     };
     let reader = io::Read::take(io::BufReader::new(file), MAX_MANIFEST);
     serde_json::from_reader(reader).map_err(|error| failed("read", &index, error.into()))
-}
-
-fn empty() -> Index {
-    Index {
-        schema_version: 2,
-        media_type: Some(media::OCI_INDEX.to_owned()),
-        manifests: Vec::new(),
-        annotations: BTreeMap::new(),
-    }
 }
 
 fn has_size(path: &Path, size: u64) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use strata_cache::codec::Codec;
 
+use crate::Platform;
 use crate::manifest::media;
 
 /// The choices.
@@ -32,16 +33,69 @@ pub enum MediaTypes {
 /// Annotations (OCI image specification, "Annotations") by where they stand.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Annotations {
-    /// In the manifest.
+    /// In every manifest.
     pub manifest: BTreeMap<String, String>,
-    /// In the descriptor by which the index of a layout names the manifest.
+    /// In every descriptor by which an index names a manifest.
+    pub descriptor: BTreeMap<String, String>,
+    /// In the index, where there is one.
+    pub index: BTreeMap<String, String>,
+    /// In the descriptor by which a layout names the index.
+    pub index_descriptor: BTreeMap<String, String>,
+    /// For single platforms. Of two with one key the one for the platform counts.
+    pub platforms: Vec<PlatformAnnotations>,
+}
+
+/// Annotations for the image of one platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlatformAnnotations {
+    /// Which.
+    pub platform: Platform,
+    /// In its manifest.
+    pub manifest: BTreeMap<String, String>,
+    /// In the descriptor of its manifest.
     pub descriptor: BTreeMap<String, String>,
 }
 
 impl Annotations {
+    /// None.
+    pub const fn none() -> Self {
+        Self {
+            manifest: BTreeMap::new(),
+            descriptor: BTreeMap::new(),
+            index: BTreeMap::new(),
+            index_descriptor: BTreeMap::new(),
+            platforms: Vec::new(),
+        }
+    }
+
     /// True if there are none at all.
     pub fn is_empty(&self) -> bool {
-        self.manifest.is_empty() && self.descriptor.is_empty()
+        *self == Self::none()
+    }
+
+    /// Those that only an index can have.
+    pub fn needs_index(&self) -> bool {
+        !self.index.is_empty() || !self.index_descriptor.is_empty()
+    }
+
+    /// What stands in the manifest of the image for `platform`.
+    pub(crate) fn manifest_of(&self, platform: &Platform) -> BTreeMap<String, String> {
+        let own = self
+            .platforms
+            .iter()
+            .filter(|own| own.platform == *platform);
+        let own = own.flat_map(|own| own.manifest.clone());
+        self.manifest.clone().into_iter().chain(own).collect()
+    }
+
+    /// What stands in the descriptor of that manifest.
+    pub(crate) fn descriptor_of(&self, platform: &Platform) -> BTreeMap<String, String> {
+        let own = self
+            .platforms
+            .iter()
+            .filter(|own| own.platform == *platform);
+        let own = own.flat_map(|own| own.descriptor.clone());
+        self.descriptor.clone().into_iter().chain(own).collect()
     }
 }
 
@@ -52,15 +106,20 @@ impl Encoding {
             codec,
             force_codec: false,
             types: MediaTypes::Oci,
-            annotations: Annotations {
-                manifest: BTreeMap::new(),
-                descriptor: BTreeMap::new(),
-            },
+            annotations: Annotations::none(),
         }
     }
 }
 
 impl MediaTypes {
+    /// Of an index.
+    pub(crate) fn index(self) -> &'static str {
+        match self {
+            Self::Oci => media::OCI_INDEX,
+            Self::Docker => media::DOCKER_INDEX,
+        }
+    }
+
     /// Of a manifest.
     pub(crate) fn manifest(self) -> &'static str {
         match self {

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
@@ -14,21 +16,35 @@ use rustix::fs::{
 use rustix::io::Errno;
 use strata_cache::diff::{self, DiffError, WriteOptions};
 use strata_cache::view::{Entry, FileKind, Metadata};
-use strata_cache::{HardLinks, LayerView, Store};
+use strata_cache::{Digest, HardLinks, LayerId, LayerView, Scratch, Store};
 
 use super::output::failed;
-use super::{BuiltImage, ExportError};
-use crate::Progress;
+use super::{BuiltImage, ExportError, ExportOptions, FilesBeside, ImageSet};
+use crate::attest::Subject;
+use crate::parallel::in_parallel;
+use crate::{Platform, Progress};
+
+/// The merged trees of images, each with the directory that it goes to.
+pub(super) struct Trees<'store> {
+    trees: Vec<Tree<'store>>,
+}
 
 /// The merged tree of an image's layers.
-pub(super) struct Tree {
+struct Tree<'store> {
+    platform: Platform,
+    /// Empty, or the directory of its platform.
+    directory: String,
     view: LayerView,
     /// Hard links of each layer, base first.
     links: Vec<HardLinks>,
+    /// The layers, base first.
+    stack: Vec<LayerId>,
+    /// Holds what is put on top of them.
+    beside: Option<Scratch<'store>>,
 }
 
-impl Tree {
-    pub(super) fn open(store: &Store, image: &BuiltImage) -> Result<Self, ExportError> {
+impl<'store> Tree<'store> {
+    fn open(store: &'store Store, image: &BuiltImage, split: bool) -> Result<Self, ExportError> {
         let mut stack = Vec::with_capacity(image.layers().len());
         let mut links = Vec::with_capacity(image.layers().len());
         for layer in image.layers() {
@@ -38,46 +54,210 @@ impl Tree {
             stack.push(id);
             links.push(store.hard_links(id)?);
         }
+        let platform = image.platform().clone();
         Ok(Self {
+            directory: if split {
+                // A config may say anything of itself.
+                let plain = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
+                let name = platform.to_string();
+                name.replace(|letter| !plain(letter), "_")
+            } else {
+                String::new()
+            },
+            platform,
             view: LayerView::new(store.layer_paths(&stack)),
             links,
+            stack,
+            beside: None,
         })
     }
 
-    /// Writes the tree as a tar.
+    /// Puts files about the image beside its own, as a layer on top. They have the image's time.
+    fn put_beside(
+        &mut self,
+        store: &'store Store,
+        image: &BuiltImage,
+        platform: Option<&Platform>,
+        files: FilesBeside<'_>,
+    ) -> Result<(), ExportError> {
+        let files = (files.0)(image, platform, &self.subjects()?);
+        if files.is_empty() {
+            return Ok(());
+        }
+        let created = image.config().created.as_ref();
+        let created = created.and_then(crate::config::Time::timestamp);
+        let seconds = created.map_or(0, |created| created.as_second().max(0).unsigned_abs());
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let scratch = store.scratch(&self.stack)?;
+        for (name, content) in files {
+            if self.view.lookup(Path::new(&name), false)?.is_some() {
+                return Err(ExportError::FileConflict { name });
+            }
+            let path = scratch.upper().join(&name);
+            let written = File::create_new(&path).and_then(|mut file| {
+                file.write_all(&content)?;
+                file.set_permissions(Permissions::from_mode(0o644))?;
+                file.set_modified(time)
+            });
+            written.map_err(|source| failed("write", &path, source))?;
+        }
+        self.view = self.view.with_upper(scratch.upper().to_owned());
+        self.links.push(HardLinks::default());
+        self.beside = Some(scratch);
+        Ok(())
+    }
+
+    /// Every regular file of the image, with its digest.
+    fn subjects(&self) -> Result<Vec<Subject>, ExportError> {
+        let mut files = Vec::new();
+        let root = self.view.root()?;
+        self.view.walk(&root, &mut |entry| {
+            if entry.metadata.kind == FileKind::File {
+                files.push(entry.clone());
+            }
+            Ok(())
+        })?;
+        in_parallel(HASHERS, &files, |entry| {
+            let mut file = self.view.open(entry)?;
+            let (digest, _) = Digest::of_reader(&mut file)
+                .map_err(|source| failed("read", &entry.host_path, source))?;
+            Ok(Subject {
+                name: entry.path.to_string_lossy().into_owned(),
+                digest,
+            })
+        })
+    }
+}
+
+/// Files that are read at a time, to have their digests.
+const HASHERS: usize = 4;
+
+impl<'store> Trees<'store> {
+    pub(super) fn open(
+        store: &'store Store,
+        set: &ImageSet<'_>,
+        options: &ExportOptions<'_>,
+    ) -> Result<Self, ExportError> {
+        let split = options
+            .platform_split
+            .unwrap_or(set.index || set.images.len() > 1);
+        let images = set.images.iter();
+        let trees = images.map(|image| Tree::open(store, image, split));
+        let mut trees = Self {
+            trees: trees.collect::<Result<_, _>>()?,
+        };
+        if let Some(files) = options.files {
+            let shared = set.images.len() > 1 && !split;
+            for (tree, image) in trees.trees.iter_mut().zip(set.images) {
+                let platform = shared.then(|| tree.platform.clone());
+                tree.put_beside(store, image, platform.as_ref(), files)?;
+            }
+        }
+        if !split {
+            trees.check_disjoint()?;
+        }
+        Ok(trees)
+    }
+
+    /// An error if a file is in two of the trees.
+    fn check_disjoint(&self) -> Result<(), ExportError> {
+        if self.trees.len() < 2 {
+            return Ok(());
+        }
+        let mut seen: HashMap<PathBuf, &Platform> = HashMap::new();
+        for tree in &self.trees {
+            let root = tree.view.root()?;
+            tree.view.try_walk(&root, &mut |entry| {
+                if entry.is_dir() {
+                    return Ok(());
+                }
+                match seen.insert(entry.path.clone(), &tree.platform) {
+                    None => Ok(()),
+                    Some(first) => Err(ExportError::PlatformConflict {
+                        path: Path::new("/").join(&entry.path),
+                        first: Box::new(first.clone()),
+                        second: Box::new(tree.platform.clone()),
+                    }),
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes the trees as one tar.
     pub(super) fn write_tar(
         &self,
         options: WriteOptions,
         output: &mut dyn Write,
         progress: &dyn Progress,
     ) -> Result<(), ExportError> {
-        let root = self.view.root()?;
-        let groups = self.links.iter().flat_map(|links| links.0.iter().cloned());
-        let links = HardLinks(groups.collect());
+        let links: Vec<HardLinks> = self
+            .trees
+            .iter()
+            .map(|tree| {
+                let groups = tree.links.iter().flat_map(|links| links.0.iter().cloned());
+                HardLinks(groups.collect())
+            })
+            .collect();
+        let trees: Vec<diff::Tree<'_>> = self
+            .trees
+            .iter()
+            .zip(&links)
+            .map(|(tree, links)| diff::Tree {
+                view: &tree.view,
+                links,
+                directory: &tree.directory,
+            })
+            .collect();
         let mut counted = Counted {
             inner: output,
             done: 0,
             progress,
         };
-        diff::write_tree(&self.view, &root, &links, options, &mut counted).map_err(|error| {
-            match error {
-                DiffError::View(error) => ExportError::View(error),
-                source => ExportError::Tree { source },
-            }
+        diff::write_trees(&trees, options, &mut counted).map_err(|error| match error {
+            DiffError::View(error) => ExportError::View(error),
+            source => ExportError::Tree { source },
         })?;
         let done = counted.done;
         progress.update(WHAT, done, Some(done));
         Ok(())
     }
 
-    /// Copies the tree into the directory `target`, made if it is not there. What is there stays
-    /// unless the image has the same name. Owners are kept by root only.
+    /// Copies the trees into the directory `target`, made if it is not there. What is there stays
+    /// unless an image has the same name. Owners are kept by root only.
     pub(super) fn copy_to(
         &self,
         target: &Path,
         options: WriteOptions,
         progress: &dyn Progress,
     ) -> Result<(), ExportError> {
+        let mut done = 0;
+        for tree in &self.trees {
+            let target = target.join(&tree.directory);
+            if target.symlink_metadata().is_ok_and(|at| at.is_symlink())
+                && !tree.directory.is_empty()
+            {
+                return Err(ExportError::Destination {
+                    path: target,
+                    reason: "is a symbolic link where a platform's directory has to be: remove it",
+                });
+            }
+            done = tree.copy_to(&target, options, progress, done)?;
+        }
+        progress.update(WHAT, done, Some(done));
+        Ok(())
+    }
+}
+
+impl Tree<'_> {
+    /// Copies the tree, after `done` bytes of others. Answers how many bytes are copied then.
+    fn copy_to(
+        &self,
+        target: &Path,
+        options: WriteOptions,
+        progress: &dyn Progress,
+        done: u64,
+    ) -> Result<u64, ExportError> {
         std::fs::create_dir_all(target).map_err(|source| failed("create", target, source))?;
         let root = rustix::fs::open(
             target,
@@ -103,12 +283,11 @@ impl Tree {
             groups,
             first: HashMap::new(),
             serial: 0,
-            done: 0,
+            done,
             progress,
         };
         copy.children(&self.view.root()?)?;
-        progress.update(WHAT, copy.done, Some(copy.done));
-        Ok(())
+        Ok(copy.done)
     }
 }
 

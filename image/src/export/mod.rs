@@ -4,23 +4,29 @@ mod archive;
 mod directory;
 mod encoding;
 mod layer;
+mod list;
 mod local;
 mod output;
+mod set;
 
 use std::path::{Path, PathBuf};
 
-pub use encoding::{Annotations, Encoding, MediaTypes};
+pub use encoding::{Annotations, Encoding, MediaTypes, PlatformAnnotations};
 pub(crate) use layer::{blob_for, is_present, open_at};
 pub use layer::{diff_id, image_blob, layer_blob};
+pub(crate) use list::{built, index_of, parsed};
+pub use set::{Artifact, Beside, ImageSet};
+pub(crate) use set::{Document, manifest_of};
 
 use strata_cache::diff::{DiffError, WriteOptions};
-use strata_cache::image::{StoredBlob, StoredImage, StoredLayer};
+use strata_cache::image::{StoredImage, StoredLayer};
 use strata_cache::{Digest, LayerId, Lease, Store, StoreError};
 
-use crate::manifest::{Descriptor, Manifest};
-use crate::parallel::in_parallel;
+use crate::attest::Subject;
+use crate::list::{List, Member};
+use crate::manifest::{Descriptor, ManifestError};
 use crate::resolve::now_ms;
-use crate::{ImageConfig, Progress};
+use crate::{ImageConfig, Platform, Progress};
 
 /// Why an image could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +80,57 @@ pub enum ExportError {
     NotUnpacked {
         /// Its diff ID.
         diff_id: Digest,
+    },
+    /// A manifest of the store can't be used.
+    #[error("manifest {digest}")]
+    Manifest {
+        /// Its digest.
+        digest: Digest,
+        /// What is wrong.
+        #[source]
+        source: ManifestError,
+    },
+    /// A member of a list is not in the store, or a part of it.
+    #[error(
+        "{blob} of the image for {platform} is not in the store: pull the name again, with all its \
+         platforms"
+    )]
+    MemberGone {
+        /// The member's platform.
+        platform: String,
+        /// What lacks.
+        blob: Digest,
+    },
+    /// Docker archives have no place for an index.
+    #[error(
+        "an archive for docker holds one image, and this is an index of {count}: write `type=oci`, \
+         or one archive for each platform"
+    )]
+    DockerIndex {
+        /// How many images.
+        count: usize,
+    },
+    /// Two platforms have a file of one name, and there is one tree for both.
+    #[error(
+        "`{path}` is in the images for {first} and {second}: without `platform-split=false` each \
+         platform has a directory of its own"
+    )]
+    PlatformConflict {
+        /// The file, from the root of the images.
+        path: PathBuf,
+        /// Whose file is there.
+        first: Box<Platform>,
+        /// Whose file has no place.
+        second: Box<Platform>,
+    },
+    /// A file about the image has the name of one of its own.
+    #[error(
+        "`/{name}` is in the image, and is the name of a file about it, too: give the output an \
+         `attestation-prefix`"
+    )]
+    FileConflict {
+        /// The name.
+        name: String,
     },
     /// The layers do not fit the config.
     #[error("the config has {config} layers, but there are {layers}")]
@@ -137,6 +194,7 @@ pub struct BuiltImage {
     config_bytes: Vec<u8>,
     config_digest: Digest,
     layers: Vec<StoredLayer>,
+    platform: Platform,
 }
 
 impl BuiltImage {
@@ -147,9 +205,21 @@ impl BuiltImage {
         Self {
             config_digest: Digest::of(&config_bytes),
             config_bytes,
+            platform: config.platform(),
             config,
             layers,
         }
+    }
+
+    /// The same image as the one for `platform` in an index, whatever its config says.
+    #[must_use]
+    pub fn for_platform(self, platform: Platform) -> Self {
+        Self { platform, ..self }
+    }
+
+    /// What an index says that it runs on: what its config says, unless something else was asked for.
+    pub fn platform(&self) -> &Platform {
+        &self.platform
     }
 
     /// An image of the store, its config byte for byte.
@@ -165,6 +235,7 @@ impl BuiltImage {
         Ok(Self {
             config_digest: image.config,
             config_bytes,
+            platform: config.platform(),
             config,
             layers: image.layers.clone(),
         })
@@ -210,6 +281,26 @@ pub fn store_image(
     Ok(stored)
 }
 
+/// Stores images: one as [`store_image`] does, several as a list. Answers the ID of the image or the
+/// list.
+pub fn store_images(
+    store: &Store,
+    lease: &Lease,
+    set: &ImageSet<'_>,
+    names: &[String],
+) -> Result<Digest, ExportError> {
+    if let ([image], false) = (set.images, set.index) {
+        return Ok(store_image(store, lease, image, names)?.config);
+    }
+    let mut list = List::default();
+    for image in set.images {
+        let stored = store_image(store, lease, image, &[])?;
+        let member = Member::built(stored.config, image.platform().clone());
+        list.members.push(member);
+    }
+    Ok(list.store(store, names)?)
+}
+
 /// Where an export goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
@@ -245,38 +336,76 @@ pub struct ExportOptions<'a> {
     pub write: WriteOptions,
     /// Names in full, for the forms that have names.
     pub names: &'a [String],
+    /// For the tar and local forms: each platform's files in a directory of its own, such as
+    /// `linux_arm64`. Without, they are put into one tree, and no file may be in two of them. None
+    /// means a directory each wherever there would be an index.
+    pub platform_split: Option<bool>,
+    /// For the tar and local forms: files about each image, beside its own.
+    pub files: Option<FilesBeside<'a>>,
 }
 
-/// Writes the image. Answers the digest of its manifest for the forms that have one.
+/// Makes files that say something of an image, of its platform (if several share one tree) and of
+/// all its files: names without slashes, and contents.
+#[derive(Clone, Copy)]
+pub struct FilesBeside<'a>(pub &'a MakeFiles<'a>);
+
+/// See [`FilesBeside`].
+pub type MakeFiles<'a> =
+    dyn Fn(&BuiltImage, Option<&Platform>, &[Subject]) -> Vec<(String, Vec<u8>)> + Sync + 'a;
+
+impl std::fmt::Debug for FilesBeside<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("FilesBeside")
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes the images. Answers the descriptor of their index, or of the manifest of an image without
+/// one, for the forms that have manifests.
 pub fn export(
     store: &Store,
     lease: &Lease,
-    image: &BuiltImage,
+    set: &ImageSet<'_>,
     options: &ExportOptions<'_>,
     destination: &Destination,
     progress: &dyn Progress,
-) -> Result<Option<Digest>, ExportError> {
-    claim(store, lease, image)?;
+) -> Result<Option<Descriptor>, ExportError> {
+    for image in set.images {
+        claim(store, lease, image)?;
+    }
     match options.format {
         Format::OciArchive | Format::DockerArchive => {
-            let images = [(image, options.names)];
-            let digests = archive::write(store, &images, options, destination, progress)?;
-            Ok(digests.first().copied())
+            let mut set = *set;
+            if options.format == Format::DockerArchive {
+                if set.index || set.images.len() != 1 {
+                    return Err(ExportError::DockerIndex {
+                        count: set.images.len(),
+                    });
+                }
+                // The format has no place for them.
+                set.beside = None;
+            }
+            let one = set::assemble(store, &set, options.encoding, options.write, progress)?;
+            let root = one.root.clone();
+            let named = [(options.names, one)];
+            archive::write(store, &named, options, destination, progress)?;
+            Ok(Some(root))
         }
         Format::OciDirectory => {
             let path = directory_of(destination)?;
-            directory::write(store, image, options, path, progress).map(Some)
+            directory::write(store, set, options, path, progress).map(Some)
         }
         Format::Tar => {
-            let tree = local::Tree::open(store, image)?;
+            let trees = local::Trees::open(store, set, options)?;
             output::write(destination, &mut |output| {
-                tree.write_tar(options.write, output, progress)
+                trees.write_tar(options.write, output, progress)
             })?;
             Ok(None)
         }
         Format::Local => {
-            let tree = local::Tree::open(store, image)?;
-            tree.copy_to(directory_of(destination)?, options.write, progress)?;
+            let trees = local::Trees::open(store, set, options)?;
+            trees.copy_to(directory_of(destination)?, options.write, progress)?;
             Ok(None)
         }
     }
@@ -302,97 +431,43 @@ fn directory_of(destination: &Destination) -> Result<&Path, ExportError> {
     }
 }
 
-/// Writes several images into one archive ([`Format::OciArchive`] or [`Format::DockerArchive`]):
-/// `strata save`.
+/// What [`save`] writes under one or several names.
+#[derive(Debug, Clone, Copy)]
+pub enum Saved<'a> {
+    /// An image.
+    Image(&'a BuiltImage),
+    /// All images of a list.
+    List(&'a List),
+}
+
+/// Writes several images, or lists of some, into one archive ([`Format::OciArchive`] or
+/// [`Format::DockerArchive`]), each under its names: `strata save`.
 pub fn save(
     store: &Store,
     lease: &Lease,
-    images: &[(BuiltImage, Vec<String>)],
+    saved: &[(Saved<'_>, &[String])],
     options: &ExportOptions<'_>,
     destination: &Destination,
     progress: &dyn Progress,
 ) -> Result<(), ExportError> {
-    for (image, _) in images {
-        claim(store, lease, image)?;
+    let mut assembled = Vec::with_capacity(saved.len());
+    for (what, names) in saved {
+        let one = match what {
+            Saved::Image(image) => {
+                claim(store, lease, image)?;
+                let set = ImageSet::one(image);
+                set::assemble(store, &set, options.encoding, options.write, progress)?
+            }
+            Saved::List(list) if options.format == Format::DockerArchive => {
+                return Err(ExportError::DockerIndex {
+                    count: list.members.len(),
+                });
+            }
+            Saved::List(list) => {
+                list::assemble(store, list, options.encoding, options.write, progress)?
+            }
+        };
+        assembled.push((*names, one));
     }
-    let images: Vec<(&BuiltImage, &[String])> = images
-        .iter()
-        .map(|(image, names)| (image, names.as_slice()))
-        .collect();
-    archive::write(store, &images, options, destination, progress)?;
-    Ok(())
-}
-
-/// Layers that are packed at a time. Each uses all cores while it compresses: this is for the many
-/// small ones, which mostly wait.
-const PACKERS: usize = 4;
-
-/// An image as a manifest describes it, all blobs being in the store.
-struct Assembled {
-    /// The manifest's bytes.
-    manifest: Vec<u8>,
-    /// Its descriptor.
-    descriptor: Descriptor,
-    /// Config.
-    config: Descriptor,
-    /// Layers, base first.
-    layers: Vec<StoredBlob>,
-}
-
-/// Makes the blobs that lack, and the manifest.
-fn assemble(
-    store: &Store,
-    image: &BuiltImage,
-    encoding: &Encoding,
-    write: WriteOptions,
-    progress: &dyn Progress,
-) -> Result<Assembled, ExportError> {
-    let layers = in_parallel(PACKERS, &image.layers, |layer| {
-        blob_for(store, layer, encoding, write, progress)
-    })?;
-    let config = Descriptor::new(
-        encoding.types.config(),
-        image.config_digest,
-        image.config_bytes.len() as u64,
-    );
-    let manifest = manifest_of(image, &layers, encoding);
-    let mut descriptor = Descriptor::new(
-        encoding.types.manifest(),
-        Digest::of(&manifest),
-        manifest.len() as u64,
-    );
-    descriptor.platform = Some(image.config.platform());
-    descriptor
-        .annotations
-        .clone_from(&encoding.annotations.descriptor);
-    Ok(Assembled {
-        manifest,
-        descriptor,
-        config,
-        layers,
-    })
-}
-
-/// The bytes of the manifest of an image with these blobs.
-pub(crate) fn manifest_of(
-    image: &BuiltImage,
-    layers: &[StoredBlob],
-    encoding: &Encoding,
-) -> Vec<u8> {
-    let types = encoding.types;
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(types.manifest().to_owned()),
-        config: Descriptor::new(
-            types.config(),
-            image.config_digest,
-            image.config_bytes.len() as u64,
-        ),
-        layers: layers
-            .iter()
-            .map(|blob| Descriptor::new(types.layer(&blob.media_type), blob.digest, blob.size))
-            .collect(),
-        annotations: encoding.annotations.manifest.clone(),
-    };
-    serde_json::to_vec_pretty(&manifest).expect("string keys and plain values always serialise")
+    archive::write(store, &assembled, options, destination, progress)
 }

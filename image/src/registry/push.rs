@@ -1,14 +1,15 @@
-//! Pushing an image: layers, config, manifest, in this order, so that a registry never has a
-//! manifest whose blobs it lacks.
+//! Pushing images: layers, config, manifest, and the index last, so that a registry never has a
+//! manifest whose blobs it lacks, or an index whose manifests it lacks.
 
 use std::io::{self, Read};
 
 use strata_cache::diff::WriteOptions;
 use strata_cache::image::{StoredBlob, StoredLayer};
-use strata_cache::{Digest, Lease};
+use strata_cache::{Digest, Lease, StoreError};
 
 use super::{RegistryError, Upload};
-use crate::export::{self, Encoding, blob_for, is_present, open_at};
+use crate::export::{self, Document, Encoding, ImageSet, blob_for, is_present, open_at};
+use crate::manifest::Descriptor;
 use crate::parallel::in_parallel;
 use crate::{BuiltImage, ExportError, Images, NoProgress, Progress, Reference};
 
@@ -25,6 +26,9 @@ pub enum PushError {
     /// The registry did not take it.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// How to push.
@@ -41,26 +45,82 @@ pub struct PushOptions {
     pub sources: Vec<Reference>,
 }
 
-/// What was pushed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pushed {
-    /// Digest of the manifest.
-    pub manifest: Digest,
-    /// Its size in bytes.
-    pub size: u64,
-}
-
 impl Images<'_> {
-    /// Pushes `image` to `target` (its tag, or `latest`). Blobs that the registry has are left out.
+    /// Pushes images to `target` (its tag, or `latest`), and answers the descriptor of what has that
+    /// name then: an index, or the manifest of an image that needs none. Blobs that the registry has
+    /// are left out.
     pub fn push(
         &self,
         lease: &Lease,
+        set: &ImageSet<'_>,
+        target: &Reference,
+        options: &PushOptions,
+        progress: &dyn Progress,
+    ) -> Result<Descriptor, PushError> {
+        let mut manifests = Vec::with_capacity(set.images.len());
+        let mut artifacts = Vec::new();
+        for image in set.images {
+            export::claim(self.store(), lease, image)?;
+            let manifest = self.push_blobs(image, target, options, progress)?;
+            artifacts.extend(set.beside(image, &manifest.descriptor));
+            manifests.push(manifest);
+        }
+        let described = |documents: &[Document]| -> Vec<Descriptor> {
+            let descriptors = documents.iter().map(|one| one.descriptor.clone());
+            descriptors.collect()
+        };
+        let images = described(&manifests);
+        for artifact in &artifacts {
+            for blob in &artifact.blobs {
+                self.push_bytes(target, Digest::of(blob), blob)?;
+            }
+        }
+        let artifacts: Vec<Document> = artifacts
+            .into_iter()
+            .map(|artifact| Document {
+                descriptor: artifact.descriptor,
+                bytes: artifact.manifest,
+            })
+            .collect();
+        let index = set.index_of(&images, &described(&artifacts), &options.encoding);
+        let (members, root) = match index {
+            Some(index) => (manifests.into_iter().chain(artifacts).collect(), index),
+            None => (Vec::new(), manifests.swap_remove(0)),
+        };
+        for member in &members {
+            self.put_document(member, target, true)?;
+        }
+        self.put_document(&root, target, options.by_digest)?;
+        Ok(root.descriptor)
+    }
+
+    pub(super) fn put_document(
+        &self,
+        document: &Document,
+        target: &Reference,
+        by_digest: bool,
+    ) -> Result<(), PushError> {
+        let Document { descriptor, bytes } = document;
+        let named;
+        let target = if by_digest {
+            named = target.with_digest(descriptor.digest);
+            &named
+        } else {
+            target
+        };
+        self.client()
+            .put_manifest(target, &descriptor.media_type, bytes)?;
+        Ok(())
+    }
+
+    /// Pushes layers and config of an image, and answers its manifest.
+    pub(super) fn push_blobs(
+        &self,
         image: &BuiltImage,
         target: &Reference,
         options: &PushOptions,
         progress: &dyn Progress,
-    ) -> Result<Pushed, PushError> {
-        export::claim(self.store(), lease, image)?;
+    ) -> Result<Document, PushError> {
         let mount_from: Vec<String> = options
             .sources
             .iter()
@@ -70,34 +130,29 @@ impl Images<'_> {
         let layers = in_parallel(UPLOADS, image.layers(), |layer| {
             self.push_layer(layer, target, &mount_from, options, progress)
         })?;
+        self.push_bytes(target, image.id(), image.config_bytes())?;
+        Ok(export::manifest_of(image, &layers, &options.encoding))
+    }
 
-        let config = image.config_bytes();
+    /// Pushes a blob that is in memory.
+    fn push_bytes(
+        &self,
+        target: &Reference,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<(), PushError> {
         let open = |offset: u64| -> io::Result<Box<dyn Read + '_>> {
             let start = usize::try_from(offset).unwrap_or(usize::MAX);
-            Ok(Box::new(config.get(start..).unwrap_or_default()))
+            Ok(Box::new(bytes.get(start..).unwrap_or_default()))
         };
         let upload = Upload {
-            digest: image.id(),
-            size: config.len() as u64,
+            digest,
+            size: bytes.len() as u64,
             open: &open,
             mount_from: &[],
         };
         self.client().upload(target, &upload, &NoProgress)?;
-
-        let encoding = &options.encoding;
-        let manifest = export::manifest_of(image, &layers, encoding);
-        let digest = if options.by_digest {
-            let target = target.with_digest(Digest::of(&manifest));
-            self.client()
-                .put_manifest(&target, encoding.types.manifest(), &manifest)?
-        } else {
-            self.client()
-                .put_manifest(target, encoding.types.manifest(), &manifest)?
-        };
-        Ok(Pushed {
-            manifest: digest,
-            size: manifest.len() as u64,
-        })
+        Ok(())
     }
 
     fn push_layer(

@@ -6,7 +6,7 @@ use std::path::Path;
 use strata_cache::codec::Codec;
 use strata_cache::diff::WriteOptions;
 use strata_cache::{Digest, LayerView};
-use strata_image::export::{self, Destination, Encoding, ExportOptions, Format};
+use strata_image::export::{self, Destination, Encoding, ExportOptions, Format, ImageSet};
 use strata_image::manifest::{Index, media};
 use strata_image::{
     BuiltImage, ImageError, Images, NoProgress, Platform, PullPolicy, RegistryOptions, load,
@@ -24,6 +24,8 @@ fn options(format: Format, names: &[String]) -> ExportOptions<'_> {
         encoding: &GZIP,
         write: WriteOptions::default(),
         names,
+        platform_split: None,
+        files: None,
     }
 }
 
@@ -31,12 +33,13 @@ fn export_to(sandbox: &Sandbox, image: &BuiltImage, format: Format, path: &Path)
     export::export(
         &sandbox.store,
         &sandbox.lease,
-        image,
+        &ImageSet::one(image),
         &options(format, &[NAME.to_owned()]),
         &Destination::Path(path.to_owned()),
         &NoProgress,
     )
     .unwrap()
+    .map(|descriptor| descriptor.digest)
 }
 
 /// Unpacks an image of `sandbox` and reads one file of it.
@@ -187,7 +190,7 @@ fn a_layout_directory_collects_images_and_replaces_names() {
     let second = export::export(
         &sandbox.store,
         &sandbox.lease,
-        &other,
+        &ImageSet::one(&other),
         &options(
             Format::OciDirectory,
             &["docker.io/library/app:2".to_owned()],
@@ -196,7 +199,8 @@ fn a_layout_directory_collects_images_and_replaces_names() {
         &NoProgress,
     )
     .unwrap()
-    .unwrap();
+    .unwrap()
+    .digest;
     // The first name moves to the second image.
     export_to(&sandbox, &other, Format::OciDirectory, &path);
     let index: Index =
@@ -221,7 +225,7 @@ fn a_layout_directory_collects_images_and_replaces_names() {
     let error = export::export(
         &sandbox.store,
         &sandbox.lease,
-        &other,
+        &ImageSet::one(&other),
         &options(Format::OciDirectory, &[]),
         &Destination::Path(sandbox.path("other")),
         &NoProgress,

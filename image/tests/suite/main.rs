@@ -11,6 +11,7 @@
 
 mod fake;
 mod files;
+mod index;
 mod registry;
 mod robust;
 mod support;

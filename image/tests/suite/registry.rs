@@ -8,7 +8,7 @@ use strata_cache::Digest;
 use strata_cache::codec::Codec;
 use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredLayer;
-use strata_image::export::Encoding;
+use strata_image::export::{Encoding, ImageSet};
 use strata_image::manifest::media;
 use strata_image::registry::{Client, Credentials, PushOptions, RegistryError, Upload, Uploaded};
 use strata_image::{
@@ -790,7 +790,13 @@ fn a_layer_that_the_store_lost_is_pushed_from_its_source() {
             sources,
         };
         let reference = reference(&target, "app:1");
-        images.push(&sandbox.lease, &image, &reference, &options, &NoProgress)
+        images.push(
+            &sandbox.lease,
+            &ImageSet::one(&image),
+            &reference,
+            &options,
+            &NoProgress,
+        )
     };
     let error = push(Vec::new()).unwrap_err().to_string();
     assert!(error.contains("pull or load its image again"), "{error}");

@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use strata_cache::Digest;
 use strata_cache::codec::Codec;
 use strata_cache::diff::WriteOptions;
-use strata_image::export::{self, BuiltImage, Destination, Encoding, ExportOptions, Format};
+use strata_image::export::{
+    self, BuiltImage, Destination, Encoding, ExportOptions, Format, ImageSet,
+};
 use strata_image::registry::{HostOptions, PushOptions, RegistryError};
 use strata_image::{Images, NoProgress, Platform, PullPolicy, Reference, RegistryOptions, load};
 
@@ -38,12 +40,14 @@ fn export_to(sandbox: &Sandbox, image: &BuiltImage, format: Format, codec: Codec
         encoding: &Encoding::new(codec),
         write: WriteOptions::default(),
         names: &names,
+        platform_split: None,
+        files: None,
     };
     let destination = Destination::Path(path.to_owned());
     export::export(
         &sandbox.store,
         &sandbox.lease,
-        image,
+        &ImageSet::one(image),
         &options,
         &destination,
         &NoProgress,
@@ -229,9 +233,15 @@ fn a_real_registry_takes_and_gives_images() {
             sources: sources.to_vec(),
         };
         let pushed = images
-            .push(&sandbox.lease, &image, &target, &options, &NoProgress)
+            .push(
+                &sandbox.lease,
+                &ImageSet::one(&image),
+                &target,
+                &options,
+                &NoProgress,
+            )
             .unwrap();
-        (target, pushed.manifest)
+        (target, pushed.digest)
     };
     let (first, digest) = push("team/app:1", Codec::Zstd(3), &[]);
     // Again: everything is there. Elsewhere: mounted.

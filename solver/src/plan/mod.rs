@@ -11,6 +11,9 @@ mod devices;
 mod instruction;
 mod mounts;
 mod named;
+mod platforms;
+#[cfg(test)]
+mod platforms_tests;
 mod reuse;
 #[cfg(test)]
 mod rules_tests;
@@ -35,8 +38,10 @@ use crate::event::{StepId, StepInfo};
 use crate::graph::{Graph, ImageId, ImageVertex, Op, Reuse, Root, SourceId, Vertex, VertexId};
 use crate::request::BuildRequest;
 pub use check::{Checked, Reached, check, reached};
+pub use platforms::Target;
 pub use scope::{GlobalScope, Variables};
-pub(crate) use scope::{expand_error, find};
+pub(crate) use scope::{expand_error, find, is_proxy};
+pub(crate) use stage::image_platform;
 pub use stage::{PlannedHistory, StageState};
 
 /// A planned build.
@@ -44,8 +49,10 @@ pub use stage::{PlannedHistory, StageState};
 pub struct Plan {
     /// Images and vertices.
     pub graph: Graph,
-    /// The target's last state: its root, config and history.
-    pub target: StageState,
+    /// The target for each platform, in the order asked for. Never empty.
+    pub targets: Vec<Target>,
+    /// Whether the result is an index.
+    pub index: bool,
     /// Every step in the order in which people see them.
     pub steps: Vec<StepInfo>,
     /// Findings that need values or base images. Those of the text alone are
@@ -61,15 +68,42 @@ pub fn plan(
 ) -> Result<Plan, Diagnostics> {
     let target = find_target(dockerfile, request.target.as_deref())?;
     let mut planner = Planner::new(dockerfile, request, bases)?;
-    planner.check_bases()?;
-    let target = planner.target(target)?;
-    planner.check_dependencies()?;
+    let platforms = if request.all_platforms {
+        let platforms = planner.platforms_of_bases(target)?;
+        planner.turn_to(&platforms[0])?;
+        platforms
+    } else {
+        platforms::platforms(dockerfile, request)?.0
+    };
+    planner.index = platforms::is_index(dockerfile, request, platforms.len())?;
+    let mut targets = Vec::with_capacity(platforms.len());
+    for (number, platform) in platforms.into_iter().enumerate() {
+        if number > 0 {
+            planner.turn_to(&platform)?;
+        }
+        planner.check_bases()?;
+        let state = planner.target(target)?;
+        planner.check_dependencies()?;
+        targets.push(Target { platform, state });
+    }
     let (graph, steps) = planner.number_steps();
+    let mut warnings: Vec<Diagnostic> = Vec::with_capacity(planner.warnings.len());
+    if targets.len() > 1 {
+        // Most say the same for each platform.
+        for warning in planner.warnings {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+    } else {
+        warnings = planner.warnings;
+    }
     Ok(Plan {
         graph,
-        target,
+        targets,
+        index: planner.index,
         steps,
-        warnings: planner.warnings,
+        warnings,
     })
 }
 
@@ -115,23 +149,8 @@ pub(crate) fn global_scope(
     dockerfile: &Dockerfile,
     request: &BuildRequest,
 ) -> Result<GlobalScope, Diagnostics> {
-    let (platform, host) = platforms(dockerfile, request)?;
-    global(dockerfile, request, (&platform, &host), &mut Vec::new())
-}
-
-/// The platform that is built for, and this machine's.
-fn platforms(
-    dockerfile: &Dockerfile,
-    request: &BuildRequest,
-) -> Result<(Platform, Platform), Diagnostic> {
-    let host = Platform::host();
-    let platform = match &request.platform {
-        None => host.clone(),
-        Some(text) => Platform::parse(text, &host).map_err(|error| {
-            Diagnostic::error("bad-platform", dockerfile.stages[0].span, error.to_string())
-        })?,
-    };
-    Ok((platform, host))
+    let (platforms, host) = platforms::platforms(dockerfile, request)?;
+    global(dockerfile, request, (&platforms[0], &host), &mut Vec::new())
 }
 
 fn global(
@@ -177,8 +196,14 @@ struct Planner<'a> {
     global: GlobalScope,
     platform: Platform,
     host: Platform,
+    /// Whether the result is an index: then steps are shown with their platforms.
+    index: bool,
+    /// How many vertices earlier platforms have made.
+    planned_before: usize,
+    /// Vertices by the instruction that they come from.
+    at_place: HashMap<Place, Vec<VertexId>>,
     graph: Graph,
-    /// Images by reference and platform.
+    /// Images by reference and platform, for whichever platform they are needed.
     images: HashMap<(String, String), ImageId>,
     /// Finished stages.
     stages: HashMap<usize, StageState>,
@@ -205,7 +230,8 @@ impl<'a> Planner<'a> {
         bases: &'a dyn Bases,
     ) -> Result<Self, Diagnostics> {
         let mut warnings = Vec::new();
-        let (platform, host) = platforms(dockerfile, request)?;
+        let (mut platforms, host) = platforms::platforms(dockerfile, request)?;
+        let platform = platforms.swap_remove(0);
         let global = global(dockerfile, request, (&platform, &host), &mut warnings)?;
         let mut stages_by_name: HashMap<&str, Vec<usize>> = HashMap::new();
         for (index, stage) in dockerfile.stages.iter().enumerate() {
@@ -220,6 +246,9 @@ impl<'a> Planner<'a> {
             global,
             platform,
             host,
+            index: false,
+            planned_before: 0,
+            at_place: HashMap::new(),
             graph: Graph::default(),
             images: HashMap::new(),
             stages: HashMap::new(),
@@ -237,8 +266,7 @@ impl<'a> Planner<'a> {
 
 impl Planner<'_> {
     fn add_vertex(&mut self, place: Place, vertex: NewVertex) -> VertexId {
-        let id = VertexId(self.graph.vertices.len());
-        self.graph.vertices.push(Vertex {
+        let vertex = Vertex {
             step: StepId(0),
             name: vertex.name,
             text: vertex.text,
@@ -248,7 +276,13 @@ impl Planner<'_> {
             platform: vertex.platform.to_string(),
             reuse: vertex.reuse,
             after: self.after.get(&place.0).cloned().unwrap_or_default(),
-        });
+        };
+        if let Some(known) = self.shared(place, &vertex) {
+            return known;
+        }
+        let id = VertexId(self.graph.vertices.len());
+        self.graph.vertices.push(vertex);
+        self.at_place.entry(place).or_default().push(id);
         self.order.push((place, Numbered::Vertex(id)));
         id
     }

@@ -63,6 +63,7 @@ impl Planner<'_> {
             MountKind::Cache => self.cache(state, applied, flag, &mount, &target)?,
             MountKind::Tmpfs => MountSource::Tmpfs {
                 size: mount.size.filter(|size| *size > 0),
+                mode: mount.mode.unwrap_or(0o1777) & 0o7777,
             },
             MountKind::Secret => secret(&mount, &target),
             MountKind::Ssh => MountSource::Ssh {
@@ -77,6 +78,7 @@ impl Planner<'_> {
             target,
             source,
             read_only: mount.read_only,
+            words: mount.words,
         })
     }
 

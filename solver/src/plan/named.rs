@@ -8,7 +8,7 @@ use strata_image::Reference;
 use strata_parser::platform::Platform;
 use strata_parser::{Diagnostics, Span, Stage};
 
-use super::stage::{PlannedHistory, StageState, step_prefix};
+use super::stage::{PlannedHistory, StageState};
 use super::{NewVertex, Numbered, Place, Planner};
 use crate::event::StepId;
 use crate::graph::{CopyFrom, CopyOp, Op, Reuse, Root, Source, SourceId, SourceVertex};
@@ -157,7 +157,7 @@ impl Planner<'_> {
         let Some(named) = self.named(name, &platform) else {
             return Ok(None);
         };
-        let at = ((index, 0), step_prefix(name, 1, 1));
+        let at = ((index, 0), self.step_prefix(&platform, None, name, (1, 1)));
         let mut state = self.stage_on_context(
             at,
             name.to_owned(),

@@ -259,8 +259,8 @@ fn facts(text: &str, options: &[(&str, &str)]) -> Vec<String> {
 fn option(request: &mut BuildRequest, name: &str, value: &str) {
     match name {
         "--target" => request.target = Some(value.to_owned()),
-        "--platform" => request.platform = Some(value.to_owned()),
-        "--no-platform" => request.platform = None,
+        "--platform" => request.platforms = vec![value.to_owned()],
+        "--no-platform" => request.platforms = Vec::new(),
         "--allow" => request.allow.push(value.to_owned()),
         "--build-context" => {
             let (name, image) = value.split_once('=').unwrap();
@@ -276,7 +276,7 @@ fn json(words: &[String]) -> String {
 }
 
 fn of_plan(plan: &Plan) -> Vec<String> {
-    let image = &plan.target.config;
+    let image = &plan.targets[0].state.config;
     let config = &image.config;
     let mut facts = vec![
         format!("workdir {}", config.working_dir),
@@ -316,7 +316,12 @@ fn of_plan(plan: &Plan) -> Vec<String> {
     if config.args_escaped {
         facts.push("args-escaped".to_owned());
     }
-    let history: Vec<String> = plan.target.history.iter().map(of_history).collect();
+    let history: Vec<String> = plan.targets[0]
+        .state
+        .history
+        .iter()
+        .map(of_history)
+        .collect();
     facts.push(format!("histories {}", history.join("; ")));
     facts.extend(
         history
@@ -374,7 +379,7 @@ fn of_run(run: &RunOp, facts: &mut Vec<String>) {
         let what = match &mount.source {
             MountSource::Bind { path, .. } => format!("bind {path}"),
             MountSource::Cache { id, .. } => format!("cache {id}"),
-            MountSource::Host { path } => format!("volume {}", path.display()),
+            MountSource::Host { path, .. } => format!("volume {}", path.display()),
             MountSource::Tmpfs { .. } => "tmpfs".to_owned(),
             MountSource::Ssh { id, .. } => format!("ssh {id}"),
             MountSource::Secret { id, file, env, .. } => {

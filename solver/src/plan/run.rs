@@ -48,8 +48,11 @@ impl Planner<'_> {
             target: volume.target.clone(),
             source: MountSource::Host {
                 path: volume.path.clone(),
+                discard: volume.discard,
+                devices: volume.devices,
             },
             read_only: volume.read_only,
+            words: volume.words,
         });
         // Before the step's own, which may lie in them.
         let mut mounts: Vec<MountOp> = volumes.collect();
@@ -95,8 +98,10 @@ impl Planner<'_> {
         let reuse = self.reuse_of_command(applied, &network);
         let history = text::run(&argv, &args);
         let hostname = self
-            .global
-            .build_arg("BUILDKIT_SANDBOX_HOSTNAME")
+            .request
+            .hostname
+            .as_deref()
+            .or_else(|| self.global.build_arg("BUILDKIT_SANDBOX_HOSTNAME"))
             .unwrap_or(HOST_NAME)
             .to_owned();
         let vertex = self.add_vertex(

@@ -129,6 +129,11 @@ impl GlobalScope {
     }
 }
 
+/// True for the name of a proxy variable, in any letter case.
+pub(crate) fn is_proxy(name: &str) -> bool {
+    PROXIES.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
 /// The value of `name` in an ordered list of variables.
 pub(crate) fn find<'a>(values: &'a [(String, String)], name: &str) -> Option<&'a str> {
     values

@@ -171,7 +171,7 @@ impl StageState {
 }
 
 /// The image crate's form of a platform.
-pub(super) fn image_platform(platform: &Platform) -> ImagePlatform {
+pub(crate) fn image_platform(platform: &Platform) -> ImagePlatform {
     let variant = Some(platform.variant.as_str()).filter(|variant| !variant.is_empty());
     ImagePlatform::new(&platform.os, &platform.arch, variant)
 }
@@ -305,7 +305,12 @@ impl Planner<'_> {
                 at,
                 lexer,
                 place: (index, position + 1),
-                prefix: step_prefix(&state.name, number, total),
+                prefix: self.step_prefix(
+                    &state.platform,
+                    Some(&state.scope),
+                    &state.name,
+                    (number, total),
+                ),
                 stage: index,
             };
             self.apply(&mut state, &applied)?;
@@ -384,11 +389,12 @@ impl Planner<'_> {
             "/".clone_into(&mut state.runtime().working_dir);
             state
         } else if let Some(named) = self.named(&image, &platform) {
-            let prefix = step_prefix(&name, 1, total);
+            let prefix = self.step_prefix(&platform, None, &name, (1, total));
             let span = stage.from.image.span;
             self.stage_on_context(((index, 0), prefix), name, &image, &named, platform, span)?
         } else {
-            let text = format!("{}FROM {image}", step_prefix(&name, 1, total));
+            let prefix = self.step_prefix(&platform, None, &name, (1, total));
+            let text = format!("{prefix}FROM {image}");
             let span = stage.from.image.span;
             let id = self.image((index, 0), text, &image, &platform, span)?;
             if self.unknown.contains(&id) {
@@ -428,7 +434,7 @@ impl Planner<'_> {
         config.created = None;
         config.history.clear();
         config.rootfs.diff_ids.clear();
-        if self.request.platform.is_some() {
+        if !self.request.platforms.is_empty() {
             config.set_platform(&image_platform(&state.platform));
         }
         state.config = config;
@@ -465,13 +471,4 @@ fn makes_step(kind: &InstructionKind) -> bool {
             | InstructionKind::Add(_)
             | InstructionKind::Workdir(_)
     )
-}
-
-/// `[build 2/5] `.
-pub(super) fn step_prefix(stage: &str, number: usize, total: usize) -> String {
-    if stage.is_empty() {
-        format!("[{number}/{total}] ")
-    } else {
-        format!("[{stage} {number}/{total}] ")
-    }
 }

@@ -37,7 +37,7 @@ impl Bases for Fake {
 pub(crate) fn request() -> BuildRequest {
     BuildRequest {
         pull: Pull::Never,
-        platform: Some("linux/amd64".to_owned()),
+        platforms: vec!["linux/amd64".to_owned()],
         cdi_directories: Some(Vec::new()),
         ..BuildRequest::new(Vec::new(), "Dockerfile", Context::Empty)
     }
@@ -73,7 +73,8 @@ fn steps(plan: &Plan) -> Vec<&str> {
 }
 
 fn history(plan: &Plan) -> Vec<(String, bool)> {
-    plan.target
+    plan.targets[0]
+        .state
         .history
         .iter()
         .map(|entry| match entry {
@@ -158,7 +159,7 @@ fn env_sees_a_snapshot_and_arg_does_not() {
     assert!(env.contains(&"b=1".to_owned()), "{env:?}");
     assert!(env.contains(&"d=x".to_owned()), "{env:?}");
     assert!(
-        plan.target.config.config.env("c").is_none(),
+        plan.targets[0].state.config.config.env("c").is_none(),
         "ARG never reaches the config"
     );
 }
@@ -182,7 +183,7 @@ fn an_argument_takes_the_first_value_that_applies() {
 fn arg_after_env_wins_in_later_steps_but_not_in_the_config() {
     let plan = good("FROM scratch\nENV V=env\nARG V=arg\nRUN true\n");
     assert!(env_of_first_run(&plan).contains(&"V=arg".to_owned()));
-    assert_eq!(plan.target.config.config.env("V"), Some("env"));
+    assert_eq!(plan.targets[0].state.config.config.env("V"), Some("env"));
 }
 
 #[test]
@@ -254,20 +255,23 @@ fn history_has_the_forms_that_docker_history_shows() {
         .map(|(text, empty)| ((*text).to_owned(), *empty))
         .collect();
     assert_eq!(history(&plan), expected);
-    assert_eq!(plan.target.config.author.as_deref(), Some("me"));
+    assert_eq!(plan.targets[0].state.config.author.as_deref(), Some("me"));
 }
 
 #[test]
 fn entrypoint_clears_an_inherited_cmd_but_not_the_stages_own() {
     let plan = good("FROM base\nENTRYPOINT [\"x\"]\n");
-    assert_eq!(plan.target.config.config.cmd, None);
+    assert_eq!(plan.targets[0].state.config.config.cmd, None);
     let plan = good("FROM base\nCMD [\"y\"]\nENTRYPOINT [\"x\"]\n");
-    assert_eq!(plan.target.config.config.cmd, Some(vec!["y".to_owned()]));
+    assert_eq!(
+        plan.targets[0].state.config.config.cmd,
+        Some(vec!["y".to_owned()])
+    );
     let plan = good("FROM scratch AS a\nCMD [\"y\"]\nFROM a\nENTRYPOINT [\"x\"]\n");
-    assert_eq!(plan.target.config.config.cmd, None);
+    assert_eq!(plan.targets[0].state.config.config.cmd, None);
     let plan = good("FROM base\nCMD []\nENTRYPOINT []\n");
-    assert_eq!(plan.target.config.config.cmd, Some(Vec::new()));
-    assert_eq!(plan.target.config.config.entrypoint, None);
+    assert_eq!(plan.targets[0].state.config.config.cmd, Some(Vec::new()));
+    assert_eq!(plan.targets[0].state.config.config.entrypoint, None);
 }
 
 #[test]
@@ -282,7 +286,7 @@ fn cmd_in_either_form_marks_its_arguments_as_escaped_and_entrypoint_does_not() {
         ),
     ] {
         assert_eq!(
-            good(text).target.config.config.args_escaped,
+            good(text).targets[0].state.config.config.args_escaped,
             expected,
             "{text}"
         );
@@ -304,9 +308,9 @@ fn a_stage_starts_from_its_bases_config() {
         ("/srv/x", "app")
     );
     let plan = good("FROM scratch\nCOPY a .\n");
-    assert_eq!(plan.target.config.config.working_dir, "/");
+    assert_eq!(plan.targets[0].state.config.config.working_dir, "/");
     assert_eq!(
-        plan.target.config.config.env("PATH"),
+        plan.targets[0].state.config.config.env("PATH"),
         Some(super::stage::DEFAULT_PATH)
     );
 }
@@ -329,7 +333,7 @@ fn triggers_run_first_and_are_not_inherited() {
             "[stage-2 2/2] RUN last",
         ]
     );
-    assert!(plan.target.config.config.on_build.is_empty());
+    assert!(plan.targets[0].state.config.config.on_build.is_empty());
 }
 
 #[test]
@@ -426,7 +430,8 @@ fn mounts_are_read_with_their_variables_and_defaults() {
     assert!(matches!(
         &mounts[2].source,
         MountSource::Tmpfs {
-            size: Some(1_048_576)
+            size: Some(1_048_576),
+            mode: 0o1777,
         }
     ));
     assert!(matches!(
@@ -443,8 +448,15 @@ fn mounts_are_read_with_their_variables_and_defaults() {
 fn config_only_changes_make_no_vertices() {
     let plan = good("FROM base\nLABEL a=b\nCMD x\nEXPOSE 80\nENV C=d\n");
     assert!(plan.graph.vertices.is_empty());
-    assert_eq!(plan.target.config.config.labels["a"], "b");
-    assert!(plan.target.config.config.exposed_ports.contains("80/tcp"));
+    assert_eq!(plan.targets[0].state.config.config.labels["a"], "b");
+    assert!(
+        plan.targets[0]
+            .state
+            .config
+            .config
+            .exposed_ports
+            .contains("80/tcp")
+    );
 }
 
 #[test]
@@ -601,7 +613,10 @@ fn a_long_way_down_to_the_first_stage_is_planned() {
     }
     let plan = good(&on.concat());
     assert_eq!(steps(&plan), ["[s0 1/1] FROM base"]);
-    assert_eq!(plan.target.scope.get("a").map(String::as_str), Some("b"));
+    assert_eq!(
+        plan.targets[0].state.scope.get("a").map(String::as_str),
+        Some("b")
+    );
     assert_eq!(good(&from.concat()).graph.vertices.len(), STAGES);
 }
 
@@ -631,7 +646,7 @@ fn variables_keep_their_place_and_their_last_value() {
         ["PATH=/x", "LANG=D", "a=3", "b=3", "c=4"]
     );
     assert_eq!(
-        plan.target.config.config.env,
+        plan.targets[0].state.config.config.env,
         ["PATH=/x", "LANG=D", "b=2", "a=3", "c=4"]
     );
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use strata_cache::{CacheKey, Digest, Store};
-use strata_executor::sandbox::{Network, SecretBytes};
+use strata_executor::sandbox::{Capabilities, Confinement, Network, Seccomp, SecretBytes};
 use strata_image::{ImageConfig, Platform};
 use strata_parser::Dockerfile;
 
@@ -33,6 +33,8 @@ struct World {
     ulimits: BTreeMap<String, (u64, u64)>,
     shm_size: u64,
     hosts: Vec<(String, String)>,
+    confinement: Confinement,
+    hostname: Option<String>,
     network: Network,
     platform: String,
     /// Names of files in the order in which they are made.
@@ -145,8 +147,10 @@ impl World {
         request.shm_size = self.shm_size;
         request.extra_hosts.clone_from(&self.hosts);
         request.network = self.network.clone();
+        request.confinement.clone_from(&self.confinement);
+        request.hostname.clone_from(&self.hostname);
         request.neutral_modes = self.neutral;
-        request.platform = Some(self.platform.clone());
+        request.platforms = vec![self.platform.clone()];
         request.secrets = vec![Secret {
             id: "s".to_owned(),
             content: SecretBytes(self.secret.clone().into_bytes()),
@@ -232,6 +236,10 @@ const ALTERS: &[&str] = &[
     "ulimit",
     "shm",
     "host",
+    "capability",
+    "privileges",
+    "filter",
+    "host name",
     "network",
     "platform",
     "security",
@@ -322,6 +330,13 @@ impl World {
             }
             "shm" => self.shm_size += 1,
             "host" => self.hosts.push((fresh.into(), "10.0.0.1".into())),
+            "capability" => {
+                let names = ["SYS_PTRACE".to_owned()];
+                self.confinement.capabilities = Capabilities::with(&names, &[]).unwrap();
+            }
+            "privileges" => self.confinement.no_new_privileges = true,
+            "filter" => self.confinement.seccomp = Seccomp::Unconfined,
+            "host name" => self.hostname = Some(fresh.to_owned()),
             "address" => self.hosts[0].1 = "10.9.9.9".into(),
             "network" => self.network = Network::None,
             "platform" => self.platform = "linux/arm64".into(),
@@ -376,6 +391,8 @@ prop_compose! {
             secret: "hush".into(),
             ulimits: BTreeMap::new(),
             shm_size: 64 << 20,
+            confinement: Confinement::default(),
+            hostname: None,
             hosts: hosts.into_iter().map(|name| (name, "10.0.0.1".into())).collect(),
             network: Network::Host,
             platform: "linux/amd64".into(),

@@ -93,7 +93,7 @@ fn is_scp(text: &str) -> bool {
 
 fn git(address: &str, written: &str) -> Result<Remote, AddressError> {
     let error = |reason: &str| AddressError {
-        address: redacted(written),
+        address: strata_image::redact::url(written),
         reason: reason.to_owned(),
     };
     let (rest, fragment) = match address.split_once('#') {
@@ -214,18 +214,6 @@ fn option(git: &mut GitAddress, key: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A URL without user and password.
-pub(crate) fn redacted(url: &str) -> String {
-    let Some(start) = url.find("://").map(|at| at + 3) else {
-        return url.to_owned();
-    };
-    let end = url[start..].find('/').map_or(url.len(), |at| start + at);
-    match url[start..end].rfind('@') {
-        None => url.to_owned(),
-        Some(at) => format!("{}{}", &url[..start], &url[start + at + 1..]),
-    }
-}
-
 impl fmt::Display for Remote {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -237,7 +225,7 @@ impl fmt::Display for Remote {
 
 impl fmt::Display for GitAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&redacted(&self.url))
+        formatter.write_str(&strata_image::redact::url(&self.url))
     }
 }
 

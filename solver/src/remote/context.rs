@@ -14,6 +14,7 @@ use strata_executor::tree::{FileTree, LayerTree, SourceTree};
 use strata_image::fetch::Fetcher;
 
 use super::{Remote, RemoteError, Surroundings, WebFile, git, web};
+use crate::attest::Material;
 use crate::error::{BuildError, chain};
 use crate::request::{BuildRequest, Cancel, Context, DOCKERFILE_NAMES};
 
@@ -236,6 +237,7 @@ pub fn prepare<'store>(
         Origin::Remote(Remote::Git(mut address)) => {
             address.keep_git_dir |= keeps_git_dir(request);
             let commit = git::resolve(surroundings, &address).map_err(&failed)?;
+            request.fetched.push(Material::git(&address, &commit));
             let files = git::check_out(store, surroundings, &address, &commit).map_err(&failed)?;
             request.context_time =
                 git::commit_time(surroundings, &address, &commit).map_err(&failed)?;
@@ -243,6 +245,7 @@ pub fn prepare<'store>(
         }
         Origin::Remote(Remote::Web(url)) => {
             let file = web::file(&fetcher, surroundings, &url, None).map_err(&failed)?;
+            request.fetched.push(Material::web(&url, file.digest));
             request.context_time = Some(file.mtime).filter(|time| *time != 0);
             let files = web_files(store, &file, &url, cancel).map_err(&failed)?.ok();
             if files.is_none() {
@@ -257,6 +260,10 @@ pub fn prepare<'store>(
         request.context = files.context();
     }
     request.dockerfile_path = None;
+    request.origin = match dockerfile {
+        DockerfileAt::Default | DockerfileAt::Path(_) => request.fetched.last().cloned(),
+        DockerfileAt::Web(_) | DockerfileAt::Given(..) => None,
+    };
     match dockerfile {
         DockerfileAt::Given(name, text) => {
             request.dockerfile_name = name;
@@ -264,6 +271,9 @@ pub fn prepare<'store>(
         }
         DockerfileAt::Web(url) => {
             let file = web::file(&fetcher, surroundings, &url, None).map_err(&failed)?;
+            let material = Material::web(&url, file.digest);
+            request.origin = Some(material.clone());
+            request.fetched.push(material);
             let path = store.blobs().path(file.digest);
             request.dockerfile = read_whole(File::open(&path), &path).map_err(&failed)?;
             request.dockerfile_name = strata_image::fetch::shown(&url);

@@ -7,7 +7,8 @@ use strata_cache::lock::KeyGuard;
 use strata_cache::{LayerView, Resources, RootfsPlan, Scratch};
 use strata_executor::copy::{CopyError, CopySpec};
 use strata_executor::sandbox::{
-    self, Ended, Mount, MountKind, RunSpec, SecretBytes, Stdio, Stream as SandboxStream,
+    self, Ended, Mount, MountKind, MountOptions, RunSpec, SecretBytes, Stdio,
+    Stream as SandboxStream,
 };
 use strata_executor::tree::LayerTree;
 use strata_parser::Diagnostic;
@@ -17,7 +18,7 @@ use super::agent::{Access, Agent};
 use super::{Failure, Shared, Stacks, credentials};
 use crate::error::chain;
 use crate::event::{Event, Stream};
-use crate::graph::{MountOp, MountSource, Root, RunOp, Vertex};
+use crate::graph::{MountOp, MountSource, Root, RunOp, Vertex, mount_options};
 use crate::recipes::copy_diagnostic;
 
 /// How long a command has between its stop signal and SIGKILL.
@@ -59,6 +60,7 @@ impl Shared<'_> {
                     gid: 0,
                 },
                 read_only: true,
+                options: MountOptions::default(),
             });
         }
         let mut env = run.env.clone();
@@ -98,6 +100,7 @@ impl Shared<'_> {
             ulimits: self.request.ulimits.clone(),
             shm_size: self.request.shm_size,
             insecure: run.insecure,
+            confinement: self.request.confinement.clone(),
             stdio: Stdio::Piped,
             timeout: self.request.step_timeout,
             stop_signal: SIGTERM,
@@ -219,7 +222,8 @@ impl Shared<'_> {
             MountSource::Bind { root, path } => {
                 let mut scratch = self.store.scratch(&stacks(*root))?;
                 let plan = scratch.rootfs(None)?;
-                let plan = if mount.read_only {
+                // What changes its owners writes.
+                let plan = if mount.read_only && !mount.words.chown {
                     read_only(plan)
                 } else {
                     plan
@@ -230,9 +234,22 @@ impl Shared<'_> {
                     source: PathBuf::from(path),
                 }
             }
-            MountSource::Host { path } => MountKind::Bind {
+            MountSource::Host {
+                path,
+                discard: false,
+                ..
+            } => MountKind::Bind {
                 source: path.clone(),
             },
+            MountSource::Host { path, .. } => {
+                let mut scratch = self.store.scratch(&[])?;
+                let plan = above(scratch.rootfs(None)?, path, vertex)?;
+                held.scratches.push(scratch);
+                MountKind::Layers {
+                    plan,
+                    source: PathBuf::from("/"),
+                }
+            }
             MountSource::Cache {
                 id,
                 sharing,
@@ -247,9 +264,9 @@ impl Shared<'_> {
                     self.cache_mount(vertex, id, *sharing, (*from, path), owner, stacks, held)?;
                 MountKind::Bind { source }
             }
-            MountSource::Tmpfs { size } => MountKind::Tmpfs {
+            MountSource::Tmpfs { size, mode } => MountKind::Tmpfs {
                 size: *size,
-                mode: 0o1777,
+                mode: *mode,
             },
             MountSource::Ssh {
                 id,
@@ -332,6 +349,10 @@ impl Shared<'_> {
             target: PathBuf::from(&mount.target),
             kind,
             read_only: mount.read_only,
+            options: mount_options(
+                mount.words,
+                matches!(mount.source, MountSource::Host { devices: true, .. }),
+            ),
         });
         Ok(())
     }
@@ -418,6 +439,33 @@ impl Shared<'_> {
         };
         fill().map_err(|error| copy_diagnostic(&error, vertex.span, "the mount's source"))?;
         Ok(directory)
+    }
+}
+
+/// The plan of an empty stack with a directory of this machine as what is below.
+fn above(plan: RootfsPlan, path: &std::path::Path, vertex: &Vertex) -> Result<RootfsPlan, Failure> {
+    match plan {
+        RootfsPlan::Overlay {
+            upper,
+            work,
+            userxattr,
+            ..
+        } => Ok(RootfsPlan::Overlay {
+            lowers: vec![path.to_owned()],
+            upper,
+            work,
+            userxattr,
+        }),
+        RootfsPlan::Native { .. } => Err(Diagnostic::error(
+            "no-overlay",
+            vertex.span,
+            format!(
+                "`{}` can't be mounted with its writes thrown away: that takes overlayfs",
+                path.display()
+            ),
+        )
+        .with_help("mount it read-only, with `ro` in place of `O`")
+        .into()),
     }
 }
 

@@ -19,6 +19,8 @@ use super::check::Call;
 use super::check::Method;
 use super::check::call;
 use super::check::entitlement;
+use super::check::ignore_file;
+use super::confinement;
 use super::each;
 use super::flag;
 use super::limits;
@@ -26,6 +28,7 @@ use super::shm_size;
 use super::ulimits;
 use crate::error::CommandError;
 use crate::flags::annotation;
+use crate::flags::attest;
 use crate::flags::context::Elsewhere;
 use crate::flags::context::Files;
 use crate::flags::context::Found;
@@ -40,6 +43,7 @@ use crate::flags::ssh;
 use crate::flags::value;
 use crate::flags::volume;
 use crate::progress::Mode;
+use crate::sign::Sign;
 
 /// A build and what to do with its result.
 #[derive(Debug)]
@@ -58,6 +62,10 @@ pub(crate) struct Build {
     pub(crate) metadata_file: Option<PathBuf>,
     /// What to do with the Dockerfile in place of building it.
     pub(crate) call: Option<Call>,
+    /// How to sign what is pushed.
+    pub(crate) sign: Option<Sign>,
+    /// What is not done as asked.
+    pub(crate) notices: Vec<String>,
 }
 
 impl Build {
@@ -77,18 +85,27 @@ impl Build {
             }
             (false, mode) => mode.unwrap_or_default(),
         };
-        for (name, value) in [("--provenance", &low.provenance), ("--sbom", &low.sbom)] {
-            if value
-                .as_deref()
-                .is_some_and(|value| !["false", "0"].contains(&value))
-            {
-                return Err(CommandError::usage(format!(
-                    "`{name}`: attestations are not supported yet"
-                )));
-            }
-        }
+        let attest::Parsed {
+            attestations,
+            notices,
+            ..
+        } = attest::attestations(&low.attest, low.provenance.as_deref(), low.sbom.as_deref())
+            .map_err(|(name, error)| CommandError::usage(format!("`{name}`: {error}")))?;
         let mut tags = each("--tag", &low.tag, value::tag)?;
         let outputs = outputs(low, &mut tags, surroundings)?;
+        let pushes = |output: &Output| matches!(output, Output::Registry { .. });
+        if low.sign && !outputs.iter().any(pushes) {
+            return Err(CommandError::usage(
+                "`--sign` signs what is pushed, and nothing is: give `--push` or `--output \
+                 type=registry`",
+            ));
+        }
+        let sign = if low.sign {
+            let path = flag("--sign", surroundings.text("PATH"))?;
+            Some(Sign::new(low.sign_key.clone(), path.as_deref())?)
+        } else {
+            None
+        };
         let print_id = low.quiet;
         if print_id && outputs.iter().any(output::writes_stdout) {
             return Err(CommandError::usage(
@@ -144,11 +161,12 @@ impl Build {
                     .ok_or_else(|| format!("`{text}` is not a number from 1 to 4096")),
             )?,
         };
-        let platform = low
-            .platform
-            .as_deref()
-            .map(|text| flag("--platform", value::platform(text)))
-            .transpose()?;
+        let platforms = each("--platform", &low.platform, value::platform)?;
+        if low.all_platforms && !platforms.is_empty() {
+            return Err(CommandError::usage(
+                "`--all-platforms`: the base images say which; leave out `--platform`",
+            ));
+        }
         let limits = limits(&low.limits)?;
         let ulimits = ulimits(&low.ulimit)?;
         let cache_ttl = low
@@ -162,6 +180,12 @@ impl Build {
             .map(|text| flag("--step-timeout", value::timeout(text)))
             .transpose()?;
         let shm_size = shm_size(low.shm_size.as_deref())?;
+        let confinement = confinement(&low.security, surroundings)?;
+        let hostname = low
+            .hostname
+            .as_deref()
+            .map(|text| flag("--hostname", value::hostname(text)))
+            .transpose()?;
         let networking = Networking::new(&low.networking)?;
 
         let mut ssh: Vec<SshAgent> = Vec::with_capacity(low.ssh.len());
@@ -205,14 +229,7 @@ impl Build {
             None => matches!(source.context, Context::Directory(_)),
             Some(elsewhere) => matches!(elsewhere.files, Files::Directory(_)),
         };
-        let ignore_file = match low.ignorefile.as_deref() {
-            Some(_) if !is_directory => {
-                return Err(CommandError::usage(
-                    "`--ignorefile`: only a context that is a directory has an ignore file",
-                ));
-            }
-            path => path.map(|path| surroundings.path(path)),
-        };
+        let ignore_file = ignore_file(low.ignorefile.as_deref(), is_directory, surroundings)?;
         let mut volumes = each("--volume", &low.volume, volume::of_build)?;
         let mut mounts = Vec::new();
         for everywhere in each("--mount", &low.mount, mount::everywhere)? {
@@ -245,7 +262,8 @@ impl Build {
                 } else {
                     Pull::Missing
                 },
-                platform,
+                platforms,
+                all_platforms: low.all_platforms,
                 network: networking.network.unwrap_or_default(),
                 allow,
                 cdi_directories: Some(cdi_directories),
@@ -257,11 +275,16 @@ impl Build {
                 step_timeout,
                 ulimits,
                 shm_size,
+                confinement,
+                hostname,
                 extra_hosts: networking.extra_hosts,
                 dns: networking.dns,
                 jobs,
                 epoch,
                 context_time: None,
+                origin: None,
+                fetched: Vec::new(),
+                attestations,
             },
             elsewhere,
             progress,
@@ -272,6 +295,8 @@ impl Build {
                 .as_deref()
                 .map(|path| surroundings.path(path)),
             call,
+            sign,
+            notices,
         })
     }
 }
@@ -322,13 +347,15 @@ fn outputs(
         outputs.push(Output::Store);
     }
     for text in &low.annotation {
-        let (level, name, value) = flag("--annotation", annotation::of_flag(text))?;
+        let (places, name, value) = flag("--annotation", annotation::of_flag(text))?;
         let mut taken = false;
         for encoding in outputs.iter_mut().filter_map(output::encoding_mut) {
-            flag(
-                "--annotation",
-                annotation::add(encoding, level, &name, &value),
-            )?;
+            for place in &places {
+                flag(
+                    "--annotation",
+                    annotation::add(encoding, place, &name, &value),
+                )?;
+            }
             taken = true;
         }
         if !taken {
@@ -465,14 +492,18 @@ mod tests {
                 &["--secret", "id=FROM_ENV", "--secret", "id=FROM_ENV"],
                 "twice",
             ),
-            (&["--platform", "linux/amd64,linux/arm64"], "`--platform`"),
+            (&["--platform", "linux/amd64,a/b/c/d"], "`--platform`"),
+            (&["--platform", "amd64", "--all-platforms"], "`--platform`"),
             (&["--push"], "`--push`"),
+            (&["--sign"], "`--push`"),
+            (&["--sign-key", "k"], "--sign"),
             (&["--call", "dance"], "`--call`"),
             (&["--call", "outline,format=xml"], "`xml`"),
             (&["--call", "outline,json"], "`json`"),
             (&["--call", "check", "--check"], "--check"),
-            (&["--provenance", "mode=max"], "`--provenance`"),
-            (&["--sbom=true"], "`--sbom`"),
+            (&["--provenance", "mode=most"], "`--provenance`"),
+            (&["--sbom=maybe"], "`--sbom`"),
+            (&["--attest", "x"], "`--attest`"),
         ] {
             let error = build(arguments).unwrap_err();
             assert!(error.contains(part), "{arguments:?}: {error}");
@@ -514,7 +545,7 @@ mod tests {
         let build = self::build(&["-o", "out"]).unwrap();
         assert!(matches!(
             build.request.outputs.as_slice(),
-            [Output::Local { destination }] if destination.is_absolute()
+            [Output::Local { destination, .. }] if destination.is_absolute()
         ));
         let build = self::build(&["-o", "out", "--load"]).unwrap();
         assert_eq!(build.request.outputs.last(), Some(&Output::Store));

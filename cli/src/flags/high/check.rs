@@ -1,8 +1,11 @@
 //! `strata check`, and what else is asked of a Dockerfile without building it.
 
 use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
 
 use strata_solver::request::BuildRequest;
+use strata_solver::request::Context;
 use strata_solver::request::Output;
 use strata_solver::request::Pull;
 
@@ -102,19 +105,36 @@ impl Check {
                 "`--fix` needs a file to write to, and standard input is none",
             ));
         }
+        let is_directory = matches!(source.context, Context::Directory(_));
+        let ignore_file = ignore_file(low.ignorefile.as_deref(), is_directory, surroundings)?;
         Ok(Self {
             request: BuildRequest {
+                ignore_file,
                 dockerfile_path: source.path,
                 build_args,
                 build_contexts,
                 outputs: vec![Output::CacheOnly],
                 pull: Pull::Never,
-                platform,
+                platforms: platform.into_iter().collect(),
                 allow: entitlements(),
                 ..BuildRequest::new(source.dockerfile, source.name, source.context)
             },
         })
     }
+}
+
+/// The file of `--ignorefile`, for a context that can have one.
+pub(super) fn ignore_file(
+    given: Option<&Path>,
+    is_directory: bool,
+    surroundings: &Surroundings<'_>,
+) -> Result<Option<PathBuf>, CommandError> {
+    if given.is_some() && !is_directory {
+        return Err(CommandError::usage(
+            "`--ignorefile`: only a context that is a directory has an ignore file",
+        ));
+    }
+    Ok(given.map(|path| surroundings.path(path)))
 }
 
 /// Everything that `--allow` can give. Who only looks needs no leave.

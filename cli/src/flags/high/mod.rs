@@ -15,6 +15,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use strata_cache::codec::Codec;
+use strata_executor::sandbox::Confinement;
 use strata_solver::request::SHM_SIZE;
 
 pub(crate) use build::Build;
@@ -28,6 +29,8 @@ pub(crate) use run::Entrypoint;
 pub(crate) use run::Run;
 
 use self::limits::limits;
+use super::low;
+use super::security;
 use super::value;
 use crate::error::CommandError;
 use crate::human;
@@ -111,6 +114,16 @@ fn ulimits(values: &[String]) -> Result<BTreeMap<String, (u64, u64)>, CommandErr
     Ok(each("--ulimit", values, value::ulimit)?
         .into_iter()
         .collect())
+}
+
+fn confinement(
+    low: &low::Security,
+    surroundings: &Surroundings<'_>,
+) -> Result<Confinement, CommandError> {
+    security::confinement(&low.cap_add, &low.cap_drop, &low.security_opt, &|path| {
+        surroundings.path(path)
+    })
+    .map_err(CommandError::usage)
 }
 
 fn shm_size(text: Option<&str>) -> Result<u64, CommandError> {

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use strata_executor::sandbox::Confinement;
 use strata_executor::sandbox::Limits;
 use strata_executor::sandbox::Mount;
 
 use super::Networking;
 use super::Surroundings;
+use super::confinement;
 use super::each;
 use super::flag;
 use super::limits;
@@ -62,6 +64,8 @@ pub(crate) struct Run {
     pub(crate) shm_size: u64,
     /// All capabilities, no filter.
     pub(crate) privileged: bool,
+    /// How it is confined if it is not privileged.
+    pub(crate) confinement: Confinement,
     /// Signal in place of the image's.
     pub(crate) stop_signal: Option<i32>,
     /// When to download.
@@ -112,7 +116,7 @@ impl Run {
             env,
             workdir,
             user: low.user.clone(),
-            mounts: each("--volume", &low.volume, volume::volume)?,
+            mounts: each("--volume", &low.volume, volume::of_run)?,
             interactive: low.interactive,
             tty: low.tty,
             entrypoint: match low.entrypoint.as_deref() {
@@ -130,6 +134,7 @@ impl Run {
             ulimits: ulimits(&low.ulimit)?,
             shm_size: shm_size(low.shm_size.as_deref())?,
             privileged: low.privileged,
+            confinement: confinement(&low.security, surroundings)?,
             stop_signal,
             pull: low.pull,
             platform: low

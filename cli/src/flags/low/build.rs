@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use super::Limits;
 use super::Networking;
+use super::Security;
 use crate::progress::Mode;
 
 /// `strata build`
@@ -72,7 +73,7 @@ pub(crate) struct Build {
     /// type=local|tar|oci|docker|image|registry|cacheonly with dest=PATH,
     /// compression=gzip|zstd|uncompressed, compression-level=N, force-compression=true,
     /// oci-mediatypes=false, annotation.KEY=VALUE, tar=false, name=NAME, push=true,
-    /// push-by-digest=true [default: type=image, the store]
+    /// push-by-digest=true, platform-split=false [default: type=image, the store]
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
     /// Put the image into the store, too: same as --output type=image
@@ -81,10 +82,16 @@ pub(crate) struct Build {
     /// Upload the image: same as --output type=registry
     #[arg(long)]
     pub(crate) push: bool,
-    /// Annotate the manifest (repeatable), or, with `manifest-descriptor:` before it, what a
-    /// layout's index says of it
+    /// Annotate the manifest (repeatable), or another LEVEL: manifest-descriptor, index,
+    /// index-descriptor; `LEVEL[PLATFORM]` for one platform
     #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
+    /// Sign what is pushed with `cosign`, which has to be installed
+    #[arg(long)]
+    pub(crate) sign: bool,
+    /// Key for --sign, as cosign takes it: a file, `env://NAME`, a key manager's URI
+    #[arg(long, value_name = "KEY", requires = "sign")]
+    pub(crate) sign_key: Option<String>,
     /// Write the image ID to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -100,15 +107,19 @@ pub(crate) struct Build {
     pub(crate) ssh: Vec<String>,
     /// Show a path of this machine to every RUN step (repeatable). Steps that were cached don't see
     /// what changed there
-    #[arg(short, long, value_name = "HOST:CONTAINER[:ro]")]
+    #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]")]
     pub(crate) volume: Vec<String>,
     /// Give every RUN step a mount (repeatable), written as in RUN --mount; the source of a bind
     /// is a path of this machine
     #[arg(long, value_name = "type=TYPE,target=PATH[,...]")]
     pub(crate) mount: Vec<String>,
-    /// Platform to build for, such as linux/arm64 [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    /// Platform to build for, such as linux/arm64 (repeatable, or separated by commas); several make
+    /// an index [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
+    /// Build for every platform that all base images have
+    #[arg(long)]
+    pub(crate) all_platforms: bool,
     #[command(flatten)]
     pub(crate) networking: Networking,
     /// Allow steps what they otherwise can't have (repeatable): network.host, security.insecure,
@@ -133,6 +144,11 @@ pub(crate) struct Build {
     /// Show at the end what each step that ran has used of processors, memory and disks
     #[arg(long)]
     pub(crate) resources: bool,
+    #[command(flatten)]
+    pub(crate) security: Security,
+    /// Host name of RUN steps
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
     /// How many steps may run at once [default: number of CPUs]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<String>,
@@ -168,11 +184,16 @@ pub(crate) struct Build {
     /// Accepted for docker's sake: nothing is left behind
     #[arg(long, hide = true)]
     pub(crate) force_rm: bool,
-    /// Not supported yet; false is accepted
-    #[arg(long, hide = true, value_name = "BOOL")]
+    /// Attach to the image, or write beside files, what it was made of and how
+    /// (type=provenance, with mode=min|max, version=v1|v0.2, builder-id=URI, reproducible=true,
+    /// inline-only=true, filename=NAME) or what packages are in it (type=sbom) (repeatable)
+    #[arg(long, value_name = "type=TYPE[,...]")]
+    pub(crate) attest: Vec<String>,
+    /// true, false, or keys as mode=max: same as --attest type=provenance
+    #[arg(long, value_name = "BOOL|KEY=VALUE[,...]")]
     pub(crate) provenance: Option<String>,
-    /// Not supported yet; false is accepted
-    #[arg(long, hide = true, value_name = "BOOL")]
+    /// true or false: same as --attest type=sbom
+    #[arg(long, value_name = "BOOL")]
     pub(crate) sbom: Option<String>,
 }
 
@@ -185,6 +206,9 @@ pub(crate) struct Check {
     /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
+    /// Ignore file in place of the context's, as for builds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ignorefile: Option<PathBuf>,
     /// Give files or an image a name for FROM, COPY --from and mounts (repeatable), as for builds
     #[arg(long, value_name = "NAME=CONTEXT")]
     pub(crate) build_context: Vec<String>,

@@ -230,6 +230,22 @@ pub(crate) struct Limits {
     pub(crate) pids_limit: Option<String>,
 }
 
+/// How steps and containers are confined.
+#[derive(Debug, Args)]
+pub(crate) struct Security {
+    /// Give a capability besides the usual ones, such as SYS_PTRACE, or ALL (repeatable)
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
+    pub(crate) cap_add: Vec<String>,
+    /// Take one of the usual capabilities away, or ALL (repeatable)
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
+    pub(crate) cap_drop: Vec<String>,
+    /// Change a wall of the sandbox (repeatable): seccomp=FILE, seccomp=unconfined,
+    /// apparmor=PROFILE, label=user|role|type|level:VALUE, label=disable, no-new-privileges,
+    /// mask=PATH[:PATH], unmask=ALL, unmask=PATH[:PATH]
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) security_opt: Vec<String>,
+}
+
 /// `strata doctor`
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use super::Limits;
 use super::Networking;
+use super::Security;
 
 /// `strata run`
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ pub(crate) struct Run {
     #[arg(short, long, value_name = "USER")]
     pub(crate) user: Option<String>,
     /// Mount a directory or file of the host (repeatable)
-    #[arg(short, long, value_name = "HOST:CONTAINER[:ro]")]
+    #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]")]
     pub(crate) volume: Vec<String>,
     /// Pass standard input through
     #[arg(short, long)]
@@ -54,6 +55,8 @@ pub(crate) struct Run {
     pub(crate) hostname: Option<String>,
     #[command(flatten)]
     pub(crate) limits: Limits,
+    #[command(flatten)]
+    pub(crate) security: Security,
     /// Resource limit (repeatable), such as nofile=1024:4096
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,

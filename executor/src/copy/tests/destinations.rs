@@ -148,7 +148,8 @@ fn parents_that_exist_below_come_up_as_they_are() {
         .mtime("image/opt/tool", 1_000_000_007, 123_456_789)
         .mtime("image/opt", 1_000_000_008, 5)
         .mtime("upper", 1_000_000_009, 6);
-    if is_root("owners of parents") {
+    let root = is_root("owners of parents");
+    if root {
         case.owner("image/opt/tool", 12, 34)
             .mode("image/opt/tool", 0o2775);
         case.mtime("image/opt/tool", 1_000_000_007, 123_456_789);
@@ -166,7 +167,8 @@ fn parents_that_exist_below_come_up_as_they_are() {
     assert_eq!(case.time("opt"), (1_000_000_008, 5));
     // The root of the layer is a parent, too.
     assert_eq!(case.time(""), (1_000_000_009, 6));
-    assert_eq!(case.attributes("opt/tool/deep"), "755 0:0");
+    let group = if root { 34 } else { 0 };
+    assert_eq!(case.attributes("opt/tool/deep"), format!("2755 0:{group}"));
 }
 
 #[test]
@@ -249,19 +251,45 @@ fn a_working_directory_is_made_once() {
     let make = |path: &str, owner, epoch| {
         crate::copy::make_directory(path, owner, epoch, &case.below(), &upper).unwrap()
     };
-    assert!(!make("/", (0, 0), None));
-    assert!(!make("/srv", (0, 0), None));
+    assert!(!make("/", None, None));
+    assert!(!make("/srv", None, None));
     assert_eq!(case.layer(), [""; 0]);
-    assert!(make("/srv/a/b", (0, 0), Some(1_000_000_000)));
+    assert!(make("/srv/a/b", None, Some(1_000_000_000)));
     assert_eq!(case.layer(), ["srv/", "srv/a/", "srv/a/b/"]);
     assert_eq!(case.attributes("srv"), "700 0:0");
     assert_eq!(case.attributes("srv/a/b"), "755 0:0");
     assert_eq!(case.time("srv/a/b"), (1_000_000_000, 0));
     case.file("image/file", "");
-    let error = crate::copy::make_directory("/file/x", (0, 0), None, &case.below(), &upper);
+    let error = crate::copy::make_directory("/file/x", None, None, &case.below(), &upper);
     assert!(error.is_err());
     if is_root("the owner of a working directory") {
-        assert!(make("/home/me", (7, 8), None));
+        assert!(make("/home/me", Some((7, 8)), None));
         assert_eq!(case.attributes("home/me"), "755 7:8");
     }
+}
+
+/// As in a file system that is mounted, where mkdir(2) sees to it.
+#[test]
+fn directories_made_on_the_way_have_the_group_that_is_handed_down() {
+    if !is_root("the group of a directory") {
+        return;
+    }
+    let case = Case::new();
+    case.directory("image/g")
+        .owner("image/g", 5, 6)
+        .mode("image/g", 0o2750);
+    case.directory("context/d").file("context/d/f", "");
+    case.copy(&["d"], "/g/a/b/");
+    assert_eq!(case.attributes("g"), "2750 5:6");
+    assert_eq!(case.attributes("g/a"), "2755 0:6");
+    assert_eq!(case.attributes("g/a/b"), "2755 0:6");
+    // Files are given their owner.
+    assert_eq!(case.attributes("g/a/b/f"), "644 0:0");
+    let upper = case.at("upper");
+    let make = |path: &str, owner| {
+        crate::copy::make_directory(path, owner, None, &case.below(), &upper).unwrap()
+    };
+    assert!(make("/g/w/x", None) && make("/g/own", Some((7, 8))));
+    assert_eq!(case.attributes("g/w/x"), "2755 0:6");
+    assert_eq!(case.attributes("g/own"), "2755 7:8");
 }

@@ -6,9 +6,12 @@
 //! `clone`. Calls of the machine's 32-bit architectures are filtered alike.
 
 mod bpf;
+mod profile;
 mod table;
 
 use rustix::thread::CapabilitySet;
+
+pub use self::profile::{Profile, ProfileError};
 
 use self::bpf::{Action, Architecture, assemble};
 use self::table::{NONE, TABLE};
@@ -33,6 +36,8 @@ enum Rule {
     Refuse,
     /// Allowed with this capability.
     With(Capability),
+    /// Allowed with this capability, or with `CAP_SYS_ADMIN`, which it was once a part of.
+    WithAdminOr(Capability),
     /// Allowed for a few values.
     Personality,
     /// Without `CAP_SYS_ADMIN`, only without namespaces.
@@ -46,7 +51,9 @@ enum Rule {
 /// Capabilities that calls depend on.
 #[derive(Debug, Clone, Copy)]
 enum Capability {
+    Bpf,
     DacReadSearch,
+    Perfmon,
     SysAdmin,
     SysBoot,
     SysChroot,
@@ -57,11 +64,15 @@ enum Capability {
     SysRawio,
     SysTime,
     SysTtyConfig,
+    Syslog,
 }
 
 impl Capability {
     fn bit(self) -> CapabilitySet {
         match self {
+            Self::Bpf => CapabilitySet::BPF,
+            Self::Perfmon => CapabilitySet::PERFMON,
+            Self::Syslog => CapabilitySet::SYSLOG,
             Self::DacReadSearch => CapabilitySet::DAC_READ_SEARCH,
             Self::SysAdmin => CapabilitySet::SYS_ADMIN,
             Self::SysBoot => CapabilitySet::SYS_BOOT,
@@ -84,7 +95,10 @@ impl Rule {
             Self::Allow => Action::Allow,
             Self::Refuse => REFUSED,
             Self::With(capability) if capabilities.contains(capability.bit()) => Action::Allow,
-            Self::With(_) => REFUSED,
+            Self::WithAdminOr(capability) if admin || capabilities.contains(capability.bit()) => {
+                Action::Allow
+            }
+            Self::With(_) | Self::WithAdminOr(_) => REFUSED,
             Self::Clone | Self::Clone3 if admin => Action::Allow,
             Self::Clone => Action::FirstHasNone(CLONE_NAMESPACES),
             Self::Clone3 => UNKNOWN,
@@ -96,10 +110,10 @@ impl Rule {
 
 /// An architecture as the kernel's audit numbers name it, and the columns of the table whose calls
 /// it makes, with what is added to their numbers.
-type Columns = (u32, &'static [(usize, u32)]);
+type Columns = (u32, Vec<(usize, u32)>);
 
 /// The machine's own architecture first.
-fn architectures(machine: &str) -> &'static [Columns] {
+fn architectures(machine: &str) -> &'static [(u32, &'static [(usize, u32)])] {
     match machine {
         "x86_64" => &[
             (0xc000_003e, &[(0, 0), (2, 0x4000_0000)]),
@@ -137,14 +151,17 @@ fn filter_for(machine: &str, capabilities: CapabilitySet) -> Vec<BpfInstruction>
                 .collect(),
         })
         .collect();
-    assemble(parts, UNKNOWN)
+    assemble(parts, &UNKNOWN)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::capability::DEFAULT;
     use super::bpf::interpret;
     use super::*;
+
+    fn default() -> CapabilitySet {
+        super::super::capability::Capabilities::default().set()
+    }
 
     const X86_64: u32 = 0xc000_003e;
     const I386: u32 = 0x4000_0003;
@@ -158,10 +175,10 @@ mod tests {
     #[test]
     fn the_programs_fit_the_kernels_limit() {
         for machine in ["x86_64", "aarch64"] {
-            let length = filter_for(machine, DEFAULT).len();
+            let length = filter_for(machine, default()).len();
             assert!((200..4096).contains(&length), "{machine}: {length}");
         }
-        assert!(filter_for("pdp11", DEFAULT).is_empty());
+        assert!(filter_for("pdp11", default()).is_empty());
     }
 
     #[test]
@@ -213,7 +230,7 @@ mod tests {
             } else {
                 "x86_64"
             };
-            let program = filter_for(machine, DEFAULT);
+            let program = filter_for(machine, default());
             let found = interpret(&program, *audit, *number, *first);
             assert_eq!(found, *expected, "{name} on {audit:#x}: {found:#x}");
         }
@@ -221,11 +238,15 @@ mod tests {
 
     #[test]
     fn capabilities_open_what_they_are_for() {
-        let program = filter_for("x86_64", DEFAULT | CapabilitySet::SYS_ADMIN);
+        let program = filter_for("x86_64", default() | CapabilitySet::SYS_ADMIN);
         assert_eq!(interpret(&program, X86_64, 165, 0), ALLOW, "mount");
         assert_eq!(interpret(&program, X86_64, 435, 0), ALLOW, "clone3");
         assert_eq!(interpret(&program, X86_64, 56, 0x1000_0011), ALLOW, "clone");
         assert_eq!(interpret(&program, X86_64, 175, 0), EPERM, "init_module");
+        assert_eq!(interpret(&program, X86_64, 103, 0), ALLOW, "syslog");
+        let program = filter_for("x86_64", default() | CapabilitySet::SYSLOG);
+        assert_eq!(interpret(&program, X86_64, 103, 0), ALLOW, "syslog");
+        assert_eq!(interpret(&program, X86_64, 321, 0), EPERM, "bpf");
     }
 
     #[test]

@@ -5,10 +5,10 @@
 //! filter, and answered with `ENOSYS`, so that programs fall back to an older one.
 
 use super::Capability::{
-    DacReadSearch, SysAdmin, SysBoot, SysChroot, SysModule, SysNice, SysPacct, SysPtrace, SysRawio,
-    SysTime, SysTtyConfig,
+    Bpf, DacReadSearch, Perfmon, SysAdmin, SysBoot, SysChroot, SysModule, SysNice, SysPacct,
+    SysPtrace, SysRawio, SysTime, SysTtyConfig, Syslog,
 };
-use super::Rule::{self, Allow, Clone, Clone3, Personality, Refuse, Socket, With};
+use super::Rule::{self, Allow, Clone, Clone3, Personality, Refuse, Socket, With, WithAdminOr};
 
 /// No such call on that architecture.
 pub(super) const NONE: u32 = u32::MAX;
@@ -35,7 +35,7 @@ pub(super) const TABLE: &[Row] = &[
     ("arm_sync_file_range", Allow, [NONE, NONE, NONE, NONE, 341]),
     ("bdflush", Refuse, [NONE, 134, NONE, NONE, 134]),
     ("bind", Allow, [49, 361, 49, 200, 282]),
-    ("bpf", With(SysAdmin), [321, 357, 321, 280, 386]),
+    ("bpf", WithAdminOr(Bpf), [321, 357, 321, 280, 386]),
     ("break", Refuse, [NONE, 17, NONE, NONE, NONE]),
     ("breakpoint", Allow, [NONE, NONE, NONE, NONE, 983_041]),
     ("brk", Allow, [12, 45, 12, 214, 45]),
@@ -293,7 +293,11 @@ pub(super) const TABLE: &[Row] = &[
     ("pciconfig_iobase", Refuse, [NONE, NONE, NONE, NONE, 271]),
     ("pciconfig_read", Refuse, [NONE, NONE, NONE, NONE, 272]),
     ("pciconfig_write", Refuse, [NONE, NONE, NONE, NONE, 273]),
-    ("perf_event_open", With(SysAdmin), [298, 336, 298, 241, 364]),
+    (
+        "perf_event_open",
+        WithAdminOr(Perfmon),
+        [298, 336, 298, 241, 364],
+    ),
     ("personality", Personality, [135, 136, 135, 92, 136]),
     ("pidfd_getfd", With(SysPtrace), [438, 438, 438, 438, 438]),
     ("pidfd_open", Allow, [434, 434, 434, 434, 434]),
@@ -474,7 +478,7 @@ pub(super) const TABLE: &[Row] = &[
     ("syncfs", Allow, [306, 344, 306, 267, 373]),
     ("sysfs", Refuse, [139, 135, 139, NONE, 135]),
     ("sysinfo", Allow, [99, 116, 99, 179, 116]),
-    ("syslog", With(SysAdmin), [103, 103, 103, 116, 103]),
+    ("syslog", WithAdminOr(Syslog), [103, 103, 103, 116, 103]),
     ("tee", Allow, [276, 315, 276, 77, 342]),
     ("tgkill", Allow, [234, 270, 234, 131, 268]),
     ("time", Allow, [201, 13, 201, NONE, NONE]),

@@ -1,0 +1,177 @@
+//! What a build says of its result: how it was made ([`provenance`]), and what is in it (a list of
+//! packages, by [`strata_image::sbom`]).
+
+mod clean;
+mod provenance;
+mod reach;
+mod said;
+
+use strata_cache::{Digest, LayerView, Store};
+use strata_image::attest::Statement;
+use strata_image::sbom::{self, Document};
+use strata_image::{BuiltImage, ExportError};
+
+use crate::graph::Graph;
+use crate::request::BuildRequest;
+
+pub(crate) use reach::Reach;
+pub(crate) use said::Said;
+
+/// What is asked for. Nothing, by default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attestations {
+    /// How it was made.
+    pub provenance: Option<Provenance>,
+    /// What is in it.
+    pub sbom: bool,
+}
+
+impl Attestations {
+    /// True if nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.provenance.is_none() && !self.sbom
+    }
+}
+
+/// How much is said of how an image was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// What it was made from and when.
+    #[default]
+    Min,
+    /// Build arguments, labels, the Dockerfile and its steps, too.
+    Max,
+}
+
+/// Which form of SLSA's provenance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Version {
+    /// <https://slsa.dev/spec/v1.0/provenance>
+    #[default]
+    V1,
+    /// <https://slsa.dev/spec/v0.2/provenance>
+    V02,
+}
+
+/// How to say how an image was made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Provenance {
+    /// How much.
+    pub mode: Mode,
+    /// Who vouches for it: a URI, by which a builder is known.
+    pub builder_id: String,
+    /// The file's name in outputs without manifests, in place of `provenance.json`.
+    pub filename: Option<String>,
+    /// Whoever asks says that the same build makes the same bytes. Nothing is written then that
+    /// differs from build to build.
+    pub reproducible: bool,
+    /// Attach it to images, and write no file into outputs without manifests.
+    pub inline_only: bool,
+    /// Which form.
+    pub version: Version,
+}
+
+/// Something from elsewhere that a build was made of, by its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Material {
+    /// Where it is from, without credentials.
+    pub uri: String,
+    /// Name of the digest's algorithm: `sha256`, or `sha1` for most commits.
+    pub algorithm: &'static str,
+    /// The digest in hex.
+    pub digest: String,
+}
+
+impl Material {
+    /// A file of the web.
+    pub(crate) fn web(url: &str, digest: Digest) -> Self {
+        Self {
+            uri: strata_image::fetch::shown(url),
+            algorithm: "sha256",
+            digest: digest.hex(),
+        }
+    }
+
+    /// A commit of a repository.
+    pub(crate) fn git(address: &crate::remote::GitAddress, commit: &str) -> Self {
+        let mut uri = address.to_string();
+        let reference = address.reference.as_deref().unwrap_or_default();
+        if !reference.is_empty() || !address.subdirectory.is_empty() {
+            uri = format!("{uri}#{reference}");
+        }
+        if !address.subdirectory.is_empty() {
+            uri = format!("{uri}:{}", address.subdirectory);
+        }
+        Self {
+            uri,
+            algorithm: if commit.len() == 64 { "sha256" } else { "sha1" },
+            digest: commit.to_owned(),
+        }
+    }
+}
+
+/// What is known of a build when it is over.
+pub(crate) struct Facts<'a> {
+    pub(crate) request: &'a BuildRequest,
+    pub(crate) graph: &'a Graph,
+    /// What of the graph the result is made of.
+    pub(crate) reach: Reach,
+    /// By source of the graph: what it is for others, if it is from elsewhere.
+    pub(crate) materials: &'a [Option<Material>],
+    /// Milliseconds since the epoch.
+    pub(crate) started_ms: u64,
+    /// Milliseconds since the epoch.
+    pub(crate) finished_ms: u64,
+    /// See [`crate::epoch`].
+    pub(crate) epoch: Option<i64>,
+}
+
+/// Everything that is asked for, about one image.
+pub(crate) fn statements(
+    facts: &Facts<'_>,
+    image: &BuiltImage,
+    store: &Store,
+    notice: &dyn Fn(String),
+) -> Result<Vec<Statement>, ExportError> {
+    let mut statements = Vec::new();
+    if facts.request.attestations.sbom {
+        statements.push(software(facts, image, store, notice)?);
+    }
+    if let Some(asked) = &facts.request.attestations.provenance {
+        statements.push(provenance::statement(facts, asked));
+    }
+    Ok(statements)
+}
+
+/// What is in an image.
+fn software(
+    facts: &Facts<'_>,
+    image: &BuiltImage,
+    store: &Store,
+    notice: &dyn Fn(String),
+) -> Result<Statement, ExportError> {
+    let mut layers = Vec::with_capacity(image.layers().len());
+    for layer in image.layers() {
+        layers.push(layer.layer.ok_or(ExportError::NotUnpacked {
+            diff_id: layer.diff_id.0,
+        })?);
+    }
+    let inventory = sbom::scan(&LayerView::new(store.layer_paths(&layers)))?;
+    for note in &inventory.notes {
+        notice(format!("list of packages: {note}"));
+    }
+    let created = image.config().created.as_ref();
+    let created = created
+        .and_then(strata_image::config::Time::timestamp)
+        .map(jiff::Timestamp::as_second);
+    let document = Document {
+        name: "sbom",
+        created: facts.epoch.or(created).unwrap_or(0),
+    };
+    Ok(Statement {
+        predicate_type: sbom::PREDICATE.to_owned(),
+        predicate: document.of(&inventory),
+        filename: "sbom.spdx.json".to_owned(),
+        inline_only: false,
+    })
+}

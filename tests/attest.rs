@@ -1,0 +1,454 @@
+//! What a build says of its result: attached to images, and in files beside trees.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use base64::Engine as _;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::support::{Registry, Sandbox, Web, cases, run};
+
+cases! { Root, User =>
+    statements_are_attached_beside_the_image,
+    nothing_is_said_unless_asked,
+    what_is_secret_is_in_no_statement,
+    a_reproducible_build_repeats_with_its_statements,
+    trees_get_files_beside_theirs,
+    a_registry_has_the_index_with_the_statements,
+    what_is_pushed_is_signed,
+}
+
+cases! { Root =>
+    remote_sources_are_dependencies,
+    what_has_no_place_for_statements_is_told,
+}
+
+const SPDX: &str = "https://spdx.dev/Document";
+const SLSA: &str = "https://slsa.dev/provenance/v1";
+
+/// A layout's blobs, by digest.
+struct Layout {
+    index: Value,
+    blobs: BTreeMap<String, Vec<u8>>,
+}
+
+impl Layout {
+    fn read(path: &Path) -> Self {
+        let mut blobs = BTreeMap::new();
+        for entry in fs::read_dir(path.join("blobs/sha256")).unwrap() {
+            let content = fs::read(entry.unwrap().path()).unwrap();
+            blobs.insert(digest(&content), content);
+        }
+        let index = fs::read(path.join("index.json")).unwrap();
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        let mut layout = Self { index, blobs };
+        let only = layout.index["manifests"][0]["digest"].clone();
+        layout.index = layout.json(&only);
+        layout
+    }
+
+    fn json(&self, digest: &Value) -> Value {
+        serde_json::from_slice(&self.blobs[digest.as_str().unwrap()]).unwrap()
+    }
+
+    /// The statements about the image, by predicate; all that ties them to it is checked.
+    fn statements(&self) -> BTreeMap<String, Value> {
+        let [image, said] = &self.index["manifests"].as_array().unwrap()[..] else {
+            panic!("{:#}", self.index);
+        };
+        assert_eq!(said["platform"]["os"], "unknown");
+        assert_eq!(said["platform"]["architecture"], "unknown");
+        let annotations = &said["annotations"];
+        assert_eq!(
+            annotations["vnd.docker.reference.type"],
+            "attestation-manifest"
+        );
+        assert_eq!(annotations["vnd.docker.reference.digest"], image["digest"]);
+        let manifest = self.json(&said["digest"]);
+        let config = self.json(&manifest["config"]["digest"]);
+        let layers = manifest["layers"].as_array().unwrap();
+        let mut statements = BTreeMap::new();
+        for (position, layer) in layers.iter().enumerate() {
+            assert_eq!(layer["mediaType"], "application/vnd.in-toto+json");
+            assert_eq!(config["rootfs"]["diff_ids"][position], layer["digest"]);
+            let statement = self.json(&layer["digest"]);
+            let kind = statement["predicateType"].as_str().unwrap().to_owned();
+            assert_eq!(
+                layer["annotations"]["in-toto.io/predicate-type"],
+                kind.as_str()
+            );
+            let subject = statement["subject"][0]["digest"]["sha256"]
+                .as_str()
+                .unwrap();
+            assert_eq!(image["digest"], format!("sha256:{subject}"));
+            statements.insert(kind, statement);
+        }
+        statements
+    }
+}
+
+fn digest(content: &[u8]) -> String {
+    let hash = Sha256::digest(content);
+    format!("sha256:{}", crate::support::hex(&hash))
+}
+
+/// Builds a layout with `args`.
+fn layout(sandbox: &Sandbox, args: &[&str]) -> Layout {
+    let path = sandbox.fresh_output("layout");
+    let output = format!("type=oci,tar=false,dest={}", path.display());
+    let mut all = vec!["--output", &output];
+    all.extend(args);
+    sandbox.steps(&all);
+    Layout::read(&path)
+}
+
+/// A tree with the database of a package manager in it.
+fn with_packages(sandbox: &Sandbox) {
+    sandbox
+        .busybox()
+        .write(
+            "installed",
+            "P:musl\nV:1.2.5-r0\nA:x86_64\nL:MIT\n\nP:zlib\nV:1.3-r2\nA:x86_64\nL:Zlib\n",
+        )
+        .write("os-release", "ID=alpine\nVERSION_ID=3.20\n")
+        .dockerfile(
+            "FROM busybox AS base\nARG SECRET_PLACE=here\nCOPY os-release /etc/\n\
+             FROM base\nCOPY installed /lib/apk/db/\nRUN --network=none echo $SECRET_PLACE > /x\n",
+        );
+}
+
+fn statements_are_attached_beside_the_image(sandbox: &Sandbox) {
+    with_packages(sandbox);
+    let args = ["--provenance=true", "--sbom=true", "-t", "app:1"];
+    let made = layout(sandbox, &args);
+    let statements = made.statements();
+    assert_eq!(statements.len(), 2);
+    for statement in statements.values() {
+        assert_eq!(statement["_type"], "https://in-toto.io/Statement/v0.1");
+        let name = statement["subject"][0]["name"].as_str().unwrap();
+        assert!(
+            name.starts_with("pkg:docker/app@1?platform=linux%2F"),
+            "{name}"
+        );
+    }
+    let document = &statements[SPDX]["predicate"];
+    let names: Vec<&str> = document["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .skip(1)
+        .map(|package| {
+            package["externalRefs"][0]["referenceLocator"]
+                .as_str()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "pkg:apk/alpine/musl@1.2.5-r0?arch=x86_64&distro=alpine-3.20",
+            "pkg:apk/alpine/zlib@1.3-r2?arch=x86_64&distro=alpine-3.20",
+        ]
+    );
+    let provenance = &statements[SLSA]["predicate"];
+    let definition = &provenance["buildDefinition"];
+    assert_eq!(
+        definition["externalParameters"]["configSource"]["path"],
+        "Dockerfile"
+    );
+    assert_eq!(
+        definition["externalParameters"]["request"]["frontend"],
+        "dockerfile.v0"
+    );
+    let base = &definition["resolvedDependencies"][0];
+    assert!(
+        base["uri"]
+            .as_str()
+            .unwrap()
+            .starts_with("pkg:docker/busybox@latest?platform=")
+    );
+    assert_eq!(base["digest"]["sha256"].as_str().unwrap().len(), 64);
+    let metadata = &provenance["runDetails"]["metadata"];
+    assert!(metadata["startedOn"].as_str().unwrap() <= metadata["finishedOn"].as_str().unwrap());
+    assert_eq!(metadata["buildkit_hermetic"], true);
+    assert_eq!(
+        metadata["buildkit_completeness"]["resolvedDependencies"],
+        false
+    );
+    // The same again in the older form.
+    let older = layout(
+        sandbox,
+        &["--attest", "type=provenance,version=v0.2,mode=max"],
+    );
+    let older = &older.statements()["https://slsa.dev/provenance/v0.2"]["predicate"];
+    assert_eq!(
+        older["invocation"]["configSource"]["entryPoint"],
+        "Dockerfile"
+    );
+    assert_eq!(older["materials"], definition["resolvedDependencies"]);
+    assert_eq!(older["metadata"]["completeness"]["parameters"], true);
+}
+
+fn nothing_is_said_unless_asked(sandbox: &Sandbox) {
+    with_packages(sandbox);
+    for args in [&[][..], &["--provenance=false", "--sbom=false"]] {
+        let made = layout(sandbox, args);
+        assert!(made.index["layers"].is_array(), "{:#}", made.index);
+    }
+}
+
+/// Everything that could be given away, in as many places as people put it.
+fn what_is_secret_is_in_no_statement(sandbox: &Sandbox) {
+    sandbox
+        .busybox()
+        .write("token", "hunter2-token\n")
+        .dockerfile(
+            "FROM busybox\nARG TOKEN\nARG URL\nARG SECRET_PLACE\n\
+             # https://me:hunter2-url@example.com/x, and hunter2-token\n\
+             LABEL url=https://me:hunter2-url@example.com/x\n\
+             RUN --mount=type=secret,id=token : https://me:hunter2-url@e.com $TOKEN hunter2-token\n",
+        );
+    let secret = format!("id=token,src={}", sandbox.path("context/token").display());
+    let args = [
+        "--sbom=true",
+        "--secret",
+        &secret,
+        "--build-arg",
+        "TOKEN=hunter2-token",
+        "--build-arg",
+        "HTTPS_PROXY=http://me:hunter2-proxy@proxy:3128",
+        "--build-arg",
+        "URL=https://me:hunter2-url@example.com",
+        "--build-arg",
+        "SECRET_PLACE=hunter2-place",
+    ];
+    for version in ["v1", "v0.2"] {
+        for mode in ["min", "max"] {
+            let asked = format!("type=provenance,mode={mode},version={version}");
+            let mut args = args.to_vec();
+            args.extend(["--attest", &asked]);
+            let said = layout(sandbox, &args).statements();
+            let mut text = String::new();
+            for statement in said.values() {
+                text.push_str(&statement.to_string());
+                decode(statement, &mut text);
+            }
+            for secret in [
+                "hunter2-token",
+                "hunter2-proxy",
+                "hunter2-url",
+                "proxy:3128",
+            ] {
+                assert!(!text.contains(secret), "{version} {mode}: {secret}: {text}");
+            }
+            // What is only an argument is told in full, if at all.
+            assert_eq!(text.contains("hunter2-place"), mode == "max", "{text}");
+            assert_eq!(text.contains("\"token\""), mode == "max", "{text}");
+            assert_eq!(
+                text.contains("RUN --mount=type=secret"),
+                mode == "max",
+                "{text}"
+            );
+        }
+    }
+}
+
+/// Adds every text in a value that is one in base 64.
+fn decode(value: &Value, text: &mut String) {
+    match value {
+        Value::String(encoded) => {
+            let decoded = base64::engine::general_purpose::STANDARD.decode(encoded);
+            text.push_str(&String::from_utf8_lossy(&decoded.unwrap_or_default()));
+        }
+        Value::Array(list) => list.iter().for_each(|one| decode(one, text)),
+        Value::Object(object) => object.values().for_each(|one| decode(one, text)),
+        _ => {}
+    }
+}
+
+fn a_reproducible_build_repeats_with_its_statements(sandbox: &Sandbox) {
+    let build = |sandbox: &Sandbox| {
+        with_packages(sandbox);
+        let strata = || sandbox.strata().env("SOURCE_DATE_EPOCH", "1600000000");
+        // So that its config has no time of its own.
+        let base = crate::support::Base::Busybox;
+        let import = strata().arg("import").arg(base.path()).arg(base.name());
+        import.output().success();
+        let path = sandbox.fresh_output("tar");
+        let output = format!("type=oci,dest={}", path.display());
+        let args = ["build", "--no-cache", "--output", &output, "--sbom=true"];
+        let provenance = "type=provenance,mode=max,reproducible=true";
+        strata()
+            .args(args)
+            .args(["--attest", provenance])
+            .arg(sandbox.context())
+            .output()
+            .success();
+        fs::read(path).unwrap()
+    };
+    let other = Sandbox::new(sandbox.who()).unwrap();
+    assert!(build(sandbox) == build(&other), "the archives differ");
+}
+
+fn trees_get_files_beside_theirs(sandbox: &Sandbox) {
+    with_packages(sandbox);
+    let local = sandbox.fresh_output("local");
+    let to = format!(
+        "type=local,dest={},attestation-prefix=app.",
+        local.display()
+    );
+    sandbox.steps(&["--output", &to, "--provenance=true", "--sbom=true"]);
+    for (name, kind) in [("provenance.json", SLSA), ("sbom.spdx.json", SPDX)] {
+        let text = fs::read(local.join(format!("app.{name}"))).unwrap();
+        let statement: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(statement["predicateType"], kind);
+        let subjects = statement["subject"].as_array().unwrap();
+        let about = subjects.iter().find(|it| it["name"] == "x").unwrap();
+        let expected = digest(&fs::read(local.join("x")).unwrap());
+        let found = about["digest"]["sha256"].as_str().unwrap();
+        assert_eq!(expected, format!("sha256:{found}"));
+        assert!(!subjects.iter().any(|it| it["name"] == name));
+    }
+    let tar = sandbox.fresh_output("tar");
+    let to = format!("type=tar,dest={}", tar.display());
+    let asked = "type=provenance,filename=made.json";
+    sandbox.steps(&["--output", &to, "--attest", asked, "--sbom=true"]);
+    let list = run(Command::new("tar").arg("-tf").arg(&tar));
+    for name in ["made.json", "sbom.spdx.json", "x"] {
+        assert_eq!(
+            list.lines().filter(|line| *line == name).count(),
+            1,
+            "{name}"
+        );
+    }
+    // Only for images.
+    let other = sandbox.fresh_output("local");
+    let to = format!("type=local,dest={}", other.display());
+    sandbox.steps(&["--output", &to, "--provenance", "inline-only=true"]);
+    assert!(!other.join("provenance.json").exists());
+    // A file of the image's own stays what it is.
+    sandbox.dockerfile("FROM busybox\nRUN echo mine > /provenance.json\n");
+    let args = ["--output", &to, "--provenance=true"];
+    sandbox
+        .try_build(&args)
+        .failure(1)
+        .says("attestation-prefix");
+}
+
+fn a_registry_has_the_index_with_the_statements(sandbox: &Sandbox) {
+    let registry = Registry::start();
+    with_packages(sandbox);
+    let name = registry.reference("app:1");
+    sandbox.steps(&["-t", &name, "--push", "--provenance=true", "--sbom=true"]);
+    let raw = run(Command::new("skopeo")
+        .args(["inspect", "--raw", "--tls-verify=false"])
+        .arg(registry.skopeo("app:1")));
+    let index: Value = serde_json::from_str(&raw).unwrap();
+    assert_eq!(
+        index["mediaType"],
+        "application/vnd.oci.image.index.v1+json"
+    );
+    let members = index["manifests"].as_array().unwrap();
+    assert_eq!(members.len(), 2);
+    let manifest = fs::read(registry.blob_path(members[1]["digest"].as_str().unwrap())).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    for layer in manifest["layers"].as_array().unwrap() {
+        let statement = fs::read(registry.blob_path(layer["digest"].as_str().unwrap())).unwrap();
+        let statement: Value = serde_json::from_slice(&statement).unwrap();
+        let subject = statement["subject"][0]["digest"]["sha256"]
+            .as_str()
+            .unwrap();
+        assert_eq!(members[0]["digest"], format!("sha256:{subject}"));
+    }
+    // Who asks for an image gets the image.
+    let other = Sandbox::new(sandbox.who()).unwrap();
+    other.dockerfile(&format!("FROM {name}\nRUN cat /x\n"));
+    other.steps(&[]);
+}
+
+/// A stand-in for cosign that notes its arguments, and what it was given besides.
+fn what_is_pushed_is_signed(sandbox: &Sandbox) {
+    let registry = Registry::start();
+    sandbox.busybox().dockerfile("FROM busybox\nLABEL a=b\n");
+    let (first, second) = (registry.reference("app:1"), registry.reference("app:2"));
+    let bin = sandbox.path("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let log = sandbox.path("out/cosign");
+    let script = |code: i32| {
+        let text = format!(
+            "#!/bin/sh\necho \"$@\" \"$COSIGN_PASSWORD\" >> {}\necho said\nexit {code}\n",
+            log.display()
+        );
+        fs::write(bin.join("cosign"), text).unwrap();
+        fs::set_permissions(bin.join("cosign"), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let build = |path: &str| {
+        sandbox
+            .strata()
+            .env("PATH", path)
+            .env("COSIGN_PASSWORD", "pass")
+            .args(["build", "--push", "-t", &first, "-t", &second, "--sign"])
+            .args(["--sign-key", "cosign.key"])
+            .arg(sandbox.context())
+            .output()
+    };
+    script(0);
+    let output = build(&path).success();
+    assert_eq!(output.stdout, "");
+    let raw = run(Command::new("skopeo")
+        .args(["inspect", "--raw", "--tls-verify=false"])
+        .arg(registry.skopeo("app:1")));
+    let name = first.strip_suffix(":1").unwrap();
+    let line = format!(
+        "sign --yes --key cosign.key {name}@{} pass\n",
+        digest(raw.as_bytes())
+    );
+    assert_eq!(fs::read_to_string(&log).unwrap(), line.repeat(2));
+    script(3);
+    build(&path)
+        .failure(1)
+        .says("exit code 3")
+        .says("not signed");
+    // Told before anything is built or pushed.
+    build("/nonexistent").failure(2).says("install it");
+}
+
+fn remote_sources_are_dependencies(sandbox: &Sandbox) {
+    let web = Web::start();
+    web.page("/file?token=hunter2", "content", &[]);
+    let url = web.url("/file?token=hunter2");
+    sandbox
+        .busybox()
+        .dockerfile(&format!("FROM busybox\nADD {url} /file\n"));
+    let said = layout(sandbox, &["--provenance=true"]).statements();
+    let dependencies = &said[SLSA]["predicate"]["buildDefinition"]["resolvedDependencies"];
+    let dependencies = dependencies.as_array().unwrap();
+    assert_eq!(dependencies.len(), 2);
+    assert_eq!(dependencies[0]["uri"], web.url("/file"));
+    let hash = dependencies[0]["digest"]["sha256"].as_str().unwrap();
+    assert_eq!(digest(b"content"), format!("sha256:{hash}"));
+}
+
+fn what_has_no_place_for_statements_is_told(sandbox: &Sandbox) {
+    with_packages(sandbox);
+    for output in [
+        "type=image".to_owned(),
+        format!("type=docker,dest={}", sandbox.fresh_output("tar").display()),
+    ] {
+        let build = sandbox.try_build(&["--output", &output, "--sbom=true"]);
+        build.success().says("no place for attestations");
+    }
+    let layout = sandbox.fresh_output("layout");
+    let to = format!(
+        "type=oci,tar=false,oci-mediatypes=false,dest={}",
+        layout.display()
+    );
+    let build = sandbox.try_build(&["--output", &to, "--sbom=true"]);
+    build.success().says("media types");
+    Layout::read(&layout).statements();
+}
