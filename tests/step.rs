@@ -768,7 +768,10 @@ RUN --mount=source=in/log,target=/mnt ls /mnt > /shown
     let tree = image.tree();
     assert!(tree.has("etc/passwd") && tree.has("bin/sh") && !tree.has("root"));
     let lines = image.layers[1].lines();
-    assert!(lines.len() == 1 && lines[0].ends_with(".wh.root"), "{lines:?}");
+    assert!(
+        lines.len() == 1 && lines[0].ends_with(".wh.root"),
+        "{lines:?}"
+    );
     sandbox
         .try_build(&["--ignore-path", "/x/.."])
         .failure(2)

@@ -15,6 +15,11 @@
 //! [build]
 //! neutral-modes = true          # as `build --neutral-modes`
 //!
+//! [transfer]
+//! attempts = 5                  # of one request
+//! retry-pause = "500ms"         # before the second; doubled each time
+//! blobs-at-once = 6             # from or to one registry
+//!
 //! [[git.signed]]                # commits, or the tags asked for
 //! url = "https://git.example/*"
 //! signers = ["/etc/strata/allowed_signers", "/etc/strata/release.asc"]
@@ -24,14 +29,21 @@
 //! signers = ["/etc/strata/release.asc"]
 //! signature = ".asc"
 //!
+//! [unpack]                      # what one layer of an image may hold
+//! max-entries = 20000000
+//! max-size = "4t"
+//! max-ratio = 1000              # tar to blob, from 64 MiB on; not bounded if not said
+//!
 //! [registry."docker.io"]
 //! mirrors = ["cache.example:5000"]
 //!
 //! [registry."registry.example:5000"]
 //! ca = ["/etc/pki/example.pem"]
+//! blobs-at-once = 2
 //! ```
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +52,7 @@ use serde::Deserialize;
 use strata_cache::Room;
 use strata_cache::prune::PruneOptions;
 use strata_image::RegistryOptions;
+use strata_image::UnpackLimits;
 use strata_image::registry::HostOptions;
 use strata_image::registry::Identity;
 use strata_solver::remote::SignaturePolicy;
@@ -161,6 +174,58 @@ pub(crate) struct Config {
     /// What is special about registries, by name.
     #[serde(default)]
     registry: BTreeMap<String, Registry>,
+    /// How patient transfers are.
+    #[serde(default)]
+    transfer: Transfer,
+    /// What one layer may hold.
+    #[serde(default)]
+    unpack: Unpack,
+}
+
+/// The `[unpack]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Unpack {
+    #[serde(rename = "max-entries")]
+    entries: Option<u64>,
+    #[serde(rename = "max-size")]
+    size: Option<String>,
+    #[serde(rename = "max-ratio")]
+    ratio: Option<NonZero<u64>>,
+}
+
+impl Unpack {
+    fn limits(&self) -> Result<UnpackLimits, String> {
+        let usual = UnpackLimits::default();
+        let bytes = self.size.as_deref().map(human::parse_size).transpose();
+        let bytes = bytes.map_err(|error| format!("`max-size`: {error}"))?;
+        Ok(UnpackLimits {
+            entries: self.entries.unwrap_or(usual.entries),
+            bytes: bytes.unwrap_or(usual.bytes),
+            ratio: self.ratio.map(NonZero::get),
+        })
+    }
+}
+
+/// The `[transfer]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Transfer {
+    attempts: Option<NonZero<u32>>,
+    retry_pause: Option<String>,
+    blobs_at_once: Option<NonZero<usize>>,
+}
+
+impl Transfer {
+    fn retry_pause_ms(&self) -> Result<Option<u64>, String> {
+        let pause = self
+            .retry_pause
+            .as_deref()
+            .map(human::parse_duration)
+            .transpose()
+            .map_err(|error| format!("`retry-pause`: {error}"))?;
+        Ok(pause.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)))
+    }
 }
 
 /// The `[build]` section.
@@ -195,6 +260,7 @@ struct Registry {
     mirrors: Vec<String>,
     ca: Vec<PathBuf>,
     keypair: Vec<Keypair>,
+    blobs_at_once: Option<NonZero<usize>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -278,6 +344,8 @@ impl Config {
             .map(human::parse_duration)
             .transpose()
             .map_err(|error| wrong(format!("`prune-budget`: {error}")))?;
+        config.transfer.retry_pause_ms().map_err(&wrong)?;
+        config.unpack.limits().map_err(&wrong)?;
         let signed = |section: &str, entries: &[SignedEntry]| {
             for (number, entry) in (1..).zip(entries) {
                 let wrong = |why: &str| Err(wrong(format!("{section} rule {number}: {why}")));
@@ -345,6 +413,12 @@ impl Config {
         }
     }
 
+    /// What one layer of an image may hold.
+    pub(crate) fn unpack(&self) -> UnpackLimits {
+        // It was read once already.
+        self.unpack.limits().unwrap_or_default()
+    }
+
     /// How registries are reached.
     pub(crate) fn registries(&self) -> RegistryOptions {
         let hosts = self.registry.iter().map(|(name, registry)| {
@@ -358,11 +432,17 @@ impl Config {
                 mirrors: registry.mirrors.clone(),
                 certificates: registry.ca.clone(),
                 identity,
+                transfers: registry.blobs_at_once.map(NonZero::get),
             };
             (name.clone(), options)
         });
+        let transfer = &self.transfer;
         RegistryOptions {
             hosts: hosts.collect(),
+            attempts: transfer.attempts.map(NonZero::get),
+            // It was read once already.
+            retry_pause_ms: transfer.retry_pause_ms().ok().flatten(),
+            transfers: transfer.blobs_at_once.map(NonZero::get),
             ..RegistryOptions::default()
         }
     }
@@ -447,6 +527,10 @@ mod tests {
             ("[registry.\"a/b\"]\nhttp = true\n", "a/b"),
             ("[registry.x]\nmirrors = [\"https://m\"]\n", "https://m"),
             ("[registry.x]\nmirror = [\"m\"]\n", "mirror"),
+            ("[transfer]\nattempts = 0\n", "attempts"),
+            ("[unpack]\nmax-size = \"much\"\n", "max-size"),
+            ("[unpack]\nmax-ratio = 0\n", "max-ratio"),
+            ("[transfer]\nretry-pause = \"soon\"\n", "retry-pause"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(part) && error.contains("/c.toml"), "{error}");
@@ -460,6 +544,7 @@ mod tests {
             mirrors = ["cache.example:5000", "m.example/hub"]
             [registry."r.example:5000"]
             insecure = true
+            blobs-at-once = 2
             ca = ["/ca.pem"]
             [[registry."r.example:5000".keypair]]
             key = "/k.pem"
@@ -470,6 +555,7 @@ mod tests {
         assert_eq!(hosts["docker.io"].mirrors.len(), 2);
         let host = &hosts["r.example:5000"];
         assert!(host.insecure && !host.http);
+        assert_eq!(host.transfers, Some(2));
         assert_eq!(host.certificates, [PathBuf::from("/ca.pem")]);
         let identity = host.identity.as_ref().unwrap();
         assert_eq!(identity.certificate, Path::new("/c.pem"));

@@ -14,6 +14,7 @@ use strata_executor::sandbox::Credentials;
 use strata_executor::sandbox::Ended;
 use strata_executor::sandbox::Limits;
 use strata_executor::sandbox::Network;
+use strata_executor::sandbox::Redactor;
 use strata_executor::sandbox::RunSpec;
 use strata_executor::sandbox::Stdio;
 use strata_executor::userns;
@@ -127,6 +128,7 @@ fn try_sandbox(place: &Path) -> Result<(), String> {
         confinement: Confinement::default(),
         hooks: None,
         stdio: Stdio::Piped,
+        redactor: Redactor::default(),
         stop_signal: 15,
         stop_timeout: Duration::from_secs(1),
     };

@@ -372,7 +372,10 @@ fn explain(name: &str, path: &CStr, error: &io::Error) -> i32 {
         ),
         Some(libc::ENOEXEC) => complain(
             NOT_EXECUTABLE,
-            &format!("`{place}` is no program for this machine (and has no `#!` line)"),
+            &format!(
+                "`{place}` is no program for this machine (and has no `#!` line); programs of other \
+                 architectures need an emulator: see `strata doctor`"
+            ),
         ),
         _ => complain(NOT_EXECUTABLE, &format!("can't start `{place}`: {error}")),
     }

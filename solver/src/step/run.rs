@@ -1,6 +1,7 @@
 //! RUN: a sandbox for one command.
 
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use strata_cache::lock::KeyGuard;
@@ -48,6 +49,7 @@ impl Shared<'_> {
         stacks: Stacks<'_>,
     ) -> Result<(), Failure> {
         let view = self.view(scratch.stack());
+        self.check_machine(vertex, run, &view)?;
         let mut credentials = credentials(&view, &run.user, vertex.span)?;
         let mut held = self.mounts(vertex, run, stacks)?;
         if let Some((name, text)) = &run.script {
@@ -104,6 +106,7 @@ impl Shared<'_> {
             insecure: run.insecure,
             confinement: self.request.confinement.clone(),
             stdio: Stdio::Piped,
+            redactor: self.redactor.clone(),
             stop_signal: SIGTERM,
             stop_timeout: STOP_TIMEOUT,
         };
@@ -402,6 +405,10 @@ impl Shared<'_> {
             }
             Root::Step(step) => format!("{id}?from={}{path}", self.recipes.keys[step.0].0),
         };
+        let id = match &self.request.trial {
+            Some(trial) => format!("{id} in {trial}"),
+            None => id,
+        };
         let mut name = id.clone();
         let shared = sharing == Sharing::Shared;
         let mut pause = None;
@@ -421,6 +428,12 @@ impl Shared<'_> {
             } else {
                 self.wait(&mut pause, vertex)?;
             }
+        }
+        if self.request.trial.is_some() {
+            let mounts = self.trial_mounts.lock();
+            mounts
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(name.clone());
         }
         let directory = self.store.cache_mount_path(&name)?;
         let fill = || -> Result<(), CopyError> {

@@ -42,8 +42,10 @@ use crate::flags::secret;
 use crate::flags::ssh;
 use crate::flags::value;
 use crate::flags::volume;
+use crate::metadata;
 use crate::progress::Mode;
 use crate::sign::Sign;
+use crate::verify;
 
 /// A build and what to do with its result.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ pub(crate) struct Build {
     pub(crate) metadata_file: Option<PathBuf>,
     /// What to do with the Dockerfile in place of building it.
     pub(crate) call: Option<Call>,
+    /// Build twice first, and compare.
+    pub(crate) verify: Option<verify::Format>,
     /// How to sign what is pushed.
     pub(crate) sign: Option<Sign>,
     /// What is not done as asked.
@@ -86,11 +90,16 @@ impl Build {
             (false, mode) => mode.unwrap_or_default(),
         };
         let attest::Parsed {
-            attestations,
+            mut attestations,
             notices,
             ..
         } = attest::attestations(&low.attest, low.provenance.as_deref(), low.sbom.as_deref())
             .map_err(|(name, error)| CommandError::usage(format!("`{name}`: {error}")))?;
+        if low.metadata_file.is_some() {
+            let value = flag("--metadata-file", surroundings.text(metadata::PROVENANCE))?;
+            attestations.metadata =
+                flag("--metadata-file", metadata::provenance(value.as_deref()))?;
+        }
         let mut tags = each("--tag", &low.tag, value::tag)?;
         let outputs = outputs(low, &mut tags, surroundings)?;
         let pushes = |output: &Output| matches!(output, Output::Registry { .. });
@@ -106,6 +115,12 @@ impl Build {
         } else {
             None
         };
+        if low.verify.is_some() && outputs.iter().any(output::writes_stdout) {
+            return Err(CommandError::usage(
+                "`--verify` writes what it found to standard output, and so does `--output` its \
+                 archive: give `dest=FILE`",
+            ));
+        }
         let print_id = low.quiet;
         if print_id && outputs.iter().any(output::writes_stdout) {
             return Err(CommandError::usage(
@@ -283,6 +298,7 @@ impl Build {
                 context_time: None,
                 origin: None,
                 fetched: Vec::new(),
+                trial: None,
                 attestations,
             },
             elsewhere,
@@ -294,6 +310,7 @@ impl Build {
                 .as_deref()
                 .map(|path| surroundings.path(path)),
             call,
+            verify: low.verify,
             sign,
             notices,
         })
