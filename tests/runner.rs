@@ -20,6 +20,7 @@ mod support;
 mod add;
 mod attest;
 mod broken;
+mod buckets;
 mod cache_commands;
 mod cache_hits;
 mod check;

@@ -4,6 +4,7 @@
 //! [`Scratch`] is renamed into `layers/` and a row is inserted, in that order. A crash between the
 //! two leaves a directory without a row, which the next collection removes.
 
+mod ignored;
 mod measure;
 mod mount_point;
 
@@ -48,6 +49,8 @@ pub struct Scratch<'store> {
     private: PathBuf,
     /// What [`Scratch::rootfs`] has handed out.
     handed_out: HandedOut,
+    /// Paths that are no part of the layer.
+    ignored: Box<[PathBuf]>,
 }
 
 /// Who writes into a scratch layer, which decides what has to be looked for at the commit.
@@ -75,6 +78,7 @@ impl Store {
             private: directory.join("private"),
             directory,
             handed_out: HandedOut::Nothing,
+            ignored: Box::default(),
         };
         // From here on a failure drops `scratch`, which removes what there is.
         make_directory(&scratch.directory, 0o700)?;
@@ -222,6 +226,7 @@ impl Scratch<'_> {
             )?),
             HandedOut::Nothing | HandedOut::Overlay => links,
         };
+        let links = self.drop_ignored(links)?;
         let mounted = matches!(self.handed_out, HandedOut::Overlay).then(|| self.store.flavour());
         let measured = measure(&self.upper, mounted, links.is_none())?;
         failpoint!("layer.measured");

@@ -216,6 +216,8 @@ pub struct KeyInputs<'a> {
     pub extra_hosts: &'a [String],
     /// How commands are confined, where that is not as usual.
     pub confinement: &'a [String],
+    /// Paths that are no part of the layer.
+    pub ignored: &'a [String],
 }
 
 impl std::fmt::Debug for KeyInputs<'_> {
@@ -269,6 +271,9 @@ pub fn recipe(op: &Op, parent: Root, inputs: &KeyInputs<'_>) -> (CacheKey, Vec<K
         below.shown.clear();
     }
     encoder.input(PARENT, &below);
+    if !inputs.ignored.is_empty() {
+        encoder.list("ignored path", inputs.ignored.iter());
+    }
     match op {
         Op::Run(run) => encode_run(&mut encoder, run, inputs),
         Op::Copy(copy) => encode_copy(&mut encoder, copy, inputs),

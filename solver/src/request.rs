@@ -189,6 +189,8 @@ pub struct BuildRequest {
     pub labels: Vec<(String, String)>,
     /// The image's config says nothing of how it was made.
     pub omit_history: bool,
+    /// Paths that no step's layer holds: absolute, clean, sorted, not `/`. In the keys of all steps.
+    pub ignore_paths: Vec<String>,
     /// Names for the image.
     pub tags: Vec<String>,
     /// What to make of the result.
@@ -292,6 +294,7 @@ impl BuildRequest {
             build_args: Vec::new(),
             labels: Vec::new(),
             omit_history: false,
+            ignore_paths: Vec::new(),
             tags: Vec::new(),
             outputs: Vec::new(),
             no_cache: false,

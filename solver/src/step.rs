@@ -22,7 +22,7 @@ use strata_parser::{Diagnostic, Span};
 
 use crate::event::{Event, EventSink};
 use crate::explain;
-use crate::graph::{CopyFrom, Graph, Op, Root, Vertex, VertexId};
+use crate::graph::{CopyFrom, Graph, MOUNTED_FILES, Op, Root, Vertex, VertexId};
 use crate::recipes::Recipes;
 use crate::request::{BuildRequest, Cancel};
 use crate::sources::Files;
@@ -214,6 +214,10 @@ impl Shared<'_> {
         record.made_ms = None;
         record.resources = resources;
         record.cost_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if !vertex.text.starts_with(MOUNTED_FILES) {
+            let paths = self.request.ignore_paths.iter().map(PathBuf::from);
+            scratch.ignore(&paths.collect::<Vec<_>>());
+        }
         let layer = scratch.commit(self.lease, links, Some(record.clone()))?;
         if self.request.trial.is_none()
             && compares(&vertex.op)

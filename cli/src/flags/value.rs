@@ -179,6 +179,17 @@ pub(crate) fn tag(text: &str) -> Result<String, String> {
     Ok(reference.to_string())
 }
 
+/// A path of an image, absolute and clean, but not the root.
+pub(crate) fn layer_path(text: &str) -> Result<String, String> {
+    if !text.starts_with('/') {
+        return Err(format!("`{text}` is not an absolute path"));
+    }
+    match strata_solver::plan::join_path("/", text) {
+        root if root == "/" => Err("without `/`, layers would hold nothing".to_owned()),
+        path => Ok(path),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

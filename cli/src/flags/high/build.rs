@@ -246,6 +246,9 @@ impl Build {
             Some(elsewhere) => matches!(elsewhere.files, Files::Directory(_)),
         };
         let ignore_file = ignore_file(low.ignorefile.as_deref(), is_directory, surroundings)?;
+        let mut ignore_paths = each("--ignore-path", &low.ignore_path, value::layer_path)?;
+        ignore_paths.sort();
+        ignore_paths.dedup();
         let mut volumes = each("--volume", &low.volume, volume::of_build)?;
         let mut mounts = Vec::new();
         for everywhere in each("--mount", &low.mount, mount::everywhere)? {
@@ -266,6 +269,7 @@ impl Build {
                 build_args,
                 labels,
                 omit_history: low.omit_history,
+                ignore_paths,
                 tags,
                 outputs,
                 signed: SignaturePolicy::default(),

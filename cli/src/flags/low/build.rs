@@ -45,6 +45,9 @@ pub(crate) struct Build {
     /// Leave out of the image's config how it was made, base image included
     #[arg(long)]
     pub(crate) omit_history: bool,
+    /// Leave a path and all below it out of every step's layer (repeatable)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ignore_path: Vec<String>,
     /// Run every step anew, whatever is cached
     #[arg(long)]
     pub(crate) no_cache: bool,
