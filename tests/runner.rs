@@ -52,6 +52,7 @@ mod power;
 mod progress;
 mod registry;
 mod remote;
+mod reproducible;
 mod rootless;
 mod rule_numbers;
 mod run_image;
