@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strata_cache::{Digest, HardLinks, LayerId};
-use strata_executor::sandbox::{Confinement, Limits, Network, SecretBytes};
+use strata_executor::sandbox::{Confinement, Limits, Network, Redactor, SecretBytes};
 use strata_image::export::Encoding;
 use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
 
 use crate::attest::{Attestations, Material};
-use crate::remote::Remote;
+use crate::remote::{Remote, SignaturePolicy};
 
 /// Where the files for COPY and ADD come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +145,14 @@ pub enum Output {
     CacheOnly,
 }
 
+impl Output {
+    /// True if the files of all layers are read for it. Others take the blobs of a base as they are, from
+    /// wherever they are.
+    pub(crate) fn reads_files(&self) -> bool {
+        matches!(self, Self::Tar { .. } | Self::Local { .. })
+    }
+}
+
 /// A secret that steps may ask for by its ID.
 #[derive(Debug, Clone)]
 pub struct Secret {
@@ -194,6 +202,8 @@ pub struct BuildRequest {
     /// Files of the build context and of named directories are copied as a checkout under the umask 022
     /// would have them, owned by root, whatever their modes and owners are.
     pub neutral_modes: bool,
+    /// What of other machines has to be signed, and by whom.
+    pub signed: SignaturePolicy,
     /// See [`Pull`].
     pub pull: Pull,
     /// Platforms, such as `linux/arm64`, in the order of their index; none means this machine's.
@@ -254,6 +264,16 @@ pub const DOCKERFILE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerf
 pub const SHM_SIZE: u64 = 64 << 20;
 
 impl BuildRequest {
+    /// What hides the secrets of this request, all of them: a step may have left one for another, in a
+    /// cache mount say.
+    pub fn redactor(&self) -> Redactor {
+        Redactor::new(
+            self.secrets
+                .iter()
+                .map(|secret| secret.content.0.as_slice()),
+        )
+    }
+
     /// A request that asks for nothing but this Dockerfile: no output, no names, one step at a time,
     /// base images as the store has them or their registry gives them.
     pub fn new(dockerfile: Vec<u8>, dockerfile_name: impl Into<String>, context: Context) -> Self {
@@ -274,6 +294,7 @@ impl BuildRequest {
             no_cache_filter: Vec::new(),
             cache_ttl: None,
             neutral_modes: false,
+            signed: SignaturePolicy::default(),
             pull: Pull::default(),
             platforms: Vec::new(),
             all_platforms: false,

@@ -2,6 +2,7 @@
 
 mod agent;
 mod copy;
+mod foreign;
 mod run;
 mod selection;
 
@@ -15,7 +16,7 @@ use strata_cache::{
     CacheKey, CacheRecord, HardLinks, LayerId, LayerView, Lease, NewRecord, Room, Scratch, StackId,
     Store, StoreError,
 };
-use strata_executor::sandbox::Credentials;
+use strata_executor::sandbox::{Credentials, Redactor};
 use strata_executor::users::{self, UserError};
 use strata_parser::{Diagnostic, Span};
 
@@ -45,6 +46,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) recipes: &'a Recipes,
     pub(crate) sources: &'a dyn Files,
     pub(crate) events: &'a dyn EventSink,
+    /// Hides the request's secrets in what commands print.
+    pub(crate) redactor: Redactor,
     /// Stops this build's steps: set when the user asks, or another step failed.
     pub(crate) stop: &'a Cancel,
     /// Directory of mount points that images may lack.

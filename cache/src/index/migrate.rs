@@ -9,7 +9,13 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::schema;
 
 /// `STEPS[n]` turns version `n + 1` into `n + 2`.
-const STEPS: &[&str] = &[schema::PINS, schema::STACKS, schema::PARTS, schema::LISTS];
+const STEPS: &[&str] = &[
+    schema::PINS,
+    schema::STACKS,
+    schema::PARTS,
+    schema::LISTS,
+    schema::ORIGINS,
+];
 
 /// What was found in `user_version`.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,7 +87,7 @@ mod tests {
         let mut old = Connection::open_in_memory().unwrap();
         old.execute_batch(schema::TABLES).unwrap();
         old.execute_batch(
-            "DROP TABLE lists; DROP TABLE list_members; DROP TABLE list_blobs; \
+            "DROP TABLE lists; DROP TABLE list_members; DROP TABLE list_blobs; DROP TABLE origins; \
              DROP TRIGGER records_gone; DROP INDEX records_text; DROP TABLE record_parts; \
              DROP TABLE builds; ALTER TABLE mounts DROP COLUMN boot; \
              ALTER TABLE records ADD COLUMN parts TEXT NOT NULL DEFAULT ''; \

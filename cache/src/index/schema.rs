@@ -1,4 +1,4 @@
-//! The tables, version 4.
+//! The tables, version 6.
 //!
 //! - Keys and digests are 32-byte BLOBs, layer ids are their 64 bits as a signed integer.
 //! - `boot` is the boot that wrote a row, until a sync; NULL afterwards. A row counts if it is NULL
@@ -11,12 +11,13 @@
 //! - `record_parts` has what a record's key was made of, by the record's `seq`: long texts, which nobody
 //!   reads but to explain.
 //! - `builds` has what was built when, and the layer that came out: the latest of each name.
+//! - `origins` says which repositories of registries have a blob, whether it is here or not.
 //! - `lists` has names' other meaning: several images, of as many platforms, as `document` says. A row of
 //!   `names` has the config of an image or the ID of a list. Lists are only ever written durably.
 //! - `layer_files` has content digests of single files of layers, for those that were copied.
 
 /// Version that [`TABLES`] makes, kept in `user_version`.
-pub(super) const VERSION: i32 = 5;
+pub(super) const VERSION: i32 = 6;
 
 /// Everything, for a new index.
 pub(super) const TABLES: &str = "
@@ -95,6 +96,13 @@ CREATE TABLE layer_blobs (
     UNIQUE (layer, encoding)
 );
 CREATE INDEX layer_blobs_digest ON layer_blobs (digest);
+
+CREATE TABLE origins (
+    blob       BLOB NOT NULL,
+    repository TEXT NOT NULL,
+    seen       INTEGER NOT NULL,
+    PRIMARY KEY (blob, repository)
+) WITHOUT ROWID;
 
 CREATE TABLE layer_files (
     layer  INTEGER NOT NULL,
@@ -209,6 +217,16 @@ CREATE TABLE list_blobs (
     PRIMARY KEY (list, blob)
 ) WITHOUT ROWID;
 CREATE INDEX list_blobs_blob ON list_blobs (blob);
+";
+
+/// Version 5 to 6: where blobs came from.
+pub(super) const ORIGINS: &str = "
+CREATE TABLE origins (
+    blob       BLOB NOT NULL,
+    repository TEXT NOT NULL,
+    seen       INTEGER NOT NULL,
+    PRIMARY KEY (blob, repository)
+) WITHOUT ROWID;
 ";
 
 /// Version 3 to 4: what keys were made of is apart from the records, records are found by their text,

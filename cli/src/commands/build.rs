@@ -80,6 +80,11 @@ pub(crate) fn run(
     if flags.neutral_modes.is_none() {
         build.request.neutral_modes = config.neutral_modes();
     }
+    build.request.signed = config.signed();
+    if !build.request.secrets.is_empty() {
+        // Where it can't be had, a build is still better than none.
+        strata_executor::sandbox::hide_memory().ok();
+    }
     let cancel = Cancel::default();
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;
@@ -108,7 +113,7 @@ pub(crate) fn run(
             return Err(fail(&progress, error, signal.load(Ordering::SeqCst)));
         }
     };
-    let images = Images::new(&store, config.registries());
+    let images = Images::new(&store, config.registries()).limited(config.unpack());
     if let Some(format) = build.verify {
         let request = &build.request;
         let verified = strata_solver::verify::verify(&store, &images, request, &progress, &cancel);

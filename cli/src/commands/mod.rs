@@ -13,6 +13,7 @@ mod import;
 mod inspect;
 mod load;
 mod login;
+mod manifest;
 mod pull;
 mod push;
 mod rmi;
@@ -53,6 +54,7 @@ pub(crate) fn namespace(command: &Command) -> Namespace {
         | Command::Sbom(_)
         | Command::Load(_)
         | Command::Import(_)
+        | Command::Manifest(_)
         | Command::Cache(
             Cache::Prune(_)
             | Cache::Verify(_)
@@ -111,6 +113,7 @@ pub(crate) fn run(
         Command::Import(flags) => import::run(&flags, root),
         Command::Doctor(flags) => doctor::run(&flags, root),
         Command::Completion(flags) => completion::run(&flags),
+        Command::Manifest(flags) => manifest::run(&flags, root),
         Command::Cache(Cache::Ls(flags)) => cache::ls::run(&flags, root),
         Command::Cache(Cache::Inspect(flags)) => cache::inspect::run(&flags, root),
         Command::Cache(Cache::Pin(flags)) => cache::pin::run(&flags, root, true),

@@ -12,10 +12,14 @@ use nix::sys::signal::Signal;
 use strata_cache::LayerView;
 use strata_cache::Lease;
 use strata_cache::Store;
+use strata_executor::emulation;
+use strata_executor::emulation::Machine;
+use strata_executor::emulation::Support;
 use strata_executor::sandbox;
 use strata_executor::sandbox::Canceller;
 use strata_executor::sandbox::Ended;
 use strata_executor::sandbox::MountKind;
+use strata_executor::sandbox::Redactor;
 use strata_executor::sandbox::RunSpec;
 use strata_executor::sandbox::Stdio;
 use strata_executor::users;
@@ -70,7 +74,8 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
         tracing::info!("{notice}");
     }
     let lease = store.lease("run")?;
-    let images = Images::new(&store, Config::load()?.registries());
+    let config = Config::load()?;
+    let images = Images::new(&store, config.registries()).limited(config.unpack());
     let image = find(
         &images,
         &lease,
@@ -88,6 +93,12 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
         transfers.close();
         layers?
     };
+    if let Some(machine) = Machine::of_architecture(&image.config.architecture)
+        && matches!(emulation::support(&machine), Support::Missing { .. })
+    {
+        // If nothing comes of it, that shows when the program is started.
+        emulation::register_for_children(&[machine]);
+    }
     let code = start(&store, &run, &image.config.config, &layers, &forward)?;
     match code {
         0 => Ok(()),
@@ -135,8 +146,16 @@ pub(super) fn find(
     platform: Option<&str>,
     when: low::PullWhen,
 ) -> Result<ResolvedImage, CommandError> {
+    let platform = pull::platform(platform)?;
     if when != low::PullWhen::Always {
-        if let Some((name, image)) = images.find_local(name)? {
+        let found = match images.find_list(name)? {
+            Some((name, list)) => {
+                let image = images.member_image(&list, &platform)?;
+                image.map(|image| (name, image))
+            }
+            None => images.find_local(name)?,
+        };
+        if let Some((name, image)) = found {
             return Ok(images.resolve_stored(lease, &name, &image)?);
         }
         if when == low::PullWhen::Never {
@@ -145,7 +164,6 @@ pub(super) fn find(
             )));
         }
     }
-    let platform = pull::platform(platform)?;
     let policy = match when {
         low::PullWhen::Always => PullPolicy::Always,
         low::PullWhen::Missing | low::PullWhen::Never => PullPolicy::Missing,
@@ -155,7 +173,7 @@ pub(super) fn find(
     transfers.close();
     let image = image?;
     // Resolved again, so that its layers are known as unpacked.
-    match images.find_local(&image.name)? {
+    match images.find_local_for(&image.name, &platform)? {
         Some((name, stored)) => Ok(images.resolve_stored(lease, &name, &stored)?),
         None => Ok(image),
     }
@@ -204,6 +222,7 @@ fn start(
         shm_size: run.shm_size,
         insecure: run.privileged,
         confinement: run.confinement.clone(),
+        hooks: None,
         stdio: if run.tty {
             Stdio::Terminal {
                 stdin: run.interactive,
@@ -213,6 +232,7 @@ fn start(
                 stdin: run.interactive,
             }
         },
+        redactor: Redactor::default(),
         stop_signal: stop_signal(run, config),
         stop_timeout: STOP_TIMEOUT,
     };

@@ -20,7 +20,8 @@ use crate::root;
 pub(crate) fn run(flags: &low::Sbom, root: &Path) -> Result<(), CommandError> {
     let store = root::open(root)?;
     let lease = store.lease("sbom")?;
-    let images = Images::new(&store, Config::load()?.registries());
+    let config = Config::load()?;
+    let images = Images::new(&store, config.registries()).limited(config.unpack());
     let platform = flags.platform.as_deref();
     let image = find(&images, &lease, &flags.image, platform, flags.pull)?;
     let layers = if image.layers.iter().all(|layer| layer.layer.is_some()) {

@@ -14,6 +14,7 @@ use strata_executor::sandbox::Credentials;
 use strata_executor::sandbox::Ended;
 use strata_executor::sandbox::Limits;
 use strata_executor::sandbox::Network;
+use strata_executor::sandbox::Redactor;
 use strata_executor::sandbox::RunSpec;
 use strata_executor::sandbox::Stdio;
 use strata_executor::userns;
@@ -125,7 +126,9 @@ fn try_sandbox(place: &Path) -> Result<(), String> {
         shm_size: 1 << 20,
         insecure: false,
         confinement: Confinement::default(),
+        hooks: None,
         stdio: Stdio::Piped,
+        redactor: Redactor::default(),
         stop_signal: 15,
         stop_timeout: Duration::from_secs(1),
     };

@@ -27,6 +27,7 @@ mod command;
 mod confinement;
 mod files;
 mod filesystems;
+mod hooks;
 mod init;
 mod lines;
 mod mount;
@@ -36,6 +37,7 @@ mod owner;
 mod pid1;
 mod probe;
 mod protocol;
+mod redact;
 mod requested;
 mod seccomp;
 mod spawn;
@@ -53,9 +55,12 @@ use strata_cache::RootfsPlan;
 pub use capability::{Capabilities, CapabilityError};
 pub use cgroup::{LimitProspect, limit_prospects};
 pub use confinement::{Confinement, Label, Seccomp, Unmasked};
+pub use hooks::{Hook, HookKind, Hooks};
 pub use init::init_if_asked;
+pub(crate) use mount::new_filesystem;
 pub use open_files::raise_open_files;
 pub use probe::{OverlayUnusable, probe_overlay};
+pub use redact::{Redactor, SHORTEST as SHORTEST_REDACTED};
 pub use seccomp::{Profile, ProfileError};
 pub use spawn::{Canceller, Running, Sink, spawn};
 pub use stub::stub_directory;
@@ -249,6 +254,16 @@ impl std::fmt::Debug for SecretBytes {
     }
 }
 
+/// Keeps this process, which holds secrets, out of core files and out of the reach of debuggers. For
+/// good; child processes that run other programs are not concerned.
+///
+/// # Errors
+/// The kernel refused.
+pub fn hide_memory() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
 /// How a sandbox's standard streams are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -300,8 +315,13 @@ pub struct RunSpec {
     pub insecure: bool,
     /// How the command is confined, if it is not `insecure`; labels are set in any case.
     pub confinement: Confinement,
+    /// Programs to run around the command.
+    pub hooks: Option<Hooks>,
     /// Streams.
     pub stdio: Stdio,
+    /// What the caller's sink must not get to see of the output.
+    #[serde(skip)]
+    pub redactor: Redactor,
     /// Signal that asks the command to end when the caller cancels; SIGKILL follows after
     /// `stop_timeout`.
     pub stop_signal: i32,

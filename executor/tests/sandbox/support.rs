@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use strata_cache::RootfsPlan;
 use strata_executor::sandbox::{
-    Confinement, Credentials, Limits, Network, Outcome, RunSpec, SandboxError, Stdio, Stream, spawn,
+    Confinement, Credentials, Limits, Network, Outcome, Redactor, RunSpec, SandboxError, Stdio,
+    Stream, spawn,
 };
 use tempfile::TempDir;
 
@@ -101,7 +102,9 @@ impl Bench {
             shm_size: 64 << 20,
             insecure: false,
             confinement: Confinement::default(),
+            hooks: None,
             stdio: Stdio::Piped,
+            redactor: Redactor::default(),
             stop_signal: 15,
             stop_timeout: Duration::from_secs(5),
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use strata_cache::codec::Codec;
 use strata_executor::cdi::SPEC_DIRECTORIES;
 use strata_image::export::Encoding;
+use strata_solver::remote::SignaturePolicy;
 use strata_solver::request::BuildRequest;
 use strata_solver::request::Context;
 use strata_solver::request::Output;
@@ -262,6 +263,7 @@ impl Build {
                 omit_history: low.omit_history,
                 tags,
                 outputs,
+                signed: SignaturePolicy::default(),
                 neutral_modes: low.neutral_modes.unwrap_or(false),
                 no_cache: low.no_cache,
                 no_cache_filter: low.no_cache_filter.clone(),
