@@ -59,6 +59,7 @@ mod progress;
 mod proxies;
 mod registry;
 mod remote;
+mod reproducible;
 mod resources;
 mod rootless;
 mod rootless_images;

@@ -81,7 +81,13 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
     }
     let lease = store.lease("run")?;
     let images = Images::new(&store, config.registries()).limited(config.unpack());
-    let image = find(&images, &lease, &run)?;
+    let image = find(
+        &images,
+        &lease,
+        &run.image,
+        run.platform.as_deref(),
+        run.pull,
+    )?;
     let layers = if image.layers.iter().all(|layer| layer.layer.is_some()) {
         images.ensure_layers(&lease, &image, &NoProgress)?
     } else {
@@ -145,32 +151,37 @@ impl Forward {
 }
 
 /// The image: the store's, or if that is allowed and needed a registry's.
-fn find(images: &Images<'_>, lease: &Lease, run: &Run) -> Result<ResolvedImage, CommandError> {
-    let platform = pull::platform(run.platform.as_deref())?;
-    if run.pull != low::PullWhen::Always {
-        let found = match images.find_list(&run.image)? {
+pub(super) fn find(
+    images: &Images<'_>,
+    lease: &Lease,
+    name: &str,
+    platform: Option<&str>,
+    when: low::PullWhen,
+) -> Result<ResolvedImage, CommandError> {
+    let platform = pull::platform(platform)?;
+    if when != low::PullWhen::Always {
+        let found = match images.find_list(name)? {
             Some((name, list)) => {
                 let image = images.member_image(&list, &platform)?;
                 image.map(|image| (name, image))
             }
-            None => images.find_local(&run.image)?,
+            None => images.find_local(name)?,
         };
         if let Some((name, image)) = found {
             return Ok(images.resolve_stored(lease, &name, &image)?);
         }
-        if run.pull == low::PullWhen::Never {
+        if when == low::PullWhen::Never {
             return Err(CommandError::failed(format!(
-                "image `{}` is not in the store, and `--pull never` is given",
-                run.image
+                "image `{name}` is not in the store, and `--pull never` is given"
             )));
         }
     }
-    let policy = match run.pull {
+    let policy = match when {
         low::PullWhen::Always => PullPolicy::Always,
         low::PullWhen::Missing | low::PullWhen::Never => PullPolicy::Missing,
     };
     let mut transfers = Transfers::start(false);
-    let image = pull::pull(images, lease, &run.image, &platform, policy, &mut transfers);
+    let image = pull::pull(images, lease, name, &platform, policy, &mut transfers);
     transfers.close();
     let image = image?;
     // Resolved again, so that its layers are known as unpacked.

@@ -95,6 +95,20 @@ pub(crate) struct History {
     pub(crate) format: Format,
 }
 
+/// `strata sbom`
+#[derive(Debug, Args)]
+pub(crate) struct Sbom {
+    /// Name or ID of an image
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Platform, such as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// When to download the image
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = super::PullWhen::Missing)]
+    pub(crate) pull: super::PullWhen,
+}
+
 /// `strata pull`
 #[derive(Debug, Args)]
 pub(crate) struct Pull {

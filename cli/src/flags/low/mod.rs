@@ -51,6 +51,7 @@ pub(crate) use images::Pull;
 pub(crate) use images::Push;
 pub(crate) use images::Rmi;
 pub(crate) use images::Save;
+pub(crate) use images::Sbom;
 pub(crate) use images::Tag;
 pub(crate) use manifest::Described;
 pub(crate) use manifest::ListFormat;
@@ -137,6 +138,8 @@ pub(crate) enum Command {
     Tag(Tag),
     /// Show the steps that an image was made by
     History(History),
+    /// List the packages that are in an image, as SPDX
+    Sbom(Sbom),
     /// Download images from their registries
     Pull(Pull),
     /// Upload images to their registries
