@@ -68,6 +68,7 @@ mod run_image;
 mod runaway;
 mod seccomp;
 mod secrets;
+mod security_claims;
 mod signed;
 mod ssh;
 mod stages;
