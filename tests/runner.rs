@@ -49,6 +49,7 @@ mod mounts;
 mod native;
 mod network;
 mod output;
+mod places;
 mod power;
 mod progress;
 mod registry;

@@ -15,6 +15,7 @@ use strata_cache::Store;
 use strata_executor::sandbox;
 use strata_executor::sandbox::Canceller;
 use strata_executor::sandbox::Ended;
+use strata_executor::sandbox::Isolation;
 use strata_executor::sandbox::MountKind;
 use strata_executor::sandbox::Network;
 use strata_executor::sandbox::RunSpec;
@@ -37,6 +38,7 @@ use crate::flags::high::Run;
 use crate::flags::high::Surroundings;
 use crate::flags::low;
 use crate::root;
+use crate::root::Place;
 use crate::signals;
 use crate::snapshotter;
 
@@ -55,7 +57,7 @@ const PASSED_ON: [Signal; 4] = [
     Signal::SIGUSR2,
 ];
 
-pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
+pub(crate) fn run(flags: &low::Run, root: &Path, place: &Place) -> Result<(), CommandError> {
     let mut run = Run::new(flags, &Surroundings::of_process()?)?;
     let config = Config::load()?;
     let networking = &mut run.networking;
@@ -72,7 +74,12 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
     signals::watch(&PASSED_ON, move |signal| target.signal(signal))?;
 
     let store = root::open(root)?;
-    if let Some(notice) = snapshotter::choose(&store)? {
+    if place.isolation == Isolation::Chroot
+        && let Some(notice) = &place.notice
+    {
+        tracing::warn!("{notice}");
+    }
+    if let Some(notice) = snapshotter::choose(&store, place.isolation)? {
         tracing::info!("{notice}");
     }
     let lease = store.lease("run")?;
@@ -91,7 +98,7 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
     let code = start(
         &store,
         &run,
-        network,
+        (network, place.isolation),
         &image.config.config,
         &layers,
         &forward,
@@ -167,7 +174,7 @@ fn find(images: &Images<'_>, lease: &Lease, run: &Run) -> Result<ResolvedImage, 
 fn start(
     store: &Store,
     run: &Run,
-    network: Network,
+    (network, isolation): (Network, Isolation),
     config: &RuntimeConfig,
     layers: &[strata_cache::LayerId],
     forward: &Forward,
@@ -217,6 +224,7 @@ fn start(
                 stdin: run.interactive,
             }
         },
+        isolation,
         timeout: None,
         stop_signal: stop_signal(run, config),
         stop_timeout: STOP_TIMEOUT,

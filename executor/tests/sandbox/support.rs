@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use strata_cache::RootfsPlan;
 use strata_executor::sandbox::{
-    Confinement, Credentials, Dns, Limits, Network, Outcome, RunSpec, SandboxError, Stdio, Stream,
-    spawn,
+    Confinement, Credentials, Dns, Isolation, Limits, Network, Outcome, RunSpec, SandboxError,
+    Stdio, Stream, spawn,
 };
 use tempfile::TempDir;
 
@@ -103,6 +103,7 @@ impl Bench {
             shm_size: 64 << 20,
             insecure: false,
             confinement: Confinement::default(),
+            isolation: Isolation::Sandbox,
             stdio: Stdio::Piped,
             timeout: None,
             stop_signal: 15,
