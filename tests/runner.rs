@@ -53,6 +53,7 @@ mod native;
 mod network;
 mod odd_contexts;
 mod output;
+mod places;
 mod platforms;
 mod power;
 mod progress;

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strata_cache::{Digest, HardLinks, LayerId};
-use strata_executor::sandbox::{Confinement, Dns, Limits, Network, Redactor, SecretBytes};
+use strata_executor::sandbox::{
+    Confinement, Dns, Isolation, Limits, Network, Redactor, SecretBytes,
+};
 use strata_image::export::Encoding;
 use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
@@ -229,6 +231,8 @@ pub struct BuildRequest {
     pub mounts: Vec<MountFlag>,
     /// Limits of RUN steps. In no key.
     pub limits: Limits,
+    /// The walls of RUN steps. In no key.
+    pub isolation: Isolation,
     /// How long each RUN step may take. In no key.
     pub step_timeout: Option<Duration>,
     /// rlimits of RUN steps: soft, hard. In the key.
@@ -313,6 +317,7 @@ impl BuildRequest {
             volumes: Vec::new(),
             mounts: Vec::new(),
             limits: Limits::default(),
+            isolation: Isolation::default(),
             step_timeout: None,
             ulimits: BTreeMap::new(),
             shm_size: SHM_SIZE,

@@ -37,16 +37,13 @@ use crate::progress::json;
 use crate::progress::resources;
 use crate::progress::summary;
 use crate::root;
+use crate::root::Place;
 use crate::signals;
 use crate::snapshotter;
 use crate::terminal;
 use crate::verify;
 
-pub(crate) fn run(
-    flags: &low::Build,
-    root: &Path,
-    notice: Option<String>,
-) -> Result<(), CommandError> {
+pub(crate) fn run(flags: &low::Build, root: &Path, place: Place) -> Result<(), CommandError> {
     let surroundings = Surroundings::of_process()?;
     let mut build = Build::new(flags, &surroundings, &mut io::stdin())?;
     if let Some(call) = build.call {
@@ -86,6 +83,7 @@ pub(crate) fn run(
         // Where it can't be had, a build is still better than none.
         strata_executor::sandbox::hide_memory().ok();
     }
+    build.request.isolation = place.isolation;
     if build.request.step_timeout.is_none() {
         build.request.step_timeout = config.step_timeout();
     }
@@ -95,8 +93,11 @@ pub(crate) fn run(
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;
     let progress = Progress::start(build.progress);
-    let notices = notice.into_iter().chain(build.notices.iter().cloned());
-    for notice in notices.chain(snapshotter::choose(&store)?) {
+    let notices = place
+        .notice
+        .into_iter()
+        .chain(build.notices.iter().cloned());
+    for notice in notices.chain(snapshotter::choose(&store, place.isolation)?) {
         progress.event(Event::Notice(notice));
     }
     if let Some(Elsewhere {

@@ -18,6 +18,7 @@ use strata_executor::emulation::Support;
 use strata_executor::sandbox;
 use strata_executor::sandbox::Canceller;
 use strata_executor::sandbox::Ended;
+use strata_executor::sandbox::Isolation;
 use strata_executor::sandbox::MountKind;
 use strata_executor::sandbox::Network;
 use strata_executor::sandbox::Redactor;
@@ -41,6 +42,7 @@ use crate::flags::high::Run;
 use crate::flags::high::Surroundings;
 use crate::flags::low;
 use crate::root;
+use crate::root::Place;
 use crate::signals;
 use crate::snapshotter;
 
@@ -59,7 +61,7 @@ const PASSED_ON: [Signal; 4] = [
     Signal::SIGUSR2,
 ];
 
-pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
+pub(crate) fn run(flags: &low::Run, root: &Path, place: &Place) -> Result<(), CommandError> {
     let mut run = Run::new(flags, &Surroundings::of_process()?)?;
     let config = Config::load()?;
     let networking = &mut run.networking;
@@ -76,7 +78,12 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
     signals::watch(&PASSED_ON, move |signal| target.signal(signal))?;
 
     let store = root::open(root)?;
-    if let Some(notice) = snapshotter::choose(&store)? {
+    if place.isolation == Isolation::Chroot
+        && let Some(notice) = &place.notice
+    {
+        tracing::warn!("{notice}");
+    }
+    if let Some(notice) = snapshotter::choose(&store, place.isolation)? {
         tracing::info!("{notice}");
     }
     let lease = store.lease("run")?;
@@ -107,7 +114,7 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
     let code = start(
         &store,
         &run,
-        network,
+        (network, place.isolation),
         &image.config.config,
         &layers,
         &forward,
@@ -195,7 +202,7 @@ pub(super) fn find(
 fn start(
     store: &Store,
     run: &Run,
-    network: Network,
+    (network, isolation): (Network, Isolation),
     config: &RuntimeConfig,
     layers: &[strata_cache::LayerId],
     forward: &Forward,
@@ -247,6 +254,7 @@ fn start(
             }
         },
         redactor: Redactor::default(),
+        isolation,
         timeout: None,
         stop_signal: stop_signal(run, config),
         stop_timeout: STOP_TIMEOUT,

@@ -14,6 +14,7 @@ use strata_executor::sandbox::Credentials;
 use strata_executor::sandbox::Dns;
 use strata_executor::sandbox::Ended;
 use strata_executor::sandbox::Isolated;
+use strata_executor::sandbox::Isolation;
 use strata_executor::sandbox::Limits;
 use strata_executor::sandbox::Network;
 use strata_executor::sandbox::Redactor;
@@ -21,13 +22,14 @@ use strata_executor::sandbox::RunSpec;
 use strata_executor::sandbox::Stdio;
 use strata_executor::userns;
 use strata_executor::userns::IdMapping;
+use strata_executor::userns::UsernsError;
 use strata_solver::error::chain;
 
 use super::Check;
 use super::State;
 
-/// Enters a user namespace if a build would. Also answers whether commands may be run at all.
-pub(super) fn rights() -> (Check, bool) {
+/// Enters a user namespace if a build would. Also answers which walls commands can have, if any.
+pub(super) fn rights() -> (Check, Option<Isolation>) {
     let check = match userns::enter_user_namespace_if_needed() {
         Ok(IdMapping::Root) => Check::ok("rights", "root, who needs no user namespace"),
         Ok(mapping @ IdMapping::Ranges { .. }) => Check::ok("rights", mapping.to_string()),
@@ -40,18 +42,35 @@ pub(super) fn rights() -> (Check, bool) {
             "install Debian's uidmap and, as root, `usermod --add-subuids 100000-165535 \
              --add-subgids 100000-165535 USER`",
         ),
+        Err(error @ UsernsError::Refused { .. }) if sandbox::can_change_root() => {
+            let check = Check::wanting(
+                "rights",
+                State::Limited,
+                format!(
+                    "root that may only change its root directory: {}",
+                    chain(&error)
+                ),
+                "steps run with `--isolation chroot`: they share this container's processes and network, \
+                 and have neither /proc nor mounts; layers are copied",
+                "start the container with user namespaces allowed and `/proc` unmasked (docker: \
+                 `--security-opt seccomp=unconfined --security-opt systempaths=unconfined`), or with \
+                 `--privileged`",
+            );
+            return (check, Some(Isolation::Chroot));
+        }
         Err(error) => {
             let check = Check::wanting(
                 "rights",
                 State::Missing,
                 chain(&error),
                 "nothing can be built or run by this user",
-                "start strata as root, or let this user have user namespaces",
+                "let this user have user namespaces, or start strata as root; in a container, as its root \
+                 with the capabilities SYS_CHROOT and MKNOD, which most engines give",
             );
-            return (check, false);
+            return (check, None);
         }
     };
-    (check, true)
+    (check, Some(Isolation::Sandbox))
 }
 
 /// Whether layers can be mounted. `place` is an empty directory on the store's file system.
@@ -76,13 +95,25 @@ pub(super) fn overlay(place: Option<&Path>) -> Check {
 }
 
 /// Sets up a whole sandbox, with an empty root. Removes `place`.
-pub(super) fn sandbox(place: Option<&Path>) -> Check {
+pub(super) fn sandbox(place: Option<&Path>, isolation: Isolation) -> Check {
     let Some(place) = place else {
         return untried("sandbox");
     };
-    let answer = try_sandbox(place, Network::None);
+    let network = match isolation {
+        Isolation::Sandbox => Network::None,
+        Isolation::Chroot => Network::Host,
+    };
+    let answer = try_sandbox(place, network, isolation);
     let removed = std::fs::remove_dir_all(place);
     match (answer, removed) {
+        (Ok(()), Ok(())) if isolation == Isolation::Chroot => Check::wanting(
+            "sandbox",
+            State::Limited,
+            "another root directory and fewer capabilities, and no more",
+            "steps that ask for mounts, secrets, a terminal or another network than the host's fail; \
+             build only what you trust",
+            "see `rights`",
+        ),
         (Ok(()), Ok(())) => Check::ok(
             "sandbox",
             "namespaces, mounts, capabilities and the system call filter",
@@ -128,7 +159,10 @@ pub(super) fn network(place: Option<&Path>) -> Check {
     }
     let answer = std::fs::create_dir_all(place)
         .map_err(|error| format!("`{}`: {error}", place.display()))
-        .and_then(|()| try_sandbox(place, Network::Isolated(Isolated::default())));
+        .and_then(|()| {
+            let network = Network::Isolated(Isolated::default());
+            try_sandbox(place, network, Isolation::Sandbox)
+        });
     // What is left is told by the trial of a sandbox.
     std::fs::remove_dir_all(place).ok();
     let names: Vec<&str> = helpers.iter().map(|helper| helper.program()).collect();
@@ -139,7 +173,7 @@ pub(super) fn network(place: Option<&Path>) -> Check {
 }
 
 /// A program that isn't there is looked for as the last thing, when all the rest has worked.
-fn try_sandbox(place: &Path, network: Network) -> Result<(), String> {
+fn try_sandbox(place: &Path, network: Network, isolation: Isolation) -> Result<(), String> {
     let tree = place.join("root");
     std::fs::create_dir(&tree).map_err(|error| format!("`{}`: {error}", tree.display()))?;
     let spec = RunSpec {
@@ -159,6 +193,7 @@ fn try_sandbox(place: &Path, network: Network) -> Result<(), String> {
         insecure: false,
         confinement: Confinement::default(),
         hooks: None,
+        isolation,
         stdio: Stdio::Piped,
         redactor: Redactor::default(),
         timeout: None,

@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use super::network::{self, Installed, Link};
 use super::pid1::{self, Handover};
 use super::protocol::{self, Failure, Report, Request, Stage, receive, send};
-use super::{Network, Resources, RunSpec};
+use super::{Isolation, Network, Resources, RunSpec};
 use crate::sys::{self, Fork};
 
 /// Becomes a sandbox's first process if this process was started to be one, and then never
@@ -133,6 +133,10 @@ fn run_in(
         Some(group) => group.joins()?,
         None => Vec::new(),
     };
+    if spec.isolation == Isolation::Chroot {
+        super::chroot::run(spec, control, stdin, joins)?;
+        return Ok(used());
+    }
     let (keeper, link) = match &spec.network {
         Network::Host | Network::None => (None, Link::default()),
         Network::Namespace(path) => (None, network::enter(path)?),

@@ -23,6 +23,7 @@
 
 mod capability;
 mod cgroup;
+mod chroot;
 mod command;
 mod confinement;
 mod files;
@@ -297,6 +298,8 @@ pub struct RunSpec {
     pub confinement: Confinement,
     /// Programs to run around the command.
     pub hooks: Option<Hooks>,
+    /// Which walls there are.
+    pub isolation: Isolation,
     /// Streams.
     pub stdio: Stdio,
     /// What the caller's sink must not get to see of the output.
@@ -309,6 +312,24 @@ pub struct RunSpec {
     pub stop_signal: i32,
     /// See `stop_signal`.
     pub stop_timeout: Duration,
+}
+
+/// The walls of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Namespaces and all the rest.
+    #[default]
+    Sandbox,
+    /// Another root directory and fewer rights, for places that allow no namespaces. The root file
+    /// system has to be [`RootfsPlan::Native`].
+    Chroot,
+}
+
+/// Whether this process could run commands with [`Isolation::Chroot`].
+pub fn can_change_root() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|capabilities| capabilities.effective.contains(chroot::NEEDED))
 }
 
 /// Which stream a line came from.

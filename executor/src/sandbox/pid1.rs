@@ -60,7 +60,8 @@ pub(super) fn run(handover: Handover) -> i32 {
     }
 }
 
-struct Running {
+/// A command that was started, and how it is ended.
+pub(super) struct Running {
     command: Pid,
     children: SignalFd,
     stop_signal: i32,
@@ -125,11 +126,7 @@ fn start(
         }
     };
 
-    let mut mask = SigSet::empty();
-    mask.add(NixSignal::SIGCHLD);
-    mask.thread_block().during("block SIGCHLD")?;
-    let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .during("wait for signals")?;
+    let children = watch_children()?;
     // The command must not read or change this process, which has the host's binary behind it and
     // more capabilities: not even if it has the same user id.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
@@ -219,9 +216,33 @@ fn pivot(directory: &OwnedFd) -> Result<(), Failure> {
     rustix::process::chdir("/").during("go to the new root")
 }
 
+/// A descriptor that tells of children that have ended. Their signal is blocked from here on.
+pub(super) fn watch_children() -> Result<SignalFd, Failure> {
+    let mut mask = SigSet::empty();
+    mask.add(NixSignal::SIGCHLD);
+    mask.thread_block().during("block SIGCHLD")?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .during("wait for signals")
+}
+
 impl Running {
+    /// Watches `command`; `children` is [`watch_children`]'s.
+    pub(super) fn new(
+        command: Pid,
+        children: SignalFd,
+        stop_signal: i32,
+        stop_timeout: Duration,
+    ) -> Self {
+        Self {
+            command,
+            children,
+            stop_signal,
+            stop_timeout,
+        }
+    }
+
     /// Waits for the command, or for the caller to have enough.
-    fn watch(&self, control: &OwnedFd) -> io::Result<()> {
+    pub(super) fn watch(&self, control: &OwnedFd) -> io::Result<()> {
         let mut kill_at: Option<Instant> = None;
         loop {
             let left = kill_at.map(|at| at.saturating_duration_since(Instant::now()));

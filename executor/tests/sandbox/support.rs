@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use strata_cache::RootfsPlan;
 use strata_executor::sandbox::{
-    Confinement, Credentials, Dns, Limits, Network, Outcome, Redactor, RunSpec, SandboxError,
-    Stdio, Stream, spawn,
+    Confinement, Credentials, Dns, Isolation, Limits, Network, Outcome, Redactor, RunSpec,
+    SandboxError, Stdio, Stream, spawn,
 };
 use tempfile::TempDir;
 
@@ -104,6 +104,7 @@ impl Bench {
             insecure: false,
             confinement: Confinement::default(),
             hooks: None,
+            isolation: Isolation::Sandbox,
             stdio: Stdio::Piped,
             redactor: Redactor::default(),
             timeout: None,

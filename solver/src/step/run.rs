@@ -106,6 +106,7 @@ impl Shared<'_> {
             shm_size: self.request.shm_size,
             insecure: run.insecure,
             confinement: self.request.confinement.clone(),
+            isolation: self.request.isolation,
             stdio: Stdio::Piped,
             redactor: self.redactor.clone(),
             timeout: self.request.step_timeout,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use strata_cache::codec::Codec;
 use strata_executor::cdi::SPEC_DIRECTORIES;
+use strata_executor::sandbox::Isolation;
 use strata_image::export::Encoding;
 use strata_solver::remote::SignaturePolicy;
 use strata_solver::request::BuildRequest;
@@ -293,6 +294,8 @@ impl Build {
                 volumes,
                 mounts,
                 limits,
+                // What can be had is found out when the process begins.
+                isolation: Isolation::default(),
                 step_timeout,
                 ulimits,
                 shm_size,

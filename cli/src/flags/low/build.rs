@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use super::Limits;
 use super::Networking;
 use super::Security;
+use super::Walls;
 use crate::progress::Mode;
 use crate::verify;
 
@@ -137,6 +138,17 @@ pub(crate) struct Build {
     pub(crate) all_platforms: bool,
     #[command(flatten)]
     pub(crate) networking: Networking,
+    /// Walls around what is run: those of a sandbox, or, for containers that allow no namespaces,
+    /// chroot alone
+    #[arg(
+        long,
+        value_name = "WALLS",
+        value_enum,
+        env = "STRATA_ISOLATION",
+        hide_env_values = true,
+        default_value_t
+    )]
+    pub(crate) isolation: Walls,
     /// Allow steps what they otherwise can't have (repeatable): network.host, security.insecure,
     /// device, device=NAME
     #[arg(long, value_name = "ENTITLEMENT")]

@@ -175,6 +175,18 @@ pub(crate) enum Format {
     Json,
 }
 
+/// The walls of steps and containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Walls {
+    /// Namespaces where they can be had, else chroot
+    #[default]
+    Auto,
+    /// Namespaces, or nothing
+    Sandbox,
+    /// Another root directory and fewer rights
+    Chroot,
+}
+
 /// The network of steps and containers.
 #[derive(Debug, Args)]
 pub(crate) struct Networking {
