@@ -7,6 +7,7 @@
 mod ignored;
 mod measure;
 mod mount_point;
+mod settle;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -227,6 +228,9 @@ impl Scratch<'_> {
             HandedOut::Nothing | HandedOut::Overlay => links,
         };
         let links = self.drop_ignored(links)?;
+        if matches!(self.handed_out, HandedOut::Overlay) {
+            settle::settle(&self.upper, &self.view_below())?;
+        }
         let mounted = matches!(self.handed_out, HandedOut::Overlay).then(|| self.store.flavour());
         let measured = measure(&self.upper, mounted, links.is_none())?;
         failpoint!("layer.measured");
