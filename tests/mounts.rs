@@ -425,7 +425,7 @@ fn nothing_mounted_in_a_step_shows_outside(sandbox: &Sandbox) {
     for (word, seen) in [("rslave", "yes"), ("rshared", "no"), ("rprivate", "no")] {
         sandbox.dockerfile(&format!(
             "FROM busybox\nRUN --security=insecure mount -t tmpfs none /v/sub && touch /v/sub/leak /v/ready; \
-             for i in $(seq 600); do [ -e /v/done ] && break; sleep 0.1; done; \
+             for i in $(seq 3000); do [ -e /v/done ] && break; sleep 0.1; done; \
              if [ -e /v/late/seen ]; then echo yes; else echo no; fi > /{word}\n"
         ));
         let archive = sandbox.fresh_output("tar");
@@ -434,7 +434,7 @@ fn nothing_mounted_in_a_step_shows_outside(sandbox: &Sandbox) {
             mount -t tmpfs none "$HOST" && mount --make-shared "$HOST" || exit 3
             mkdir "$HOST/sub" "$HOST/late"
             "$@" build --progress plain --allow security.insecure -v "$HOST:/v:$WORD" -o "type=oci,dest=$TO" "$CONTEXT" &
-            for i in $(seq 600); do [ -e "$HOST/ready" ] && break; sleep 0.1; done
+            for i in $(seq 3000); do [ -e "$HOST/ready" ] && break; sleep 0.1; done
             [ -e "$HOST/ready" ] || { echo 'the step did not start' >&2; exit 4; }
             leaked=0; [ ! -e "$HOST/sub/leak" ] || leaked=5
             mount -t tmpfs none "$HOST/late" && touch "$HOST/late/seen"
