@@ -74,14 +74,19 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(cli: low::Cli) -> Result<(), CommandError> {
     // Before the user namespace, in which everybody is root.
     let root = root::find(cli.global.root.as_deref())?;
-    let notice = match commands::namespace(&cli.command) {
-        Namespace::Needed => root::enter_user_namespace()?,
-        Namespace::Helpful => root::enter_user_namespace().unwrap_or_default(),
-        Namespace::Useless => None,
+    let walls = match &cli.command {
+        low::Command::Build(flags) => flags.isolation,
+        low::Command::Run(flags) => flags.isolation,
+        _ => low::Walls::Auto,
+    };
+    let place = match commands::namespace(&cli.command) {
+        Namespace::Needed => root::enter_user_namespace(walls)?,
+        Namespace::Helpful => root::enter_user_namespace(walls).unwrap_or_default(),
+        Namespace::Useless => root::Place::default(),
     };
     if let Some(filter) = cli.global.log_level.as_deref() {
         logging::start(filter)?;
     }
     strata_executor::sandbox::raise_open_files();
-    commands::run(cli.command, &root, notice)
+    commands::run(cli.command, &root, place)
 }

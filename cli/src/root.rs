@@ -5,12 +5,16 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use strata_cache::Store;
+use strata_executor::sandbox::Isolation;
+use strata_executor::sandbox::can_change_root;
 use strata_executor::userns;
 use strata_executor::userns::IdMapping;
+use strata_executor::userns::UsernsError;
 
 use crate::error::CommandError;
 use crate::error::Kind;
 use crate::error::OrKind;
+use crate::flags::low::Walls;
 
 /// The store's directory: `given`, or else the user's or the system's.
 pub(crate) fn find(given: Option<&Path>) -> Result<PathBuf, CommandError> {
@@ -52,17 +56,48 @@ fn choose(
         })
 }
 
+/// Where this process has come to.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    /// Which walls what is run can have.
+    pub(crate) isolation: Isolation,
+    /// What people should know about it.
+    pub(crate) notice: Option<String>,
+}
+
+/// What is lost without namespaces.
+const LOST: &str = "steps share this container's processes, network and host name, have no /proc and \
+                    /sys, and can have no mounts: build only what you trust";
+
 /// Makes an ordinary user root of a namespace of their own. Does nothing for root. Must be called
-/// before any thread is started. Answers what people should know about it.
-pub(crate) fn enter_user_namespace() -> Result<Option<String>, CommandError> {
-    Ok(
-        match userns::enter_user_namespace_if_needed().or_kind(Kind::Failed)? {
-            IdMapping::OneId { reason } => {
-                Some(format!("files can have no owner but you, because {reason}"))
-            }
-            _ => None,
-        },
-    )
+/// before any thread is started.
+pub(crate) fn enter_user_namespace(walls: Walls) -> Result<Place, CommandError> {
+    let chroot = |why: String| Place {
+        isolation: Isolation::Chroot,
+        notice: Some(format!("chroot alone holds what is run{why}: {LOST}")),
+    };
+    if walls == Walls::Chroot {
+        if !can_change_root() {
+            return Err(CommandError::usage(
+                "`--isolation chroot`: only root with the capabilities SYS_CHROOT and MKNOD can \
+                 change the root directory",
+            ));
+        }
+        return Ok(chroot(String::new()));
+    }
+    match userns::enter_user_namespace_if_needed() {
+        Ok(IdMapping::OneId { reason }) => Ok(Place {
+            notice: Some(format!("files can have no owner but you, because {reason}")),
+            ..Place::default()
+        }),
+        Ok(_) => Ok(Place::default()),
+        // Nothing has changed then.
+        Err(error @ UsernsError::Refused { .. }) if walls == Walls::Auto && can_change_root() => {
+            let why = strata_solver::error::chain(&error);
+            Ok(chroot(format!(", because no sandbox can be had ({why})")))
+        }
+        Err(error) => Err(error).or_kind(Kind::Failed),
+    }
 }
 
 /// Opens the store, making it if there is none.

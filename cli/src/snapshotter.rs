@@ -9,13 +9,19 @@ use std::path::Path;
 
 use strata_cache::Snapshotter;
 use strata_cache::Store;
+use strata_executor::sandbox::Isolation;
 use strata_executor::sandbox::probe_overlay;
 
 use crate::error::CommandError;
 use crate::progress::text::printable;
 
 /// Tells `store` how to stack layers. Answers what people should know about it.
-pub(crate) fn choose(store: &Store) -> Result<Option<String>, CommandError> {
+pub(crate) fn choose(store: &Store, isolation: Isolation) -> Result<Option<String>, CommandError> {
+    if isolation == Isolation::Chroot {
+        // Said already: nothing can be mounted.
+        store.set_snapshotter(Snapshotter::Native);
+        return Ok(None);
+    }
     if let Some(value) = std::env::var_os("STRATA_SNAPSHOTTER") {
         let chosen = match value.to_str() {
             Some("overlay") => Some(Snapshotter::Overlay),

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strata_cache::{Digest, HardLinks, LayerId};
-use strata_executor::sandbox::{Confinement, Limits, Network, Redactor, SecretBytes};
+use strata_executor::sandbox::{
+    Confinement, Dns, Isolation, Limits, Network, Redactor, SecretBytes,
+};
 use strata_image::export::Encoding;
 use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
@@ -189,6 +191,8 @@ pub struct BuildRequest {
     pub labels: Vec<(String, String)>,
     /// The image's config says nothing of how it was made.
     pub omit_history: bool,
+    /// Paths that no step's layer holds: absolute, clean, sorted, not `/`. In the keys of all steps.
+    pub ignore_paths: Vec<String>,
     /// Names for the image.
     pub tags: Vec<String>,
     /// What to make of the result.
@@ -227,6 +231,10 @@ pub struct BuildRequest {
     pub mounts: Vec<MountFlag>,
     /// Limits of RUN steps. In no key.
     pub limits: Limits,
+    /// The walls of RUN steps. In no key.
+    pub isolation: Isolation,
+    /// How long each RUN step may take. In no key.
+    pub step_timeout: Option<Duration>,
     /// rlimits of RUN steps: soft, hard. In the key.
     pub ulimits: BTreeMap<String, (u64, u64)>,
     /// Bytes of /dev/shm.
@@ -237,6 +245,8 @@ pub struct BuildRequest {
     pub hostname: Option<String>,
     /// Further lines for /etc/hosts: name, address. Names are in the key.
     pub extra_hosts: Vec<(String, String)>,
+    /// How RUN steps look names up. In no key, as what the host's own settings say isn't.
+    pub dns: Dns,
     /// Tell for each step that runs why it was not found.
     pub explain: bool,
     /// How many steps may run at once.
@@ -288,6 +298,7 @@ impl BuildRequest {
             build_args: Vec::new(),
             labels: Vec::new(),
             omit_history: false,
+            ignore_paths: Vec::new(),
             tags: Vec::new(),
             outputs: Vec::new(),
             no_cache: false,
@@ -306,11 +317,14 @@ impl BuildRequest {
             volumes: Vec::new(),
             mounts: Vec::new(),
             limits: Limits::default(),
+            isolation: Isolation::default(),
+            step_timeout: None,
             ulimits: BTreeMap::new(),
             shm_size: SHM_SIZE,
             confinement: Confinement::default(),
             hostname: None,
             extra_hosts: Vec::new(),
+            dns: Dns::default(),
             explain: false,
             jobs: 1,
             epoch: None,

@@ -179,5 +179,15 @@ pub fn apply_layer(
     apply::apply_layer(input, directory, below, userxattr, limits)
 }
 
+/// What is tried when a whiteout is made, with what follows from the kernel's answer.
+pub(crate) fn whiteout(error: rustix::io::Errno) -> &'static str {
+    if error == rustix::io::Errno::PERM {
+        // A container's root, as a rule.
+        "create a whiteout, which an overlay takes none of (put the store (`--root`) on a volume), for"
+    } else {
+        "create whiteout"
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -34,18 +34,16 @@ use crate::output;
 use crate::progress::Mode;
 use crate::progress::Progress;
 use crate::progress::json;
+use crate::progress::resources;
 use crate::progress::summary;
 use crate::root;
+use crate::root::Place;
 use crate::signals;
 use crate::snapshotter;
 use crate::terminal;
 use crate::verify;
 
-pub(crate) fn run(
-    flags: &low::Build,
-    root: &Path,
-    notice: Option<String>,
-) -> Result<(), CommandError> {
+pub(crate) fn run(flags: &low::Build, root: &Path, place: Place) -> Result<(), CommandError> {
     let surroundings = Surroundings::of_process()?;
     let mut build = Build::new(flags, &surroundings, &mut io::stdin())?;
     if let Some(call) = build.call {
@@ -85,12 +83,21 @@ pub(crate) fn run(
         // Where it can't be had, a build is still better than none.
         strata_executor::sandbox::hide_memory().ok();
     }
+    build.request.isolation = place.isolation;
+    if build.request.step_timeout.is_none() {
+        build.request.step_timeout = config.step_timeout();
+    }
+    let given = flags.networking.network.is_some();
+    config.networking(given, &mut build.request.network, &mut build.request.dns);
     let cancel = Cancel::default();
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;
     let progress = Progress::start(build.progress);
-    let notices = notice.into_iter().chain(build.notices.iter().cloned());
-    for notice in notices.chain(snapshotter::choose(&store)?) {
+    let notices = place
+        .notice
+        .into_iter()
+        .chain(build.notices.iter().cloned());
+    for notice in notices.chain(snapshotter::choose(&store, place.isolation)?) {
         progress.event(Event::Notice(notice));
     }
     if let Some(Elsewhere {
@@ -138,6 +145,9 @@ pub(crate) fn run(
     let result = strata_solver::build(&store, &images, &build.request, &progress, &cancel);
     progress.close();
     show_warnings(&progress, &build);
+    if flags.resources && matches!(progress.mode(), Mode::Plain | Mode::Tty) {
+        write_error_line(|out| resources::table(&progress.used(), out));
+    }
     match result {
         Ok(result) => {
             finish(&build, &progress, &result)?;

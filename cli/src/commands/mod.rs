@@ -30,6 +30,7 @@ use crate::error::CommandError;
 use crate::flags::low::Cache;
 use crate::flags::low::CacheMount;
 use crate::flags::low::Command;
+use crate::root::Place;
 
 /// Whether a command is run in a user namespace of its own if an ordinary user runs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,17 +88,13 @@ pub(crate) fn namespace(command: &Command) -> Namespace {
     }
 }
 
-/// Runs a command on the store at `root`. `notice` is what people should know about the user
+/// Runs a command on the store at `root`. `place` has what people should know about the user
 /// namespace.
-pub(crate) fn run(
-    command: Command,
-    root: &Path,
-    notice: Option<String>,
-) -> Result<(), CommandError> {
+pub(crate) fn run(command: Command, root: &Path, place: Place) -> Result<(), CommandError> {
     match command {
-        Command::Build(flags) => build::run(&flags, root, notice),
+        Command::Build(flags) => build::run(&flags, root, place),
         Command::Check(flags) => check::run(&flags, root),
-        Command::Run(flags) => run::run(&flags, root),
+        Command::Run(flags) => run::run(&flags, root, &place),
         Command::Images(flags) => images::run(&flags, root),
         Command::Rmi(flags) => rmi::run(&flags, root),
         Command::Inspect(flags) => inspect::run(&flags, root),

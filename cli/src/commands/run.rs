@@ -18,7 +18,9 @@ use strata_executor::emulation::Support;
 use strata_executor::sandbox;
 use strata_executor::sandbox::Canceller;
 use strata_executor::sandbox::Ended;
+use strata_executor::sandbox::Isolation;
 use strata_executor::sandbox::MountKind;
+use strata_executor::sandbox::Network;
 use strata_executor::sandbox::Redactor;
 use strata_executor::sandbox::RunSpec;
 use strata_executor::sandbox::Stdio;
@@ -40,6 +42,7 @@ use crate::flags::high::Run;
 use crate::flags::high::Surroundings;
 use crate::flags::low;
 use crate::root;
+use crate::root::Place;
 use crate::signals;
 use crate::snapshotter;
 
@@ -58,8 +61,13 @@ const PASSED_ON: [Signal; 4] = [
     Signal::SIGUSR2,
 ];
 
-pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
-    let run = Run::new(flags, &Surroundings::of_process()?)?;
+pub(crate) fn run(flags: &low::Run, root: &Path, place: &Place) -> Result<(), CommandError> {
+    let mut run = Run::new(flags, &Surroundings::of_process()?)?;
+    let config = Config::load()?;
+    let networking = &mut run.networking;
+    let mut network = networking.network.take().unwrap_or_default();
+    let given = flags.networking.network.is_some();
+    config.networking(given, &mut network, &mut networking.dns);
     if run.tty && run.interactive && !std::io::stdin().is_terminal() {
         return Err(CommandError::usage(
             "`--tty` with `--interactive` needs a terminal on standard input",
@@ -70,11 +78,15 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
     signals::watch(&PASSED_ON, move |signal| target.signal(signal))?;
 
     let store = root::open(root)?;
-    if let Some(notice) = snapshotter::choose(&store)? {
+    if place.isolation == Isolation::Chroot
+        && let Some(notice) = &place.notice
+    {
+        tracing::warn!("{notice}");
+    }
+    if let Some(notice) = snapshotter::choose(&store, place.isolation)? {
         tracing::info!("{notice}");
     }
     let lease = store.lease("run")?;
-    let config = Config::load()?;
     let images = Images::new(&store, config.registries()).limited(config.unpack());
     let image = find(
         &images,
@@ -99,7 +111,14 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
         // If nothing comes of it, that shows when the program is started.
         emulation::register_for_children(&[machine]);
     }
-    let code = start(&store, &run, &image.config.config, &layers, &forward)?;
+    let code = start(
+        &store,
+        &run,
+        (network, place.isolation),
+        &image.config.config,
+        &layers,
+        &forward,
+    )?;
     match code {
         0 => Ok(()),
         code => Err(CommandError::silent(Kind::Program(code))),
@@ -183,6 +202,7 @@ pub(super) fn find(
 fn start(
     store: &Store,
     run: &Run,
+    (network, isolation): (Network, Isolation),
     config: &RuntimeConfig,
     layers: &[strata_cache::LayerId],
     forward: &Forward,
@@ -214,10 +234,11 @@ fn start(
         cwd: workdir(run, config),
         credentials,
         hostname,
-        network: run.network,
-        extra_hosts: run.extra_hosts.clone(),
+        network,
+        extra_hosts: run.networking.extra_hosts.clone(),
+        dns: run.networking.dns.clone(),
         mounts: run.mounts.clone(),
-        limits: run.limits,
+        limits: run.limits.clone(),
         ulimits: run.ulimits.clone(),
         shm_size: run.shm_size,
         insecure: run.privileged,
@@ -233,6 +254,8 @@ fn start(
             }
         },
         redactor: Redactor::default(),
+        isolation,
+        timeout: None,
         stop_signal: stop_signal(run, config),
         stop_timeout: STOP_TIMEOUT,
     };
@@ -246,11 +269,14 @@ fn start(
         Ended::OutOfMemory => {
             return Err(CommandError::new(
                 Kind::Program(137),
-                anyhow::anyhow!("the command was killed: it needed more memory than its limit"),
+                anyhow::anyhow!(
+                    "the command was killed: it needed more memory than its limit (peak: {})",
+                    crate::human::size(outcome.usage.peak_memory)
+                ),
             )
             .with_hint("give it more with `--memory`"));
         }
-        Ended::Cancelled => Kind::Cancelled(spec.stop_signal).exit_code(),
+        Ended::Cancelled | Ended::TimedOut => Kind::Cancelled(spec.stop_signal).exit_code(),
     })
 }
 

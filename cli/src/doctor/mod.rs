@@ -13,6 +13,8 @@ mod tools;
 
 use std::path::Path;
 
+use strata_executor::sandbox::Isolation;
+
 /// What came of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum State {
@@ -87,12 +89,15 @@ pub(crate) fn examine(root: &Path) -> Vec<Check> {
     let limits = limits::limits();
     let tools = [tools::git(), tools::ssh_agent()];
     let emulators = host::emulators();
-    let (rights, may_run) = sandbox::rights();
+    let (rights, walls) = sandbox::rights();
     checks.push(rights);
-    if may_run {
+    if let Some(isolation) = walls {
         let place = store::place(root);
         checks.push(sandbox::overlay(place.as_deref()));
-        checks.push(sandbox::sandbox(place.as_deref()));
+        checks.push(sandbox::sandbox(place.as_deref(), isolation));
+        if isolation == Isolation::Sandbox {
+            checks.push(sandbox::network(place.as_deref()));
+        }
     }
     checks.push(limits);
     checks.extend(store::store(root));

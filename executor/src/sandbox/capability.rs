@@ -133,6 +133,11 @@ impl Capabilities {
         number(name).is_some_and(|number| self.0 & (1 << number) != 0)
     }
 
+    /// This set without those of another, in the kernel's form.
+    pub(super) fn but(self, others: CapabilitySet) -> Self {
+        Self(self.0 & !others.bits())
+    }
+
     /// Those of this set that are not in the other.
     fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)

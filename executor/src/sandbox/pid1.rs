@@ -20,6 +20,7 @@ use strata_cache::RootfsPlan;
 use super::command::{Program, Streams};
 use super::filesystems::{mask_requested, mount_standard};
 use super::mount::{attach, clone_tree, set_attributes};
+use super::network::Link;
 use super::overlay::{Overlay, mount_overlay, open_directory};
 use super::protocol::{Exit, Failure, Order, Report, Stage, receive, send};
 use super::requested::{Listening, Requested};
@@ -31,6 +32,8 @@ use crate::sys::{self, Fork};
 #[derive(Debug)]
 pub(super) struct Handover {
     pub spec: RunSpec,
+    /// What is known of its network.
+    pub link: Link,
     pub control: OwnedFd,
     pub stdin: Option<OwnedFd>,
     /// Files to write `0` to, to be in the sandbox's control groups.
@@ -41,11 +44,12 @@ pub(super) struct Handover {
 pub(super) fn run(handover: Handover) -> i32 {
     let Handover {
         spec,
+        link,
         control,
         stdin,
         joins,
     } = handover;
-    let answer = start(spec, &control, stdin, joins)
+    let answer = start(spec, &link, &control, stdin, joins)
         .and_then(|running| running.watch(&control).during("watch the command"));
     match answer {
         Ok(()) => 0,
@@ -56,7 +60,8 @@ pub(super) fn run(handover: Handover) -> i32 {
     }
 }
 
-struct Running {
+/// A command that was started, and how it is ended.
+pub(super) struct Running {
     command: Pid,
     children: SignalFd,
     stop_signal: i32,
@@ -65,6 +70,7 @@ struct Running {
 
 fn start(
     spec: RunSpec,
+    link: &Link,
     control: &OwnedFd,
     stdin: Option<OwnedFd>,
     joins: Vec<OwnedFd>,
@@ -89,7 +95,7 @@ fn start(
     let unified = super::cgroup::host_is_unified();
     let mut root = Root::new(mount)?;
     let stage = root.target(Path::new("/dev"), Want::Directory)?;
-    let requested = Requested::prepare(&spec, &stage, listening)?;
+    let requested = Requested::prepare(&spec, link, &stage, listening)?;
     drop(stage);
     mount_standard(&mut root, &spec)?;
     requested.attach(&mut root)?;
@@ -120,11 +126,7 @@ fn start(
         }
     };
 
-    let mut mask = SigSet::empty();
-    mask.add(NixSignal::SIGCHLD);
-    mask.thread_block().during("block SIGCHLD")?;
-    let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .during("wait for signals")?;
+    let children = watch_children()?;
     // The command must not read or change this process, which has the host's binary behind it and
     // more capabilities: not even if it has the same user id.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
@@ -214,9 +216,33 @@ fn pivot(directory: &OwnedFd) -> Result<(), Failure> {
     rustix::process::chdir("/").during("go to the new root")
 }
 
+/// A descriptor that tells of children that have ended. Their signal is blocked from here on.
+pub(super) fn watch_children() -> Result<SignalFd, Failure> {
+    let mut mask = SigSet::empty();
+    mask.add(NixSignal::SIGCHLD);
+    mask.thread_block().during("block SIGCHLD")?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .during("wait for signals")
+}
+
 impl Running {
+    /// Watches `command`; `children` is [`watch_children`]'s.
+    pub(super) fn new(
+        command: Pid,
+        children: SignalFd,
+        stop_signal: i32,
+        stop_timeout: Duration,
+    ) -> Self {
+        Self {
+            command,
+            children,
+            stop_signal,
+            stop_timeout,
+        }
+    }
+
     /// Waits for the command, or for the caller to have enough.
-    fn watch(&self, control: &OwnedFd) -> io::Result<()> {
+    pub(super) fn watch(&self, control: &OwnedFd) -> io::Result<()> {
         let mut kill_at: Option<Instant> = None;
         loop {
             let left = kill_at.map(|at| at.saturating_duration_since(Instant::now()));
@@ -255,8 +281,8 @@ impl Running {
                             kill_at = Some(Instant::now() + self.stop_timeout);
                         }
                     }
-                    // The caller is gone. This process's end is the end of all others here.
-                    Ok(None) => return Ok(()),
+                    // Or the caller is gone. This process's end is the end of all others here.
+                    Ok(Some((Order::Kill, _)) | None) => return Ok(()),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(error),
                 }

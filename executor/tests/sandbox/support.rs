@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use strata_cache::RootfsPlan;
 use strata_executor::sandbox::{
-    Confinement, Credentials, Limits, Network, Outcome, Redactor, RunSpec, SandboxError, Stdio,
-    Stream, spawn,
+    Confinement, Credentials, Dns, Isolation, Limits, Network, Outcome, Redactor, RunSpec,
+    SandboxError, Stdio, Stream, spawn,
 };
 use tempfile::TempDir;
 
@@ -96,6 +96,7 @@ impl Bench {
             hostname: "bench".into(),
             network: Network::Host,
             extra_hosts: Vec::new(),
+            dns: Dns::default(),
             mounts: Vec::new(),
             limits: Limits::default(),
             ulimits: BTreeMap::new(),
@@ -103,8 +104,10 @@ impl Bench {
             insecure: false,
             confinement: Confinement::default(),
             hooks: None,
+            isolation: Isolation::Sandbox,
             stdio: Stdio::Piped,
             redactor: Redactor::default(),
+            timeout: None,
             stop_signal: 15,
             stop_timeout: Duration::from_secs(5),
         }

@@ -41,7 +41,7 @@ impl Applier<'_> {
                 let parent = self.copy_up(directory)?;
                 let mode = Mode::empty();
                 rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, mode, 0)
-                    .map_err(|source| fail("create whiteout", source))
+                    .map_err(|source| fail(crate::diff::whiteout(source), source))
             }
         }
     }

@@ -287,7 +287,7 @@ impl Move {
         if change == Change::Gone {
             let mode = Mode::empty();
             return rustix::fs::mknodat(&to, name, FileType::CharacterDevice, mode, 0)
-                .map_err(fail("create whiteout", path));
+                .map_err(|error| fail(crate::diff::whiteout(error), path)(error));
         }
         let from = beneath::open(self.tree.as_fd(), parent, flags).map_err(fail("open", parent))?;
         rustix::fs::renameat(&from, name, &to, name).map_err(fail("move", path))?;

@@ -6,7 +6,9 @@ use clap::Args;
 use clap::ValueEnum;
 
 use super::Limits;
+use super::Networking;
 use super::Security;
+use super::Walls;
 
 /// `strata run`
 #[derive(Debug, Args)]
@@ -47,20 +49,22 @@ pub(crate) struct Run {
     /// Program to start in place of the image's; empty for none
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
-    /// Network: host, or none (loopback only)
+    #[command(flatten)]
+    pub(crate) networking: Networking,
+    /// Walls around what is run: those of a sandbox, or, for containers that allow no namespaces,
+    /// chroot alone
     #[arg(
         long,
-        value_name = "NETWORK",
-        default_value = "host",
-        hide_default_value = true
+        value_name = "WALLS",
+        value_enum,
+        env = "STRATA_ISOLATION",
+        hide_env_values = true,
+        default_value_t
     )]
-    pub(crate) network: String,
+    pub(crate) isolation: Walls,
     /// Host name
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
-    /// Add a line to /etc/hosts (repeatable)
-    #[arg(long, value_name = "HOST:ADDRESS")]
-    pub(crate) add_host: Vec<String>,
     #[command(flatten)]
     pub(crate) limits: Limits,
     #[command(flatten)]
