@@ -25,6 +25,7 @@ cases! { Root, User =>
 
 cases! { Root =>
     remote_sources_are_dependencies,
+    each_platform_has_its_own_statements,
     what_has_no_place_for_statements_is_told,
 }
 
@@ -465,4 +466,40 @@ fn what_has_no_place_for_statements_is_told(sandbox: &Sandbox) {
     let build = sandbox.try_build(&["--output", &to, "--sbom=true"]);
     build.success().says("media types");
     Layout::read(&layout).statements();
+}
+
+/// Two images with something of their own each, which no step has to run for.
+fn each_platform_has_its_own_statements(sandbox: &Sandbox) {
+    sandbox
+        .write("amd64", "P:only-amd64\nV:1\n")
+        .write("arm64", "P:only-arm64\nV:1\n")
+        .dockerfile("FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /lib/apk/db/installed\n");
+    let platforms = ["--platform", "linux/amd64,linux/arm64", "--sbom=true"];
+    let made = layout(sandbox, &platforms);
+    let members = made.index["manifests"].as_array().unwrap();
+    assert_eq!(members.len(), 4);
+    for (image, said) in [(0, 2), (1, 3)] {
+        let (image, said) = (&members[image], &members[said]);
+        let about = &said["annotations"]["vnd.docker.reference.digest"];
+        assert_eq!(*about, image["digest"]);
+        let manifest = made.json(&said["digest"]);
+        let statement = made.json(&manifest["layers"][0]["digest"]);
+        let package = &statement["predicate"]["packages"][1]["name"];
+        let architecture = image["platform"]["architecture"].as_str().unwrap();
+        assert_eq!(*package, format!("only-{architecture}"));
+    }
+    let local = sandbox.fresh_output("local");
+    let to = format!("type=local,dest={}", local.display());
+    sandbox.steps(&[&platforms[..], &["--output", &to]].concat());
+    assert!(local.join("linux_arm64/sbom.spdx.json").is_file());
+    // In one tree, where files of the images must not meet.
+    sandbox.dockerfile("FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /$TARGETARCH\n");
+    let together = sandbox.fresh_output("local");
+    let to = format!(
+        "type=local,platform-split=false,dest={}",
+        together.display()
+    );
+    sandbox.steps(&[&platforms[..], &["--output", &to]].concat());
+    assert!(together.join("sbom.spdx.linux_amd64.json").is_file());
+    assert!(together.join("sbom.spdx.linux_arm64.json").is_file());
 }
