@@ -15,6 +15,7 @@ use crate::support::{Registry, Sandbox, Web, cases, run};
 cases! { Root, User =>
     statements_are_attached_beside_the_image,
     nothing_is_said_unless_asked,
+    an_image_of_the_store_is_listed,
     what_is_secret_is_in_no_statement,
     a_reproducible_build_repeats_with_its_statements,
     trees_get_files_beside_theirs,
@@ -191,6 +192,19 @@ fn statements_are_attached_beside_the_image(sandbox: &Sandbox) {
     );
     assert_eq!(older["materials"], definition["resolvedDependencies"]);
     assert_eq!(older["metadata"]["completeness"]["parameters"], true);
+}
+
+fn an_image_of_the_store_is_listed(sandbox: &Sandbox) {
+    with_packages(sandbox);
+    sandbox.steps(&["-t", "app:1"]);
+    let listed = sandbox.run(&["sbom", "app:1"]);
+    assert_eq!(listed.stdout, sandbox.run(&["sbom", "app:1"]).stdout);
+    let document = listed.json();
+    assert_eq!(document["name"], "docker.io/library/app:1");
+    assert_eq!(document["packages"].as_array().unwrap().len(), 3);
+    assert_eq!(document["packages"][1]["name"], "musl");
+    let missing = sandbox.try_run(&["sbom", "--pull", "never", "nothing"]);
+    missing.failure(1).says("not in the store");
 }
 
 fn nothing_is_said_unless_asked(sandbox: &Sandbox) {

@@ -141,6 +141,13 @@ fn members_stand_in_the_asked_order(sandbox: &Sandbox) {
         json_of(&again.join("index.json"))["manifests"][0]["digest"],
         root["digest"]
     );
+    // A system may have a version.
+    let windows = layout(sandbox, &["--platform", "arm64,windows(10.0.17763)/amd64"]);
+    let member = &index_of(&windows)["manifests"][1];
+    assert_eq!(
+        member["platform"],
+        json!({"architecture": "amd64", "os": "windows", "os.version": "10.0.17763"})
+    );
     // An index of one, if asked for.
     let one = layout(
         sandbox,
@@ -279,6 +286,14 @@ fn a_list_is_one_image_to_every_command(sandbox: &Sandbox) {
     let path = one.to_str().unwrap();
     sandbox.run(&["save", "--platform", "arm64", "-o", path, "app:1"]);
     assert_eq!(Image::read(&one).config["architecture"], "arm64");
+    // A stage stands on the one for its platform.
+    sandbox.dockerfile("FROM app:1\nLABEL b=c\n");
+    let (image, _) = sandbox.build_with(&["--platform", "linux/arm64"]);
+    assert_eq!(image.tree().text("arch"), "arm64\n");
+    sandbox
+        .try_build(&["--platform", "riscv64"])
+        .failure(1)
+        .says("no image for platform linux/riscv64; there are: linux/s390x, linux/arm64");
     // What a name needs stays, and goes with the last one.
     sandbox.run(&["cache", "prune", "--all"]);
     assert_eq!(architecture(&["app:1", "--platform", "arm64"]), "arm64");
@@ -298,10 +313,45 @@ fn a_list_goes_through_an_archive_and_a_registry_as_it_is(sandbox: &Sandbox) {
     let two = "linux/s390x,linux/arm64";
     sandbox.steps(&["--platform", two, "-t", &name, "--load", "--push"]);
     let pushed = raw(&registry, "app:1");
+    // By digest alone, and under several names.
+    let names = [registry.reference("far:1"), registry.reference("far:2")];
+    let output = format!("type=registry,\"name={}\"", names.join(","));
+    sandbox.steps(&["--platform", two, "--output", &output]);
+    assert_eq!(raw(&registry, "far:2"), pushed);
+    let metadata = sandbox.fresh_output("json");
+    let by_digest = registry.reference("untagged");
+    let output = format!("type=registry,name={by_digest},push-by-digest=true");
+    let file = metadata.to_str().unwrap();
+    sandbox.steps(&[
+        "--platform",
+        two,
+        "--output",
+        &output,
+        "--metadata-file",
+        file,
+    ]);
+    let metadata = json_of(&metadata);
+    let digest = metadata["containerimage.digest"].as_str().unwrap();
+    assert_eq!(raw(&registry, &format!("untagged@{digest}")), pushed);
+    let tagged = registry.reference("untagged:latest");
+    sandbox
+        .try_run(&["manifest", "inspect", &tagged])
+        .failure(1);
     // The store's own list makes the same index.
     sandbox.run(&["push", &name, &registry.reference("own:1")]);
     assert_eq!(raw(&registry, "own:1"), pushed);
 
+    // From here on with what is said about its images.
+    let name = registry.reference("said:1");
+    let args = ["--attest", "type=provenance", "--platform", two];
+    let all: Vec<&str> = args.into_iter().chain(["-t", &name, "--push"]).collect();
+    sandbox.steps(&all);
+    let pushed = raw(&registry, "said:1");
+    let unknown = "unknown/unknown";
+    assert_eq!(
+        platforms(&serde_json::from_str(&pushed).unwrap()),
+        ["linux/s390x", "linux/arm64", unknown, unknown]
+    );
     let other = Sandbox::new(sandbox.who()).unwrap();
     other.run(&["pull", "--all-platforms", &name]);
     let said = other.run(&["manifest", "inspect", "--raw", &name]);
@@ -311,6 +361,20 @@ fn a_list_goes_through_an_archive_and_a_registry_as_it_is(sandbox: &Sandbox) {
     let archive = other.fresh_output("tar");
     let path = archive.to_str().unwrap();
     other.run(&["save", "--format", "oci", "-o", path, &name]);
+
+    run_quietly(
+        "skopeo",
+        &[
+            "copy",
+            "--all",
+            "--preserve-digests",
+            "--quiet",
+            "--dest-tls-verify=false",
+            &format!("oci-archive:{path}"),
+            &registry.skopeo("skopeo:1"),
+        ],
+    );
+    assert_eq!(raw(&registry, "skopeo:1"), pushed);
 
     let third = Sandbox::new(sandbox.who()).unwrap();
     third.hand_over(&archive);

@@ -10,6 +10,7 @@ cases! { Root, User =>
     volumes_show_paths_of_the_machine,
     volumes_may_be_given_away_or_only_looked_at,
     mounts_can_be_given_to_every_step,
+    ignored_paths_are_in_no_layer_and_in_every_key,
     the_environment_is_the_images_and_nothing_else,
     the_sandbox_has_proc_sys_and_dev,
     capabilities_are_the_usual_set,
@@ -719,6 +720,66 @@ fn mounts_can_be_given_to_every_step(sandbox: &Sandbox) {
         .try_build(&["--mount", "type=cache,target=/c,from=x"])
         .failure(2)
         .says("--mount");
+}
+
+fn ignored_paths_are_in_no_layer_and_in_every_key(sandbox: &Sandbox) {
+    sandbox.busybox().write("in/keep", "").write("in/log/x", "");
+    sandbox.dockerfile(
+        "FROM busybox AS base
+RUN mkdir -p /var/log && touch /var/log/old && mkdir -p /srv/tmp && touch /srv/tmp/old /a && ln /a /b
+FROM base
+RUN mkdir /var/log && touch /var/log/new /var/kept && ln /var/kept /var/log/linked
+RUN mkdir -p /var/log /srv/tmp && echo x > /var/log/only
+COPY in /var/
+RUN mkdir -p /new/dir/tmp /var/log && touch /new/dir/tmp/x && ln -s /var/log /link && touch /link/through
+WORKDIR /srv/tmp/work
+RUN --mount=source=in/log,target=/mnt ls /mnt > /shown
+",
+    );
+    let args = [
+        "--ignore-path",
+        "/var/log/",
+        "--ignore-path",
+        "/srv/./tmp",
+        "--ignore-path",
+        "/new/dir/tmp",
+    ];
+    sandbox.build_with(&["--target", "base"]);
+    let (image, steps) = sandbox.build_with(&args);
+    // The base, too, is another step with other ignored paths.
+    assert_eq!(steps.ran().len(), 7, "{:?}", steps.ran());
+    let tree = image.tree();
+    for path in ["var/log", "srv/tmp", "new/dir/tmp"] {
+        assert!(!tree.has(path), "{path}");
+    }
+    assert!(
+        tree.has("var/kept") && tree.has("var/keep") && tree.has("link") && tree.has("new/dir")
+    );
+    assert_eq!(tree.text("shown"), "x\n");
+    assert_eq!(image.layers[3].files(), [] as [&str; 0]);
+    let (_, steps) = sandbox.build_with(&args);
+    assert!(steps.ran().is_empty(), "{:?}", steps.ran());
+    // What is below shows through, whatever a step did there.
+    let ignored = ["--ignore-path", "/etc/passwd", "--ignore-path", "/bin"];
+    sandbox.dockerfile(
+        "FROM busybox\nRUN rm -r /etc/passwd /bin /root\nRUN ls -d /bin/sh /etc/passwd\n",
+    );
+    let (image, _) = sandbox.build_with(&ignored);
+    let tree = image.tree();
+    assert!(tree.has("etc/passwd") && tree.has("bin/sh") && !tree.has("root"));
+    let lines = image.layers[1].lines();
+    assert!(
+        lines.len() == 1 && lines[0].ends_with(".wh.root"),
+        "{lines:?}"
+    );
+    sandbox
+        .try_build(&["--ignore-path", "/x/.."])
+        .failure(2)
+        .says("--ignore-path");
+    sandbox
+        .try_build(&["--ignore-path", "x"])
+        .failure(2)
+        .says("--ignore-path");
 }
 
 fn volumes_may_be_given_away_or_only_looked_at(sandbox: &Sandbox) {

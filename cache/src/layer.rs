@@ -4,8 +4,10 @@
 //! [`Scratch`] is renamed into `layers/` and a row is inserted, in that order. A crash between the
 //! two leaves a directory without a row, which the next collection removes.
 
+mod ignored;
 mod measure;
 mod mount_point;
+mod settle;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -48,6 +50,8 @@ pub struct Scratch<'store> {
     private: PathBuf,
     /// What [`Scratch::rootfs`] has handed out.
     handed_out: HandedOut,
+    /// Paths that are no part of the layer.
+    ignored: Box<[PathBuf]>,
 }
 
 /// Who writes into a scratch layer, which decides what has to be looked for at the commit.
@@ -75,6 +79,7 @@ impl Store {
             private: directory.join("private"),
             directory,
             handed_out: HandedOut::Nothing,
+            ignored: Box::default(),
         };
         // From here on a failure drops `scratch`, which removes what there is.
         make_directory(&scratch.directory, 0o700)?;
@@ -222,6 +227,10 @@ impl Scratch<'_> {
             )?),
             HandedOut::Nothing | HandedOut::Overlay => links,
         };
+        let links = self.drop_ignored(links)?;
+        if matches!(self.handed_out, HandedOut::Overlay) {
+            settle::settle(&self.upper, &self.view_below())?;
+        }
         let mounted = matches!(self.handed_out, HandedOut::Overlay).then(|| self.store.flavour());
         let measured = measure(&self.upper, mounted, links.is_none())?;
         failpoint!("layer.measured");

@@ -43,6 +43,8 @@ pub struct Question<'a> {
     pub url: &'a str,
     /// The header `Authorization`. Goes to the URL's own origin only.
     pub authorization: Option<&'a str>,
+    /// Further headers, which go there only, too.
+    pub headers: &'a [(&'static str, String)],
     /// The `ETag` that the known body came with.
     pub etag: Option<&'a str>,
     /// The `Last-Modified` that it came with.
@@ -235,6 +237,9 @@ fn ask(
     }
     if let Some(authorization) = question.authorization.filter(|_| trusted) {
         builder = builder.header("authorization", authorization);
+    }
+    for (name, value) in question.headers.iter().filter(|_| trusted) {
+        builder = builder.header(*name, value.as_str());
     }
     let request = builder
         .body(())

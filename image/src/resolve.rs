@@ -6,6 +6,7 @@ use strata_cache::image::{StoredBlob, StoredImage, StoredLayer};
 use strata_cache::{ChainId, DiffId, Digest, LayerId, Lease, Store, StoreError};
 
 use crate::config::RawConfig;
+use crate::list::no_platform;
 use crate::load::{self, Memo, Selector};
 use crate::manifest::{Document, Index, Manifest, ManifestError, media};
 use crate::registry::{Client, FetchedManifest, RegistryError, RegistryOptions};
@@ -344,8 +345,16 @@ impl<'store> Images<'store> {
         if let Some(image) = index.image_by_name(&name)? {
             return Ok(Some(image));
         }
-        if let Some(list) = index.list_by_name(&name)? {
-            return self.member_image(&list, platform);
+        if let Some(stored) = index.list_by_name(&name)? {
+            let found = self.member_image(&stored, platform)?;
+            if found.is_none() {
+                let list = List::parse(&stored)?;
+                // What was built here is nowhere else.
+                if list.members.iter().all(|member| member.source.is_none()) {
+                    return Err(no_platform(name, platform, &list));
+                }
+            }
+            return Ok(found);
         }
         // A digest says more than the tag beside it.
         match reference.digest {

@@ -100,6 +100,7 @@ pub fn build(
         recipes: &recipes,
         sources: &sources,
         events,
+        redactor: request.redactor(),
         stop: &stop,
         stub: OnceLock::new(),
         foreign_owners: AtomicU64::new(0),
@@ -345,8 +346,10 @@ fn check_annotations(
         | Output::Registry { encoding, .. } => Some(encoding),
         _ => None,
     });
+    // What is said of an image stands beside it in an index.
+    let has_index = index || !request.attestations.is_empty();
     for encoding in encodings {
-        if encoding.annotations.needs_index() && !index {
+        if encoding.annotations.needs_index() && !has_index {
             return Err(BuildError::Request(
                 "one image has no index to annotate: annotate its manifest, or give \
                  `--build-arg BUILDKIT_MULTI_PLATFORM=1`"

@@ -58,6 +58,7 @@ pub(crate) fn resolve(
             surroundings: Surroundings {
                 store,
                 secrets: &request.secrets,
+                environment: false,
                 agent: agent.map(|agent| agent.socket.as_path()),
                 cancel,
                 signed: &request.signed,
@@ -124,7 +125,7 @@ impl Finder<'_> {
         let contexts = &self.request.build_contexts;
         if let Some((_, context)) = contexts.iter().rfind(|(known, _)| known == name) {
             return match context {
-                NamedContext::Remote(Remote::Web(url)) => self.of_web(url).map_err(remote),
+                NamedContext::Remote(Remote::Web(url)) => self.of_web(url, true).map_err(remote),
                 NamedContext::Remote(Remote::Git(address)) => self.of_git(address).map_err(remote),
                 NamedContext::Directory(_) | NamedContext::Image(_) => Ok(None),
             };
@@ -200,7 +201,7 @@ impl Finder<'_> {
 
     fn of_remote(&self, remote: Remote, add: &CopyInstruction) -> Result<Option<i64>, RemoteError> {
         match remote {
-            Remote::Web(url) => self.of_web(&url),
+            Remote::Web(url) => self.of_web(&url, false),
             Remote::Git(mut address) => {
                 address.keep_git_dir |= add.keep_git_dir.unwrap_or(false);
                 self.of_git(&address)
@@ -213,8 +214,12 @@ impl Finder<'_> {
         git::commit_time(self.surroundings, address, &commit)
     }
 
-    fn of_web(&self, url: &str) -> Result<Option<i64>, RemoteError> {
-        let file = web::file(&Fetcher::default(), self.surroundings, url, None)?;
+    fn of_web(&self, url: &str, environment: bool) -> Result<Option<i64>, RemoteError> {
+        let surroundings = Surroundings {
+            environment,
+            ..self.surroundings
+        };
+        let file = web::file(&Fetcher::default(), surroundings, url, None)?;
         if file.mtime != 0 {
             return Ok(Some(file.mtime));
         }

@@ -12,7 +12,7 @@
 
 use strata_cache::{CacheKey, Digest, Hasher, KeyPart, StackId};
 use strata_executor::copy::SelectedFile;
-use strata_executor::sandbox::Network;
+use strata_executor::sandbox::{Isolated, Network};
 use strata_parser::mount::{MountWords, Propagation, Sharing};
 
 use crate::graph::{CopyFrom, CopyOp, MountOp, MountSource, Op, Root, RunOp, WorkdirOp};
@@ -216,6 +216,8 @@ pub struct KeyInputs<'a> {
     pub extra_hosts: &'a [String],
     /// How commands are confined, where that is not as usual.
     pub confinement: &'a [String],
+    /// Paths that are no part of the layer.
+    pub ignored: &'a [String],
 }
 
 impl std::fmt::Debug for KeyInputs<'_> {
@@ -269,6 +271,9 @@ pub fn recipe(op: &Op, parent: Root, inputs: &KeyInputs<'_>) -> (CacheKey, Vec<K
         below.shown.clear();
     }
     encoder.input(PARENT, &below);
+    if !inputs.ignored.is_empty() {
+        encoder.list("ignored path", inputs.ignored.iter());
+    }
     match op {
         Op::Run(run) => encode_run(&mut encoder, run, inputs),
         Op::Copy(copy) => encode_copy(&mut encoder, copy, inputs),
@@ -296,7 +301,7 @@ fn encode_run(encoder: &mut Encoder, run: &RunOp, inputs: &KeyInputs<'_>) {
     encoder.part("working directory", &run.cwd);
     encoder.part("user", &run.user);
     encoder.part("host name", &run.hostname);
-    encoder.part("network", network_name(run.network));
+    encoder.part("network", &network_name(&run.network));
     encoder.part(
         "security",
         if run.insecure { "insecure" } else { "sandbox" },
@@ -480,11 +485,17 @@ fn encode_copy(encoder: &mut Encoder, copy: &CopyOp, inputs: &KeyInputs<'_>) {
     }
 }
 
-/// The word for a network mode.
-pub fn network_name(network: Network) -> &'static str {
+/// The word for a network mode. Which program is the way out of an isolated one makes no difference
+/// to what can be reached.
+pub fn network_name(network: &Network) -> String {
     match network {
-        Network::Host => "default",
-        Network::None => "none",
+        Network::Host => "default".to_owned(),
+        Network::Isolated(isolated) => Network::Isolated(Isolated {
+            helper: None,
+            ..*isolated
+        })
+        .to_string(),
+        Network::None | Network::Namespace(_) => network.to_string(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The recipe keys of a whole graph, and the context files that its copies select.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use strata_cache::{CacheKey, Digest, KeyPart, StackId};
 use strata_executor::copy::{CopyError, CopySpec, Selection};
@@ -28,6 +28,10 @@ pub(crate) struct Recipes {
     ulimits: Vec<String>,
     extra_hosts: Vec<String>,
     shm_size: u64,
+    /// Paths that are no part of a layer,
+    ignored: Vec<String>,
+    /// but of these: what a mount shows is no layer of an image.
+    whole: HashSet<VertexId>,
     confinement: Vec<String>,
 }
 
@@ -53,6 +57,8 @@ impl Recipes {
                 .collect(),
             extra_hosts: extra_hosts.map(|(name, _)| name.clone()).collect(),
             shm_size: request.shm_size,
+            ignored: request.ignore_paths.clone(),
+            whole: HashSet::new(),
             confinement: request.confinement.words(),
         };
         let images: Vec<Input> = graph
@@ -64,6 +70,9 @@ impl Recipes {
         let mut left: Vec<Input> = Vec::with_capacity(graph.vertices.len());
         for (index, vertex) in graph.vertices.iter().enumerate() {
             let id = VertexId(index);
+            if vertex.text.starts_with(MOUNTED_FILES) {
+                recipes.whole.insert(id);
+            }
             if let Op::Copy(copy) = &vertex.op
                 && !matches!(copy.from, CopyFrom::Root(_))
                 && !copy.sources.is_empty()
@@ -129,6 +138,11 @@ impl Recipes {
             shm_size: self.shm_size,
             extra_hosts: &self.extra_hosts,
             confinement: &self.confinement,
+            ignored: if self.whole.contains(&id) {
+                &[]
+            } else {
+                &self.ignored
+            },
         }
     }
 

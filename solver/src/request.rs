@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strata_cache::{Digest, HardLinks, LayerId};
-use strata_executor::sandbox::{Confinement, Limits, Network, SecretBytes};
+use strata_executor::sandbox::{Confinement, Dns, Limits, Network, Redactor, SecretBytes};
 use strata_image::export::Encoding;
 use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
@@ -199,6 +199,8 @@ pub struct BuildRequest {
     pub labels: Vec<(String, String)>,
     /// The image's config says nothing of how it was made.
     pub omit_history: bool,
+    /// Paths that no step's layer holds: absolute, clean, sorted, not `/`. In the keys of all steps.
+    pub ignore_paths: Vec<String>,
     /// Names for the image.
     pub tags: Vec<String>,
     /// What to make of the result.
@@ -237,6 +239,8 @@ pub struct BuildRequest {
     pub mounts: Vec<MountFlag>,
     /// Limits of RUN steps. In no key.
     pub limits: Limits,
+    /// How long each RUN step may take. In no key.
+    pub step_timeout: Option<Duration>,
     /// rlimits of RUN steps: soft, hard. In the key.
     pub ulimits: BTreeMap<String, (u64, u64)>,
     /// Bytes of /dev/shm.
@@ -247,6 +251,8 @@ pub struct BuildRequest {
     pub hostname: Option<String>,
     /// Further lines for /etc/hosts: name, address. Names are in the key.
     pub extra_hosts: Vec<(String, String)>,
+    /// How RUN steps look names up. In no key, as what the host's own settings say isn't.
+    pub dns: Dns,
     /// Tell for each step that runs why it was not found.
     pub explain: bool,
     /// How many steps may run at once.
@@ -274,6 +280,16 @@ pub const DOCKERFILE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerf
 pub const SHM_SIZE: u64 = 64 << 20;
 
 impl BuildRequest {
+    /// What hides the secrets of this request, all of them: a step may have left one for another, in a
+    /// cache mount say.
+    pub fn redactor(&self) -> Redactor {
+        Redactor::new(
+            self.secrets
+                .iter()
+                .map(|secret| secret.content.0.as_slice()),
+        )
+    }
+
     /// A request that asks for nothing but this Dockerfile: no output, no names, one step at a time,
     /// base images as the store has them or their registry gives them.
     pub fn new(dockerfile: Vec<u8>, dockerfile_name: impl Into<String>, context: Context) -> Self {
@@ -288,6 +304,7 @@ impl BuildRequest {
             build_args: Vec::new(),
             labels: Vec::new(),
             omit_history: false,
+            ignore_paths: Vec::new(),
             tags: Vec::new(),
             outputs: Vec::new(),
             no_cache: false,
@@ -306,11 +323,13 @@ impl BuildRequest {
             volumes: Vec::new(),
             mounts: Vec::new(),
             limits: Limits::default(),
+            step_timeout: None,
             ulimits: BTreeMap::new(),
             shm_size: SHM_SIZE,
             confinement: Confinement::default(),
             hostname: None,
             extra_hosts: Vec::new(),
+            dns: Dns::default(),
             explain: false,
             jobs: 1,
             epoch: None,

@@ -218,6 +218,10 @@ impl<'a> Sources<'a> {
                 checksum,
                 context,
             } => {
+                let surroundings = Surroundings {
+                    environment: *context,
+                    ..surroundings
+                };
                 let file = web::file(fetcher, surroundings, url, *checksum)?;
                 let moved = file.moved;
                 let identity = format!("{} {}", file.digest, web::file_name(url));
@@ -268,6 +272,7 @@ impl<'a> Sources<'a> {
         Surroundings {
             store: self.store,
             secrets: &self.request.secrets,
+            environment: false,
             agent: agent.map(|agent| agent.socket.as_path()),
             cancel: self.cancel,
             signed: &self.request.signed,

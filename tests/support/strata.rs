@@ -189,6 +189,24 @@ impl Strata {
         assert!(output.status.success(), "{:?}\n{stderr}", self.command);
     }
 
+    /// Starts it in a process group of its own; nobody keeps what it says.
+    pub(crate) fn spawn_unread(mut self) -> Running {
+        let child = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        Running {
+            command: format!("{:?}", self.command),
+            child: Some(child),
+            lines: channel().1,
+            seen: String::new(),
+        }
+    }
+
     /// Starts it and reads its stderr line by line.
     ///
     /// It gets a process group of its own, as a shell gives a job, so that a signal can be sent to it

@@ -144,7 +144,7 @@ impl Scratch<'_> {
     }
 
     /// What the layers below show at a path that has no symlink in it.
-    fn below(&self, root: &Path, names: &[&OsStr]) -> Result<Option<Entry>, StoreError> {
+    pub(super) fn below(&self, root: &Path, names: &[&OsStr]) -> Result<Option<Entry>, StoreError> {
         // An opaque directory on the way hides them.
         for depth in 1..names.len() {
             if opaque(&under(root, &names[..depth]))? {
@@ -160,14 +160,14 @@ impl Scratch<'_> {
     }
 }
 
-fn under(root: &Path, names: &[&OsStr]) -> PathBuf {
+pub(super) fn under(root: &Path, names: &[&OsStr]) -> PathBuf {
     let mut path = root.to_owned();
     path.extend(names);
     path
 }
 
 /// True if the entry differs from the one below in nothing but its times.
-fn is_copied_up(path: &Path, found: &Stat, below: &Entry) -> Result<bool, StoreError> {
+pub(super) fn is_copied_up(path: &Path, found: &Stat, below: &Entry) -> Result<bool, StoreError> {
     let Some(below_stat) = stat(&below.host_path)? else {
         return Ok(false);
     };
@@ -178,7 +178,7 @@ fn is_copied_up(path: &Path, found: &Stat, below: &Entry) -> Result<bool, StoreE
         && own_xattrs(path)? == own_xattrs(&below.host_path)?)
 }
 
-fn stat(path: &Path) -> Result<Option<Stat>, StoreError> {
+pub(super) fn stat(path: &Path) -> Result<Option<Stat>, StoreError> {
     match rustix::fs::lstat(path) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -186,7 +186,7 @@ fn stat(path: &Path) -> Result<Option<Stat>, StoreError> {
     }
 }
 
-fn is_directory(stat: &Stat) -> bool {
+pub(super) fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
@@ -194,7 +194,7 @@ fn is_empty_file(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0
 }
 
-fn opaque(path: &Path) -> Result<bool, StoreError> {
+pub(super) fn opaque(path: &Path) -> Result<bool, StoreError> {
     match rustix::fs::openat(CWD, path, tree::DIRECTORY, Mode::empty()) {
         Ok(directory) => Ok(is_opaque(directory.as_fd())),
         Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => Ok(false),

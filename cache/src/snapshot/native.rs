@@ -3,13 +3,12 @@
 //! directory, as the kernel would have made it.
 //!
 //! What changed is found by inode and change time, which no program can set: [`copy_out`] notes them
-//! in a [`Baseline`]. A file whose inode is another one was replaced. One whose change time moved is
-//! compared: type, mode, owner, time, attributes, target, and its content whatever its size and time
-//! say.
+//! in a [`Baseline`]. A file whose inode or change time is another one is compared: type, mode, owner,
+//! time, attributes, target, and its content whatever its size and time say.
 //!
-//! Differences from overlayfs that remain: a file that was opened for writing but not changed is no
-//! part of the diff; and writing to one name of a hard link from a lower layer changes its other
-//! names, too, as on any plain file system.
+//! Layers are those that overlayfs gives, once they are [settled](crate::layer), but for one thing: writing
+//! to one name of a hard link from a lower layer changes its other names, too, as on any plain file
+//! system.
 
 mod compare;
 mod copy;
@@ -18,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 pub use compare::compare;
+pub(crate) use compare::{relevant, same_content};
 pub use copy::copy_out;
 
 /// What [`copy_out`] left behind, for [`compare()`] to tell what was touched since.

@@ -34,6 +34,7 @@ use crate::output;
 use crate::progress::Mode;
 use crate::progress::Progress;
 use crate::progress::json;
+use crate::progress::resources;
 use crate::progress::summary;
 use crate::root;
 use crate::signals;
@@ -81,6 +82,15 @@ pub(crate) fn run(
         build.request.neutral_modes = config.neutral_modes();
     }
     build.request.signed = config.signed();
+    if !build.request.secrets.is_empty() {
+        // Where it can't be had, a build is still better than none.
+        strata_executor::sandbox::hide_memory().ok();
+    }
+    if build.request.step_timeout.is_none() {
+        build.request.step_timeout = config.step_timeout();
+    }
+    let given = flags.networking.network.is_some();
+    config.networking(given, &mut build.request.network, &mut build.request.dns);
     let cancel = Cancel::default();
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;
@@ -134,6 +144,9 @@ pub(crate) fn run(
     let result = strata_solver::build(&store, &images, &build.request, &progress, &cancel);
     progress.close();
     show_warnings(&progress, &build);
+    if flags.resources && matches!(progress.mode(), Mode::Plain | Mode::Tty) {
+        write_error_line(|out| resources::table(&progress.used(), out));
+    }
     match result {
         Ok(result) => {
             finish(&build, &progress, &result)?;

@@ -19,6 +19,7 @@ mod push;
 mod rmi;
 mod run;
 mod save;
+mod sbom;
 mod stored;
 mod tag;
 mod transfer;
@@ -50,6 +51,7 @@ pub(crate) fn namespace(command: &Command) -> Namespace {
         | Command::Pull(_)
         | Command::Push(_)
         | Command::Save(_)
+        | Command::Sbom(_)
         | Command::Load(_)
         | Command::Import(_)
         | Command::Manifest(_)
@@ -105,6 +107,7 @@ pub(crate) fn run(
         Command::Push(flags) => push::run(&flags, root),
         Command::Login(flags) => login::run(&flags),
         Command::Logout(flags) => login::forget(&flags),
+        Command::Sbom(flags) => sbom::run(&flags, root),
         Command::Save(flags) => save::run(&flags, root),
         Command::Load(flags) => load::run(&flags, root),
         Command::Import(flags) => import::run(&flags, root),

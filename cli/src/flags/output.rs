@@ -133,6 +133,16 @@ impl Fields {
             "oci-mediatypes" => self.oci_types = Some(switch(field)?),
             "push-by-digest" => self.by_digest = Some(switch(field)?),
             "platform-split" => self.platform_split = Some(switch(field)?),
+            // What BuildKit is asked for with it is done whenever SOURCE_DATE_EPOCH is set.
+            "rewrite-timestamp" => {
+                if !switch(field)? {
+                    return Err(
+                        "`rewrite-timestamp=false` is not supported: times are clamped whenever \
+                         SOURCE_DATE_EPOCH is set"
+                            .into(),
+                    );
+                }
+            }
             "attestation-prefix" => {
                 let prefix = required(field)?;
                 if prefix.contains('/') {
@@ -420,10 +430,6 @@ mod tests {
                 "type=oci,dest=x,compression=uncompressed,compression-level=1",
                 "uncompressed",
             ),
-            (
-                "type=oci,dest=x,rewrite-timestamp=true",
-                "rewrite-timestamp=true",
-            ),
             ("type=oci,dest=", "needs a value"),
             ("type=tar,dest=x,annotation.a=b", "`annotation` has no"),
             ("type=image,compression=gzip", "leaves it"),
@@ -432,6 +438,7 @@ mod tests {
             ("type=oci,dest=x,platform-split=true", "no meaning"),
             ("type=oci,dest=x,attestation-prefix=a", "no meaning"),
             ("type=tar,dest=x,attestation-prefix=a/b", "beginning"),
+            ("type=oci,dest=x,rewrite-timestamp=false", "whenever"),
             ("type=oci,dest=x,annotationa=b", "annotationa"),
             (
                 "type=oci,dest=x,oci-mediatypes=false,annotation.a=b",

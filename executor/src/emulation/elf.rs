@@ -82,7 +82,7 @@ impl Machine {
     }
 
     /// Every machine that is known.
-    pub(super) fn known() -> impl Iterator<Item = Self> {
+    pub fn known() -> impl Iterator<Item = Self> {
         KNOWN.into_iter()
     }
 

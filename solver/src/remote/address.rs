@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::bucket;
+
 /// Something that has to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remote {
@@ -48,6 +50,15 @@ impl Remote {
         }
         if text.starts_with("file://") {
             return git(text, text).map(Some);
+        }
+        if bucket::is_address(text) {
+            return match bucket::check(text) {
+                Ok(()) => Ok(Some(Self::Web(text.to_owned()))),
+                Err(reason) => Err(AddressError {
+                    address: text.to_owned(),
+                    reason: reason.to_owned(),
+                }),
+            };
         }
         Self::of_source(text)
     }

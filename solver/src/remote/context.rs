@@ -198,6 +198,7 @@ pub fn prepare<'store>(
         | RemoteError::Body { .. }
         | RemoteError::NoGit { .. }
         | RemoteError::Unsigned { .. }
+        | RemoteError::Credentials { .. }
         | RemoteError::BadKeys { .. }
         | RemoteError::NoVerifier { .. }
         | RemoteError::Git { .. }
@@ -217,6 +218,7 @@ pub fn prepare<'store>(
     let surroundings = Surroundings {
         store,
         secrets: &secrets,
+        environment: true,
         agent: agent.as_deref(),
         cancel,
         signed: &signed,

@@ -6,6 +6,7 @@
 //! whole commit id, none.
 
 pub(crate) mod address;
+mod bucket;
 pub(crate) mod context;
 pub(crate) mod git;
 mod process;
@@ -53,6 +54,14 @@ pub enum RemoteError {
         expected: String,
         /// What came.
         found: String,
+    },
+    /// Credentials of the environment are of no use.
+    #[error("`{address}` can't be asked for: {reason}")]
+    Credentials {
+        /// The object.
+        address: String,
+        /// Which, and why.
+        reason: String,
     },
     /// git could not be started.
     #[error("`git` can't be run, which fetches repositories")]
@@ -144,6 +153,8 @@ pub enum RemoteError {
 pub(crate) struct Surroundings<'a> {
     pub(crate) store: &'a Store,
     pub(crate) secrets: &'a [Secret],
+    /// The address is one of the command line, and the environment's credentials may be used for it.
+    pub(crate) environment: bool,
     /// Socket of the SSH agent `default`.
     pub(crate) agent: Option<&'a std::path::Path>,
     pub(crate) cancel: &'a Cancel,

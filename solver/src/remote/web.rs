@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use strata_cache::{Digest, StoreError};
 use strata_image::fetch::{self, Answer, Fetcher, Question};
 
+use super::bucket::{self, Condition};
 use super::signed::Keys;
 use super::{RemoteError, Surroundings, WebFile};
 
@@ -114,13 +115,24 @@ fn fetch_file(
         None => None,
     };
     let authorization = authorization(surroundings, url);
-    let question = Question {
-        url,
-        authorization: authorization.as_deref(),
+    let condition = Condition {
         etag: known.as_ref().and_then(|(known, _)| known.etag.as_deref()),
         last_modified: known
             .as_ref()
             .and_then(|(known, _)| known.last_modified.as_deref()),
+    };
+    let asked = if surroundings.environment && authorization.is_none() {
+        let now = jiff::Timestamp::now();
+        bucket::request(url, condition, &bucket::of_environment, now)?
+    } else {
+        None
+    };
+    let question = Question {
+        url: asked.as_ref().map_or(url, |asked| asked.url.as_str()),
+        authorization: authorization.as_deref(),
+        headers: asked.as_ref().map_or(&[], |asked| asked.headers.as_slice()),
+        etag: condition.etag,
+        last_modified: condition.last_modified,
     };
     let answer = fetcher.get(question)?;
     let mut file = match (answer, known) {
@@ -201,7 +213,10 @@ fn check(url: &str, expected: Option<Digest>, found: Digest) -> Result<(), Remot
 
 /// The header that a secret for the URL's host holds.
 fn authorization(surroundings: Surroundings<'_>, url: &str) -> Option<String> {
-    let rest = url.split_once("://")?.1;
+    let (scheme, rest) = url.split_once("://")?;
+    if !scheme.to_ascii_lowercase().starts_with("http") {
+        return None;
+    }
     let host = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     if let Some(header) = surroundings.secret(&format!("HTTP_AUTH_HEADER_{host}")) {
         return Some(header);

@@ -170,11 +170,8 @@ impl Scan<'_> {
         let Some(known) = self.baseline.files.get(path) else {
             return Ok(true);
         };
-        // A file that takes another's place is a change even if it is equal: as in overlayfs.
-        if known.inode != now.inode {
-            return Ok(true);
-        }
-        if known.ctime == now.ctime {
+        // Nothing but the kernel can set these. A file that took another's place is compared.
+        if known.inode == now.inode && known.ctime == now.ctime {
             return Ok(false);
         }
         if (now.kind, now.uid, now.gid) != (before.kind, before.uid, before.gid)
@@ -235,12 +232,12 @@ impl Scan<'_> {
 }
 
 /// The attributes that can be a change: not labels that the host puts on every new file.
-fn relevant(mut xattrs: Vec<Xattr>) -> Vec<Xattr> {
+pub(crate) fn relevant(mut xattrs: Vec<Xattr>) -> Vec<Xattr> {
     xattrs.retain(|(name, _)| xattr::is_portable(name) || name.starts_with(b"system."));
     xattrs
 }
 
-fn same_content(mut one: File, mut other: File) -> std::io::Result<bool> {
+pub(crate) fn same_content(mut one: File, mut other: File) -> std::io::Result<bool> {
     let mut buffers = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
         let count = read_full(&mut one, &mut buffers.0)?;

@@ -207,7 +207,11 @@ fn pairs(texts: &[String]) -> Result<BTreeMap<String, String>, CommandError> {
 /// Moves the names of a list to what became of it.
 fn replace(store: &Store, old: strata_cache::Digest, list: &List) -> Result<(), CommandError> {
     let names = stored::names_of(store, old)?;
-    save(store, list, &names)
+    let id = list.store(store, &names)?;
+    if id != old {
+        store.index().remove_list(old)?;
+    }
+    output::write(|out| writeln!(out, "{id}"))
 }
 
 fn save(store: &Store, list: &List, names: &[String]) -> Result<(), CommandError> {

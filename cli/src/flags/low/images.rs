@@ -87,9 +87,26 @@ pub(crate) struct History {
     /// Write whole commands
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Show what each step has used of processors, memory and disks, where that is known
+    #[arg(long)]
+    pub(crate) resources: bool,
     /// How to write the list
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) format: Format,
+}
+
+/// `strata sbom`
+#[derive(Debug, Args)]
+pub(crate) struct Sbom {
+    /// Name or ID of an image
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Platform, such as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// When to download the image
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = super::PullWhen::Missing)]
+    pub(crate) pull: super::PullWhen,
 }
 
 /// `strata pull`
