@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Dockerd, Registry, Sandbox, Tree, cases, run, run_quietly, skip};
+use crate::support::{Dockerd, Image, Registry, Sandbox, Tree, cases, run, run_quietly, skip};
 
 cases! { Root =>
     layouts_keep_to_the_schemas,
@@ -14,6 +14,8 @@ cases! { Root =>
     buildah_mounts_our_tree,
     docker_exports_our_tree,
     skopeo_copies_every_form_unchanged,
+    tables_of_contents_are_named_and_repeat,
+    docker_takes_layers_with_a_table,
 }
 
 /// A build whose tree and configuration have something of every kind.
@@ -56,6 +58,12 @@ fn ours(sandbox: &Sandbox) -> Vec<String> {
     Tree::of_tar(fs::File::open(output(sandbox, "type=tar")).unwrap()).lines()
 }
 
+/// Takes away what estargz puts into the archive.
+fn without_tables(tree: &mut Tree) {
+    tree.0
+        .retain(|path, _| path != "stargz.index.json" && path != ".no.prefetch.landmark");
+}
+
 /// Fails the test with the lines that only one of two trees has.
 #[track_caller]
 fn assert_same(theirs: &Tree, ours: &[String], what: &str) {
@@ -94,6 +102,8 @@ fn layouts_keep_to_the_schemas(sandbox: &Sandbox) {
         "type=oci,tar=false",
         "type=oci,compression=zstd",
         "type=oci,compression=uncompressed",
+        "type=oci,compression=estargz",
+        "type=oci,compression=zstd:chunked",
         "type=oci,annotation.a.b=c,annotation-manifest-descriptor.d.e=f",
     ] {
         let documents =
@@ -142,13 +152,15 @@ fn umoci_unpacks_our_tree(sandbox: &Sandbox) {
     for words in [
         "type=oci,tar=false",
         "type=oci,tar=false,compression=uncompressed",
+        "type=oci,tar=false,compression=estargz",
     ] {
         let layout = output(sandbox, words);
         let bundle = sandbox.fresh_output("bundle");
         run(Command::new("umoci")
             .args(["unpack", "--image", &format!("{}:1", layout.display())])
             .arg(&bundle));
-        let theirs = Tree::of_directory(&bundle.join("rootfs"));
+        let mut theirs = Tree::of_directory(&bundle.join("rootfs"));
+        without_tables(&mut theirs);
         assert_same(&theirs, &ours, words);
     }
 }
@@ -171,6 +183,8 @@ fn buildah_mounts_our_tree(sandbox: &Sandbox) {
         ("type=oci,tar=false", "oci"),
         ("type=oci", "oci-archive"),
         ("type=oci,compression=zstd", "oci-archive"),
+        ("type=oci,compression=estargz", "oci-archive"),
+        ("type=oci,compression=zstd:chunked", "oci-archive"),
         ("type=oci,oci-mediatypes=false,tar=false", "oci"),
         ("type=docker", "docker-archive"),
     ] {
@@ -179,7 +193,8 @@ fn buildah_mounts_our_tree(sandbox: &Sandbox) {
         let name = format!("{transport}:{}", image.file_name().unwrap().display());
         let container = run(buildah().args(["from", "--quiet"]).arg(name));
         let mount = run(buildah().arg("mount").arg(container.trim_end()));
-        let theirs = Tree::of_directory(Path::new(mount.trim_end()));
+        let mut theirs = Tree::of_directory(Path::new(mount.trim_end()));
+        without_tables(&mut theirs);
         assert_same(&theirs, &ours, words);
         run(buildah().args(["umount", "--all"]));
         run(buildah().args(["rm", "--all"]));
@@ -256,4 +271,91 @@ fn skopeo_copies_every_form_unchanged(sandbox: &Sandbox) {
         );
         assert_eq!(digest(&to), first, "{from}");
     }
+}
+
+fn tables_of_contents_are_named_and_repeat(sandbox: &Sandbox) {
+    rich(sandbox);
+    for (compression, annotation) in [
+        ("estargz", "containerd.io/snapshot/stargz/toc.digest"),
+        (
+            "zstd:chunked",
+            "io.github.containers.zstd-chunked.manifest-checksum",
+        ),
+    ] {
+        let words = format!("type=oci,compression={compression}");
+        let first = fs::read(output(sandbox, &words)).unwrap();
+        let image = Image::read(&output(sandbox, &words));
+        for layer in image.manifest["layers"].as_array().unwrap() {
+            let table = layer["annotations"][annotation].as_str();
+            assert!(table.is_some_and(|it| it.starts_with("sha256:")), "{layer}");
+        }
+        // Made anew of the same layers, and read back: the same bytes.
+        let ids: Vec<String> = image.manifest["layers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|layer| layer["digest"].as_str().unwrap().to_owned())
+            .collect();
+        for id in &ids {
+            let blob = sandbox.path("store/blobs/sha256").join(&id[7..]);
+            assert!(blob.exists(), "{compression}");
+            fs::remove_file(blob).unwrap();
+        }
+        sandbox.try_run(&["cache", "verify", "--repair"]);
+        assert!(
+            fs::read(output(sandbox, &words)).unwrap() == first,
+            "{compression}"
+        );
+        let registry = Registry::start();
+        let name = registry.reference("it:1");
+        sandbox.steps(&[
+            "-o",
+            &format!("type=registry,name={name},compression={compression}"),
+        ]);
+        let other = Sandbox::new(sandbox.who()).unwrap();
+        other.run(&["pull", &name]);
+        let mut theirs = other.saved(&name).tree();
+        without_tables(&mut theirs);
+        assert_same(&theirs, &ours(sandbox), compression);
+        // Pushed on, layers are called what they are.
+        let copy = registry.reference("copy:1");
+        other.run(&["push", &name, &copy]);
+        let args = ["inspect", "--raw", "--tls-verify=false"];
+        let raw =
+            |name: &str| run_quietly("skopeo", &[&args[..], &[&registry.skopeo(name)]].concat());
+        let layers = |text: &str| -> serde_json::Value {
+            serde_json::from_str::<serde_json::Value>(text).unwrap()["layers"].clone()
+        };
+        assert_eq!(layers(&raw("copy:1")), layers(&raw("it:1")));
+        other.run(&["cache", "verify", "--deep"]);
+    }
+}
+
+fn docker_takes_layers_with_a_table(sandbox: &Sandbox) {
+    let docker = match Dockerd::start(sandbox) {
+        Ok(docker) => docker,
+        Err(reason) => return skip(&reason),
+    };
+    rich(sandbox);
+    // Of zstd, in whatever form, Debian's docker knows nothing.
+    let registry = Registry::start();
+    let name = registry.reference("it:1");
+    let to = format!("type=registry,name={name},compression=estargz");
+    sandbox.steps(&["-o", &to]);
+    run(docker.command().args(["pull", "--quiet", &name]));
+    let container = run(docker.command().args(["create", &name]));
+    let exported = sandbox.fresh_output("tar");
+    run(docker
+        .command()
+        .args(["export", "--output"])
+        .arg(&exported)
+        .arg(container.trim_end()));
+    let theirs = Tree::of_tar(fs::File::open(&exported).unwrap());
+    assert_eq!(theirs.at("d/soft").line(), ours_at(sandbox, "d/soft"));
+    assert!(theirs.has("root/new") && !theirs.has("etc/group"));
+}
+
+fn ours_at(sandbox: &Sandbox, path: &str) -> String {
+    let tree = Tree::of_tar(fs::File::open(output(sandbox, "type=tar")).unwrap());
+    tree.at(path).line()
 }

@@ -261,6 +261,19 @@ impl Finished<'_> {
         made: &mut Made,
     ) -> Result<(), BuildError> {
         let names = self.names()?;
+        let reencoded = match output.encoding() {
+            Some(encoding) => {
+                let progress = self.progress(step);
+                export::reencoded(self.store, set.images, encoding, self.options(), &progress)
+                    .map_err(|error| output_error("the image's layers", error))?
+            }
+            None => None,
+        };
+        let set = &ImageSet {
+            images: reencoded.as_deref().unwrap_or(set.images),
+            index: set.index,
+            beside: set.beside,
+        };
         let blobless = Encoding::new(Codec::None);
         let mut platform_split = None;
         let mut prefix = "";

@@ -153,6 +153,16 @@ impl Output {
     pub(crate) fn reads_files(&self) -> bool {
         matches!(self, Self::Tar { .. } | Self::Local { .. })
     }
+
+    /// How its blobs and manifests are written, if it has any.
+    pub(crate) fn encoding(&self) -> Option<&Encoding> {
+        match self {
+            Self::Oci { encoding, .. }
+            | Self::Docker { encoding, .. }
+            | Self::Registry { encoding, .. } => Some(encoding),
+            Self::Store | Self::Tar { .. } | Self::Local { .. } | Self::CacheOnly => None,
+        }
+    }
 }
 
 /// A secret that steps may ask for by its ID.

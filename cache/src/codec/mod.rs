@@ -5,6 +5,7 @@
 //! bounded number of blocks in memory.
 
 mod gzip;
+pub mod indexed;
 
 use std::io::{self, Cursor, Read, Write};
 use std::num::NonZero;
@@ -21,6 +22,10 @@ pub enum Codec {
     Gzip(u32),
     /// zstd at a level (1 to 22).
     Zstd(i32),
+    /// gzip at a level, as estargz: see [`indexed`].
+    Estargz(u32),
+    /// zstd at a level, as zstd:chunked: see [`indexed`].
+    ZstdChunked(i32),
 }
 
 /// Input that one zstd worker takes at a time. Pinned, because it decides the bytes: what the library
@@ -40,6 +45,8 @@ impl Codec {
             Self::None => "none".to_owned(),
             Self::Gzip(level) => format!("gzip-{level}-zlibrs1"),
             Self::Zstd(level) => format!("zstd-{level}-mt1"),
+            Self::Estargz(level) => format!("gzip-{level}-estargz1"),
+            Self::ZstdChunked(level) => format!("zstd-{level}-chunked1"),
         }
     }
 
@@ -60,6 +67,10 @@ impl Codec {
                 let workers = cores().get().min(MAX_ZSTD_WORKERS);
                 Ok(Box::new(zstd_encoder(output, level, workers)?))
             }
+            Self::Estargz(_) | Self::ZstdChunked(_) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a table of contents is made of an archive, not of a stream",
+            )),
         }
     }
 }

@@ -312,12 +312,15 @@ impl Fields {
         match self.compression.as_deref().unwrap_or("gzip") {
             "gzip" => Ok(Codec::Gzip(level(0, 9, 6)?.unsigned_abs())),
             "zstd" => Ok(Codec::Zstd(level(1, 22, 3)?)),
+            "estargz" => Ok(Codec::Estargz(level(0, 9, 6)?.unsigned_abs())),
+            "zstd:chunked" => Ok(Codec::ZstdChunked(level(1, 22, 3)?)),
             "uncompressed" if self.level.is_some() => {
                 Err("`compression-level` has no meaning with `compression=uncompressed`".into())
             }
             "uncompressed" => Ok(Codec::None),
             other => Err(format!(
-                "`compression={other}` is not supported: expected gzip, zstd or uncompressed"
+                "`compression={other}` is not supported: expected gzip, zstd, estargz, \
+                 zstd:chunked or uncompressed"
             )),
         }
     }

@@ -4,9 +4,10 @@
 //! the encoding's name with the epoch behind it. The diff ID has no column for that; it is kept as a
 //! small blob that holds its text.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
-use strata_cache::codec::{self, Codec};
+use strata_cache::codec::{self, Codec, indexed};
 use strata_cache::diff::{self, DiffError, WriteOptions};
 use strata_cache::image::{StoredBlob, StoredLayer};
 use strata_cache::index::{DIFF_ID, LayerBlob};
@@ -182,6 +183,9 @@ fn compress(
     mut input: PipeReader,
     output: &mut (dyn Write + Send),
 ) -> io::Result<()> {
+    if codec.is_indexed() {
+        return indexed::compress(codec, &mut input, output).map(drop);
+    }
     let mut encoder = codec.encoder(Box::new(output))?;
     copy(&mut input, &mut encoder)?;
     encoder.finish()
@@ -467,4 +471,55 @@ pub(crate) fn open_at(
         .map_err(|error| io::Error::other(error.to_string()))?;
     file.seek(io::SeekFrom::Start(offset))?;
     Ok(Box::new(file))
+}
+
+/// What the blob `made` of a layer unpacks to: another archive than the layer's own, if its codec adds
+/// something to it. Found out once for each.
+pub(super) fn archive_of(
+    store: &Store,
+    layer: &StoredLayer,
+    made: &StoredBlob,
+) -> Result<DiffId, ExportError> {
+    if layer
+        .blob
+        .as_ref()
+        .is_some_and(|blob| blob.digest == made.digest)
+    {
+        return Ok(layer.diff_id);
+    }
+    let encoding = format!("{DIFF_ID}+of={}", made.digest.hex());
+    if let Some(id) = layer.layer
+        && let Some(known) = store.index().layer_blob(id, &encoding)?
+    {
+        let text = store.blobs().read(known.digest)?;
+        let parsed = std::str::from_utf8(&text).ok();
+        if let Some(digest) = parsed.and_then(|text| text.parse().ok()) {
+            return Ok(DiffId(digest));
+        }
+    }
+    let file = store.blobs().open(made.digest)?;
+    let (digest, _) = codec::decoder(Box::new(file))
+        .and_then(|mut plain| Digest::of_reader(&mut plain))
+        .map_err(|source| ExportError::Recompress {
+            blob: made.digest,
+            source,
+        })?;
+    if let Some(id) = layer.layer {
+        let text = digest.to_string();
+        let blob = LayerBlob {
+            digest: store.blobs().put(text.as_bytes())?,
+            size: text.len() as u64,
+            encoding,
+        };
+        store.index().add_layer_blob(id, &blob)?;
+    }
+    Ok(DiffId(digest))
+}
+
+/// The annotations that a manifest has for a blob of the store: those of a table of contents in it.
+pub(super) fn annotations(store: &Store, digest: Digest) -> BTreeMap<String, String> {
+    // What can't be read shows when it is written; a blob that is elsewhere is not looked at.
+    let found = store.blobs().open(digest).ok();
+    let found = found.and_then(|mut file| indexed::annotations(&mut file).ok());
+    found.unwrap_or_default()
 }

@@ -45,7 +45,7 @@ pub(super) fn assemble(
         let blobs = in_parallel(4, image.layers(), |layer| {
             blob_for(store, layer, encoding, write, progress)
         })?;
-        let manifest = manifest_of(&image, &blobs, encoding);
+        let manifest = manifest_of(store, &image, &blobs, encoding);
         members.push(member.described(&manifest.descriptor));
         small.push((manifest.descriptor.digest, manifest.bytes));
         small.push((image.id(), image.config_bytes().to_vec()));

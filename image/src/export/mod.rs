@@ -15,7 +15,7 @@ pub use encoding::{Annotations, Encoding, MediaTypes, PlatformAnnotations};
 pub(crate) use layer::{blob_for, is_present, open_at};
 pub use layer::{diff_id, image_blob, layer_blob};
 pub(crate) use list::{built, index_of, parsed};
-pub use set::{Artifact, Beside, ImageSet};
+pub use set::{Artifact, Beside, ImageSet, reencoded};
 pub(crate) use set::{Document, manifest_of};
 
 use strata_cache::diff::{DiffError, WriteOptions};
@@ -239,6 +239,20 @@ impl BuiltImage {
             config,
             layers: image.layers.clone(),
         })
+    }
+
+    /// The same with other layers.
+    fn with_layers(&self, layers: Vec<StoredLayer>) -> Self {
+        let mut config = self.config.clone();
+        config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+        let config_bytes = config.to_bytes();
+        Self {
+            config_digest: Digest::of(&config_bytes),
+            config_bytes,
+            config,
+            layers,
+            ..self.clone()
+        }
     }
 
     /// The config.

@@ -1,11 +1,11 @@
 //! What one output writes: an image, or an index of several and of what is said about them.
 
 use strata_cache::diff::WriteOptions;
-use strata_cache::image::StoredBlob;
+use strata_cache::image::{StoredBlob, StoredLayer};
 use strata_cache::{Digest, Store};
 
-use super::layer::blob_for;
-use super::{BuiltImage, Encoding, ExportError};
+use super::layer::{annotations, archive_of, blob_for, is_present};
+use super::{BuiltImage, Encoding, ExportError, MediaTypes};
 use crate::Progress;
 use crate::manifest::{Descriptor, Index, Manifest};
 use crate::parallel::in_parallel;
@@ -117,6 +117,7 @@ impl Document {
 
 /// The manifest of an image with these blobs.
 pub(crate) fn manifest_of(
+    store: &Store,
     image: &BuiltImage,
     layers: &[StoredBlob],
     encoding: &Encoding,
@@ -129,7 +130,15 @@ pub(crate) fn manifest_of(
         config: config_descriptor(image, encoding),
         layers: layers
             .iter()
-            .map(|blob| Descriptor::new(types.layer(&blob.media_type), blob.digest, blob.size))
+            .map(|blob| {
+                let media_type = types.layer(&blob.media_type);
+                let mut layer = Descriptor::new(media_type, blob.digest, blob.size);
+                // Docker's manifests have none.
+                if types == MediaTypes::Oci {
+                    layer.annotations = annotations(store, blob.digest);
+                }
+                layer
+            })
             .collect(),
         annotations: encoding.annotations.manifest_of(&platform),
     };
@@ -175,7 +184,7 @@ pub(super) fn assemble(
         let layers = in_parallel(PACKERS, image.layers(), |layer| {
             blob_for(store, layer, encoding, write, progress)
         })?;
-        let manifest = manifest_of(image, &layers, encoding);
+        let manifest = manifest_of(store, image, &layers, encoding);
         artifacts.extend(set.beside(image, &manifest.descriptor));
         small.push((manifest.descriptor.digest, manifest.bytes));
         small.push((image.id(), image.config_bytes().to_vec()));
@@ -202,4 +211,34 @@ pub(super) fn assemble(
         layers: layers.collect(),
         images,
     })
+}
+
+/// `images` as `encoding` has them, if it changes what their layers unpack to (estargz): with other diff
+/// IDs, and so other configs and IDs. None if it changes nothing.
+pub fn reencoded(
+    store: &Store,
+    images: &[BuiltImage],
+    encoding: &Encoding,
+    write: WriteOptions,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<BuiltImage>>, ExportError> {
+    if !encoding.codec.changes_archive() {
+        return Ok(None);
+    }
+    let reencoded = images.iter().map(|image| {
+        let layers = in_parallel(PACKERS, image.layers(), |layer| {
+            // What is in a registry only stays as it is.
+            if layer.layer.is_none() && !encoding.force_codec && !is_present(store, layer) {
+                return Ok(layer.clone());
+            }
+            let blob = blob_for(store, layer, encoding, write, progress)?;
+            Ok::<_, ExportError>(StoredLayer {
+                diff_id: archive_of(store, layer, &blob)?,
+                layer: layer.layer,
+                blob: Some(blob),
+            })
+        })?;
+        Ok(image.with_layers(layers))
+    });
+    reencoded.collect::<Result<_, ExportError>>().map(Some)
 }

@@ -129,7 +129,12 @@ impl Images<'_> {
             self.push_layer(layer, target, options, progress)
         })?;
         self.push_bytes(target, image.id(), image.config_bytes())?;
-        Ok(export::manifest_of(image, &layers, &options.encoding))
+        Ok(export::manifest_of(
+            self.store(),
+            image,
+            &layers,
+            &options.encoding,
+        ))
     }
 
     /// Pushes a blob that is in memory.

@@ -140,9 +140,14 @@ pub(crate) fn compression(text: &str) -> Result<Codec, CommandError> {
     match text {
         "gzip" => Ok(Codec::Gzip(6)),
         "zstd" => Ok(Codec::Zstd(3)),
+        "zstd:chunked" => Ok(Codec::ZstdChunked(3)),
+        "estargz" => Err(CommandError::usage(
+            "`--compression`: `estargz` makes another image, with another ID, of the same layers: it is \
+             for `strata build --output type=…,compression=estargz`",
+        )),
         "uncompressed" => Ok(Codec::None),
         other => Err(CommandError::usage(format!(
-            "`--compression`: `{other}` is not supported: expected gzip, zstd or uncompressed"
+            "`--compression`: `{other}` is not supported: expected gzip, zstd, zstd:chunked or uncompressed"
         ))),
     }
 }

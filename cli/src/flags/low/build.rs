@@ -76,8 +76,8 @@ pub(crate) struct Build {
     pub(crate) pull: bool,
     /// What to make of the result (repeatable): DIR, `-` for a tar on standard output, or
     /// type=local|tar|oci|docker|image|registry|cacheonly with dest=PATH,
-    /// compression=gzip|zstd|uncompressed, compression-level=N, force-compression=true,
-    /// oci-mediatypes=false, annotation.KEY=VALUE, tar=false, name=NAME, push=true,
+    /// compression=gzip|zstd|estargz|zstd:chunked|uncompressed, compression-level=N,
+    /// force-compression=true, oci-mediatypes=false, annotation.KEY=VALUE, tar=false, name=NAME, push=true,
     /// push-by-digest=true, platform-split=false [default: type=image, the store]
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,

@@ -1,0 +1,148 @@
+//! Members of gzip and frames of zstd, each compressed by itself, on all cores.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use super::super::cpu_pool;
+use super::CHUNK;
+use crate::{Digest, Hasher};
+
+/// What a piece becomes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    Gzip(u32),
+    Zstd(i32),
+}
+
+/// Pieces on their way at most, on any number of cores: with [`CHUNK`] what bounds the memory.
+const MOST_JOBS: usize = 12;
+
+pub(super) struct Pieces<'a> {
+    form: Form,
+    output: &'a mut (dyn Write + Send),
+    pool: &'static rayon::ThreadPool,
+    current: Vec<u8>,
+    jobs: VecDeque<Receiver<io::Result<Vec<u8>>>>,
+    max_jobs: usize,
+    submitted: usize,
+    /// Where each piece that was written begins.
+    offsets: Vec<u64>,
+    written: u64,
+    hasher: Hasher,
+}
+
+impl<'a> Pieces<'a> {
+    pub(super) fn new(form: Form, output: &'a mut (dyn Write + Send)) -> io::Result<Self> {
+        let known = match form {
+            Form::Gzip(level) => level <= 9,
+            Form::Zstd(level) => (1..=22).contains(&level),
+        };
+        if !known {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("there is no such level: {form:?}"),
+            ));
+        }
+        let pool = cpu_pool()?;
+        Ok(Self {
+            form,
+            output,
+            pool,
+            current: Vec::new(),
+            jobs: VecDeque::new(),
+            max_jobs: (2 * pool.current_num_threads()).min(MOST_JOBS),
+            submitted: 0,
+            offsets: Vec::new(),
+            written: 0,
+            hasher: Hasher::default(),
+        })
+    }
+
+    /// Adds to the current piece.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.current.extend_from_slice(bytes);
+        if self.current.len() >= CHUNK {
+            self.cut()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the current piece, if there is anything in it. Answers the number of the next.
+    pub(super) fn cut(&mut self) -> io::Result<usize> {
+        if self.current.is_empty() {
+            return Ok(self.submitted);
+        }
+        while self.jobs.len() >= self.max_jobs {
+            self.collect()?;
+        }
+        let piece = std::mem::take(&mut self.current);
+        let form = self.form;
+        // Room for the one answer: the worker never waits for us.
+        let (answer, job) = sync_channel(1);
+        self.pool.spawn(move || {
+            let result = compress(form, &piece);
+            // If nobody listens any more, the work was dropped on an error.
+            drop(answer.try_send(result));
+        });
+        self.jobs.push_back(job);
+        self.submitted += 1;
+        Ok(self.submitted)
+    }
+
+    fn collect(&mut self) -> io::Result<()> {
+        let Some(job) = self.jobs.pop_front() else {
+            return Ok(());
+        };
+        let data = job.recv();
+        let data = data.map_err(|_| io::Error::other("a compression thread died"))??;
+        self.output.write_all(&data)?;
+        self.offsets.push(self.written);
+        self.written += data.len() as u64;
+        Ok(())
+    }
+
+    /// Writes what is left of the pieces so far. Answers where each of them begins, and last where the
+    /// next one would.
+    pub(super) fn flush(&mut self) -> io::Result<Vec<u64>> {
+        self.cut()?;
+        while !self.jobs.is_empty() {
+            self.collect()?;
+        }
+        let mut offsets = self.offsets.clone();
+        offsets.push(self.written);
+        Ok(offsets)
+    }
+
+    /// Writes something that is no piece.
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.output.write_all(bytes)?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The digest of all that was put into pieces.
+    pub(super) fn finish(self) -> io::Result<Digest> {
+        self.output.flush()?;
+        Ok(self.hasher.finish())
+    }
+}
+
+pub(super) fn compress(form: Form, piece: &[u8]) -> io::Result<Vec<u8>> {
+    match form {
+        Form::Gzip(level) => {
+            let level = flate2::Compression::new(level);
+            // No name, no time, unknown system: nothing that could differ.
+            let builder = flate2::GzBuilder::new().mtime(0).operating_system(255);
+            let mut encoder = builder.write(Vec::new(), level);
+            encoder.write_all(piece)?;
+            encoder.finish()
+        }
+        Form::Zstd(level) => {
+            let mut encoder = zstd::bulk::Compressor::new(level)?;
+            encoder.include_checksum(true)?;
+            encoder.compress(piece)
+        }
+    }
+}
