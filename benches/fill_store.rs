@@ -143,6 +143,7 @@ fn record(project: u64, chain: u64, step: u64, stack: &[LayerId]) -> NewRecord {
         text,
         parts,
         cost_ms: 50 + (chain * 37 + step * 911) % 60_000,
+        resources: None,
         made_ms: None,
         stack: StackId::of(stack),
         inputs: Vec::new(),

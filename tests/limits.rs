@@ -14,6 +14,9 @@ cases! { Root =>
     a_limit_of_processes_holds,
     a_limit_of_processors_is_set,
     limits_hold_for_build_steps,
+    shares_and_sets_of_processors_are_set,
+    a_given_control_group_holds_those_of_sandboxes,
+    rates_of_disks_are_set,
     a_killed_run_leaves_no_control_group,
     what_a_dead_sandbox_left_is_removed_by_the_next,
 }
@@ -175,10 +178,106 @@ fn limits_hold_for_build_steps(sandbox: &Sandbox) {
         .busybox()
         .dockerfile(&format!("FROM busybox\nRUN {EAT}\n"));
     let output = sandbox.try_build(&["--memory", "32m"]).failure(1);
-    assert!(output.stderr.contains("memory"), "{output}");
+    let told = "killed: it needed more memory than its limit of 32.0 MiB (peak: 3";
+    assert!(output.stderr.contains(told), "{output}");
     // A limit is in no key.
     sandbox.steps(&["--memory", "1g"]);
     assert_eq!(sandbox.steps(&[]).ran(), Vec::<&str>::new());
+}
+
+/// The first lines of files of a sandbox's control groups, by name, while it runs with `flags`.
+#[track_caller]
+fn settings(sandbox: &Sandbox, flags: &[&str]) -> (Vec<PathBuf>, Vec<(String, String)>) {
+    let gate = Gate::new();
+    let running = holds(sandbox, &[], flags, &gate);
+    let waiting = gate.wait();
+    let (_, groups) = first_process(&running);
+    let mut settings = Vec::new();
+    for group in &groups {
+        for entry in fs::read_dir(group).unwrap().flatten() {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            let first = text.lines().next().unwrap_or_default().to_owned();
+            settings.push((entry.file_name().to_str().unwrap().to_owned(), first));
+        }
+    }
+    waiting.open();
+    running.wait().success();
+    (groups, settings)
+}
+
+/// The value of whichever of two files there is, of version 1 or 2.
+#[track_caller]
+fn either<'a>(settings: &'a [(String, String)], names: [&str; 2]) -> &'a str {
+    let found = settings
+        .iter()
+        .find(|(name, _)| names.contains(&name.as_str()));
+    &found
+        .unwrap_or_else(|| panic!("{names:?} in {settings:?}"))
+        .1
+}
+
+fn shares_and_sets_of_processors_are_set(sandbox: &Sandbox) {
+    image(sandbox);
+    let flags = [
+        "--cpuset-cpus",
+        "0",
+        "--cpu-shares",
+        "512",
+        "--cpu-quota",
+        "20000",
+    ];
+    let (_, settings) = settings(sandbox, &[&flags[..], &["--cpu-period", "50000"]].concat());
+    assert_eq!(either(&settings, ["cpuset.cpus", ""]), "0");
+    let shares = either(&settings, ["cpu.shares", "cpu.weight"]);
+    assert!(["512", "20"].contains(&shares), "{shares}");
+    let quota = either(&settings, ["cpu.cfs_quota_us", "cpu.max"]);
+    assert!(["20000", "20000 50000"].contains(&quota), "{quota}");
+    let seen = runs(sandbox, &[], &["--cpuset-cpus", "0"], "nproc").success();
+    assert_eq!(seen.stdout, "1\n");
+    let refused = runs(sandbox, &[], &["--cpuset-cpus", "9999"], "true").failure(125);
+    refused.says("set `cpuset.cpus` of a control group to 9999");
+}
+
+fn a_given_control_group_holds_those_of_sandboxes(sandbox: &Sandbox) {
+    image(sandbox);
+    let name = format!("strata-e2e-parent-{}", std::process::id());
+    let parent = format!("/{name}/inner");
+    let flags = ["--cgroup-parent", &parent, "--pids-limit", "77"];
+    let (groups, settings) = settings(sandbox, &flags);
+    assert_eq!(either(&settings, ["pids.max", ""]), "77");
+    assert!(!groups.is_empty());
+    for group in groups {
+        let place = group.parent().unwrap();
+        assert!(place.ends_with(&parent[1..]), "{}", group.display());
+        assert!(!group.exists());
+        // What was made for it stays, as a place that somebody has named.
+        fs::remove_dir(place).unwrap();
+        fs::remove_dir(place.parent().unwrap()).unwrap();
+    }
+    runs(sandbox, &[], &["--cgroup-parent", "/a/../b"], "true")
+        .failure(125)
+        .says("`/a/../b` leads up");
+}
+
+/// A block device of this machine.
+fn disk() -> Option<PathBuf> {
+    let blocks = fs::read_dir("/sys/class/block").ok()?.flatten();
+    blocks
+        .filter(|block| !block.path().join("partition").exists())
+        .map(|block| Path::new("/dev").join(block.file_name()))
+        .find(|device| device.exists())
+}
+
+fn rates_of_disks_are_set(sandbox: &Sandbox) {
+    image(sandbox);
+    let Some(disk) = disk() else {
+        skip("there is no block device");
+        return;
+    };
+    let limit = format!("{}:1m", disk.display());
+    let (_, settings) = settings(sandbox, &["--device-write-bps", &limit]);
+    let set = either(&settings, ["blkio.throttle.write_bps_device", "io.max"]);
+    assert!(set.contains("1048576"), "{set}");
 }
 
 const ALL: &[&str] = &["--memory", "64m", "--cpus", "0.9", "--pids-limit", "50"];

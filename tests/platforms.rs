@@ -141,6 +141,13 @@ fn members_stand_in_the_asked_order(sandbox: &Sandbox) {
         json_of(&again.join("index.json"))["manifests"][0]["digest"],
         root["digest"]
     );
+    // A system may have a version.
+    let windows = layout(sandbox, &["--platform", "arm64,windows(10.0.17763)/amd64"]);
+    let member = &index_of(&windows)["manifests"][1];
+    assert_eq!(
+        member["platform"],
+        json!({"architecture": "amd64", "os": "windows", "os.version": "10.0.17763"})
+    );
     // An index of one, if asked for.
     let one = layout(
         sandbox,
@@ -279,6 +286,14 @@ fn a_list_is_one_image_to_every_command(sandbox: &Sandbox) {
     let path = one.to_str().unwrap();
     sandbox.run(&["save", "--platform", "arm64", "-o", path, "app:1"]);
     assert_eq!(Image::read(&one).config["architecture"], "arm64");
+    // A stage stands on the one for its platform.
+    sandbox.dockerfile("FROM app:1\nLABEL b=c\n");
+    let (image, _) = sandbox.build_with(&["--platform", "linux/arm64"]);
+    assert_eq!(image.tree().text("arch"), "arm64\n");
+    sandbox
+        .try_build(&["--platform", "riscv64"])
+        .failure(1)
+        .says("no image for platform linux/riscv64; there are: linux/s390x, linux/arm64");
     // What a name needs stays, and goes with the last one.
     sandbox.run(&["cache", "prune", "--all"]);
     assert_eq!(architecture(&["app:1", "--platform", "arm64"]), "arm64");

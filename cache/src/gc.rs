@@ -116,6 +116,7 @@ mod tests {
             text: text.to_owned(),
             parts: Vec::new(),
             cost_ms: 1,
+            resources: None,
             made_ms: None,
         };
         scratch.commit(&lease, None, Some(record)).unwrap();

@@ -40,7 +40,7 @@ pub use clone::clone_file;
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, LayerId, StackId};
 pub use layer::{HardLinks, Scratch};
 pub use lease::Lease;
-pub use record::{CacheKey, CacheRecord, KeyPart, NewRecord, RecordInputs, StepKind};
+pub use record::{CacheKey, CacheRecord, KeyPart, NewRecord, RecordInputs, Resources, StepKind};
 pub use room::Room;
 pub use snapshot::{RootfsPlan, Snapshotter};
 pub use store::{Flavour, OpenOptions, Store, StoreError};

@@ -53,6 +53,22 @@ impl StepKind {
     }
 }
 
+/// What the processes of a step have used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Resources {
+    /// Most memory at once, in bytes: of all together if `group` is set, else of the one process
+    /// that had most.
+    pub peak_memory: u64,
+    /// A control group has told the peak of memory. There is one only where a limit needs it.
+    pub group: bool,
+    /// Processor time in microseconds.
+    pub cpu_us: u64,
+    /// Bytes that were read from disks.
+    pub read_bytes: u64,
+    /// Bytes that were written to files on disks.
+    pub written_bytes: u64,
+}
+
 /// A finished step, about to be published together with its layer.
 #[derive(Debug, Clone)]
 pub struct NewRecord {
@@ -81,6 +97,8 @@ pub struct NewRecord {
     pub parts: Vec<KeyPart>,
     /// Wall-clock time that the step took, in milliseconds.
     pub cost_ms: u64,
+    /// What it used, of a step that runs a program.
+    pub resources: Option<Resources>,
     /// When the step was run, in milliseconds since the epoch; none means now.
     pub made_ms: Option<u64>,
 }

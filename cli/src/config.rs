@@ -14,6 +14,11 @@
 //!
 //! [build]
 //! neutral-modes = true          # as `build --neutral-modes`
+//! step-timeout = "1h"           # as `build --step-timeout`
+//!
+//! [network]
+//! default = "isolated"          # as `--network` of builds and runs
+//! dns = ["192.0.2.53"]          # as `--dns`; dns-search and dns-option, too
 //!
 //! [transfer]
 //! attempts = 5                  # of one request
@@ -29,6 +34,11 @@
 //! signers = ["/etc/strata/release.asc"]
 //! signature = ".asc"
 //!
+//! [unpack]                      # what one layer of an image may hold
+//! max-entries = 20000000
+//! max-size = "4t"
+//! max-ratio = 1000              # tar to blob, from 64 MiB on; not bounded if not said
+//!
 //! [registry."docker.io"]
 //! mirrors = ["cache.example:5000"]
 //!
@@ -38,6 +48,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::num::NonZero;
 use std::path::Path;
 use std::path::PathBuf;
@@ -46,7 +57,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use strata_cache::Room;
 use strata_cache::prune::PruneOptions;
+use strata_executor::sandbox::Dns;
+use strata_executor::sandbox::Network;
 use strata_image::RegistryOptions;
+use strata_image::UnpackLimits;
 use strata_image::registry::HostOptions;
 use strata_image::registry::Identity;
 use strata_solver::remote::SignaturePolicy;
@@ -54,6 +68,7 @@ use strata_solver::remote::Signed;
 
 use crate::error::CommandError;
 use crate::flags::filter;
+use crate::flags::value;
 use crate::human;
 
 /// A number, or a part of what there is.
@@ -156,6 +171,9 @@ pub(crate) struct Config {
     /// What builds do unless a flag says otherwise.
     #[serde(default)]
     build: BuildDefaults,
+    /// The network of steps and containers unless a flag says otherwise.
+    #[serde(default)]
+    network: NetworkDefaults,
     /// How long a build may take at its end to prune what has become old; a bound that is broken is
     /// seen to whatever it takes.
     prune_budget: Option<String>,
@@ -171,6 +189,34 @@ pub(crate) struct Config {
     /// How patient transfers are.
     #[serde(default)]
     transfer: Transfer,
+    /// What one layer may hold.
+    #[serde(default)]
+    unpack: Unpack,
+}
+
+/// The `[unpack]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Unpack {
+    #[serde(rename = "max-entries")]
+    entries: Option<u64>,
+    #[serde(rename = "max-size")]
+    size: Option<String>,
+    #[serde(rename = "max-ratio")]
+    ratio: Option<NonZero<u64>>,
+}
+
+impl Unpack {
+    fn limits(&self) -> Result<UnpackLimits, String> {
+        let usual = UnpackLimits::default();
+        let bytes = self.size.as_deref().map(human::parse_size).transpose();
+        let bytes = bytes.map_err(|error| format!("`max-size`: {error}"))?;
+        Ok(UnpackLimits {
+            entries: self.entries.unwrap_or(usual.entries),
+            bytes: bytes.unwrap_or(usual.bytes),
+            ratio: self.ratio.map(NonZero::get),
+        })
+    }
 }
 
 /// The `[transfer]` section.
@@ -199,6 +245,17 @@ impl Transfer {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct BuildDefaults {
     neutral_modes: bool,
+    step_timeout: Option<String>,
+}
+
+/// The `[network]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct NetworkDefaults {
+    default: Option<String>,
+    dns: Vec<IpAddr>,
+    dns_search: Vec<String>,
+    dns_option: Vec<String>,
 }
 
 /// The sections `[git]` and `[http]`.
@@ -311,6 +368,7 @@ impl Config {
             .transpose()
             .map_err(|error| wrong(format!("`prune-budget`: {error}")))?;
         config.transfer.retry_pause_ms().map_err(&wrong)?;
+        config.unpack.limits().map_err(&wrong)?;
         let signed = |section: &str, entries: &[SignedEntry]| {
             for (number, entry) in (1..).zip(entries) {
                 let wrong = |why: &str| Err(wrong(format!("{section} rule {number}: {why}")));
@@ -337,6 +395,24 @@ impl Config {
         };
         signed("git.signed", &config.git.signed)?;
         signed("http.signed", &config.http.signed)?;
+        config
+            .network
+            .default
+            .as_deref()
+            .map(value::network)
+            .transpose()
+            .map_err(|error| wrong(format!("`network.default`: {error}")))?;
+        config
+            .build
+            .step_timeout
+            .as_deref()
+            .map(value::timeout)
+            .transpose()
+            .map_err(|error| wrong(format!("`build.step-timeout`: {error}")))?;
+        let words = &config.network;
+        for word in words.dns_search.iter().chain(&words.dns_option) {
+            value::word(word).map_err(|error| wrong(format!("`network`: {error}")))?;
+        }
         for (name, registry) in &config.registry {
             let wrong = |error: &str| wrong(format!("registry `{name}`: {error}"));
             if name.is_empty() || name.contains(['/', '@', ' ']) {
@@ -375,6 +451,40 @@ impl Config {
         SignaturePolicy {
             git: rules(&self.git.signed),
             http: rules(&self.http.signed),
+        }
+    }
+
+    /// What one layer of an image may hold.
+    pub(crate) fn unpack(&self) -> UnpackLimits {
+        // It was read once already.
+        self.unpack.limits().unwrap_or_default()
+    }
+
+    /// How long RUN steps may take.
+    pub(crate) fn step_timeout(&self) -> Option<Duration> {
+        let text = self.build.step_timeout.as_deref();
+        // It was read once already.
+        text.and_then(|text| value::timeout(text).ok())
+    }
+
+    /// Fills in what no flag says of the network; `given` tells whether one says which.
+    pub(crate) fn networking(&self, given: bool, network: &mut Network, dns: &mut Dns) {
+        let defaults = &self.network;
+        if !given
+            && let Some(text) = &defaults.default
+            // It was read once already.
+            && let Ok(default) = value::network(text)
+        {
+            *network = default;
+        }
+        if dns.servers.is_empty() {
+            dns.servers.clone_from(&defaults.dns);
+        }
+        if dns.search.is_empty() {
+            dns.search.clone_from(&defaults.dns_search);
+        }
+        if dns.options.is_empty() {
+            dns.options.clone_from(&defaults.dns_option);
         }
     }
 
@@ -483,10 +593,16 @@ mod tests {
                 ".asc",
             ),
             ("[http]\nsign = 1\n", "sign"),
+            ("[network]\ndefault = \"moon\"\n", "moon"),
+            ("[network]\ndns = [\"x\"]\n", "IP address"),
+            ("[build]\nstep-timeout = \"0s\"\n", "step-timeout"),
+            ("[network]\ndns-search = [\"a b\"]\n", "a b"),
             ("[registry.\"a/b\"]\nhttp = true\n", "a/b"),
             ("[registry.x]\nmirrors = [\"https://m\"]\n", "https://m"),
             ("[registry.x]\nmirror = [\"m\"]\n", "mirror"),
             ("[transfer]\nattempts = 0\n", "attempts"),
+            ("[unpack]\nmax-size = \"much\"\n", "max-size"),
+            ("[unpack]\nmax-ratio = 0\n", "max-ratio"),
             ("[transfer]\nretry-pause = \"soon\"\n", "retry-pause"),
         ] {
             let error = parse(text).unwrap_err();

@@ -302,7 +302,7 @@ fn names_in(passwd: &str, uid: u32) -> Vec<String> {
         .collect()
 }
 
-fn find_program(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/bin", "/bin", "/usr/sbin"].map(PathBuf::from))

@@ -161,7 +161,7 @@ impl Images<'_> {
                 progress,
             )))
         };
-        let unpacked = unpack::unpack(store, lease, stack, chain, layer.diff_id, open);
+        let unpacked = unpack::unpack(store, lease, stack, chain, layer.diff_id, self.limits, open);
         let id = unpacked.map_err(|error| match error {
             UnpackError::Store(error) => ImageError::Store(error),
             UnpackError::Diff(source) => ImageError::Unpack {

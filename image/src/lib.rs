@@ -47,3 +47,4 @@ pub use progress::{NoProgress, Progress};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{RegistryError, RegistryOptions};
 pub use resolve::{ImageError, Images, PullPolicy, ResolvedImage, ResolvedLayer};
+pub use unpack::UnpackLimits;

@@ -17,6 +17,7 @@ use crate::resolve::now_ms;
 use crate::{ImageError, Images, Platform, Progress, PullPolicy, Reference};
 
 pub use members::Wanted;
+pub(crate) use members::no_platform;
 
 /// The form of the document in the store.
 const VERSION: u32 = 1;
@@ -348,7 +349,7 @@ impl Images<'_> {
                     media_type: "an index within an index".to_owned(),
                 }));
             };
-            let image = if descriptor.is_attestation() {
+            let image = if descriptor.is_attestation() || !manifest.is_image() {
                 for blob in manifest.layers.iter().chain([&manifest.config]) {
                     self.client().download(
                         reference,

@@ -6,9 +6,11 @@ use strata_cache::image::{StoredBlob, StoredImage, StoredLayer};
 use strata_cache::{ChainId, DiffId, Digest, LayerId, Lease, Store, StoreError};
 
 use crate::config::RawConfig;
+use crate::list::no_platform;
 use crate::load::{self, Memo, Selector};
 use crate::manifest::{Document, Index, Manifest, ManifestError, media};
 use crate::registry::{Client, FetchedManifest, RegistryError, RegistryOptions};
+use crate::unpack::UnpackLimits;
 use crate::{ImageConfig, List, LoadError, Platform, Progress, Reference, ReferenceError};
 
 /// Why an image can't be had.
@@ -165,6 +167,7 @@ pub struct Unnamed {
 pub struct Images<'store> {
     store: &'store Store,
     client: Client,
+    pub(crate) limits: UnpackLimits,
 }
 
 impl<'store> Images<'store> {
@@ -173,7 +176,15 @@ impl<'store> Images<'store> {
         Self {
             store,
             client: Client::new(options),
+            limits: UnpackLimits::default(),
         }
+    }
+
+    /// The same with other limits on what a layer may hold.
+    #[must_use]
+    pub fn limited(mut self, limits: UnpackLimits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// The store.
@@ -334,8 +345,16 @@ impl<'store> Images<'store> {
         if let Some(image) = index.image_by_name(&name)? {
             return Ok(Some(image));
         }
-        if let Some(list) = index.list_by_name(&name)? {
-            return self.member_image(&list, platform);
+        if let Some(stored) = index.list_by_name(&name)? {
+            let found = self.member_image(&stored, platform)?;
+            if found.is_none() {
+                let list = List::parse(&stored)?;
+                // What was built here is nowhere else.
+                if list.members.iter().all(|member| member.source.is_none()) {
+                    return Err(no_platform(name, platform, &list));
+                }
+            }
+            return Ok(found);
         }
         // A digest says more than the tag beside it.
         match reference.digest {

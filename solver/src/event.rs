@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use strata_cache::Resources;
 use strata_parser::Diagnostic;
 
 use crate::explain::Reason;
@@ -74,6 +75,13 @@ pub enum Event {
         done: u64,
         /// Bytes in all, if known.
         total: Option<u64>,
+    },
+    /// What its command used. Comes before it is done or has failed.
+    Used {
+        /// Which.
+        step: StepId,
+        /// How much.
+        resources: Resources,
     },
     /// It is done.
     Finished {

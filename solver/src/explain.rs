@@ -203,6 +203,7 @@ mod tests {
             text: "RUN a".to_owned(),
             parts,
             cost_ms: 1,
+            resources: None,
             made_ms: None,
         }
     }

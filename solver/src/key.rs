@@ -12,7 +12,7 @@
 
 use strata_cache::{CacheKey, Digest, Hasher, KeyPart, StackId};
 use strata_executor::copy::SelectedFile;
-use strata_executor::sandbox::Network;
+use strata_executor::sandbox::{Isolated, Network};
 use strata_parser::mount::{MountWords, Propagation, Sharing};
 
 use crate::graph::{CopyFrom, CopyOp, MountOp, MountSource, Op, Root, RunOp, WorkdirOp};
@@ -296,7 +296,7 @@ fn encode_run(encoder: &mut Encoder, run: &RunOp, inputs: &KeyInputs<'_>) {
     encoder.part("working directory", &run.cwd);
     encoder.part("user", &run.user);
     encoder.part("host name", &run.hostname);
-    encoder.part("network", network_name(run.network));
+    encoder.part("network", &network_name(&run.network));
     encoder.part(
         "security",
         if run.insecure { "insecure" } else { "sandbox" },
@@ -480,11 +480,17 @@ fn encode_copy(encoder: &mut Encoder, copy: &CopyOp, inputs: &KeyInputs<'_>) {
     }
 }
 
-/// The word for a network mode.
-pub fn network_name(network: Network) -> &'static str {
+/// The word for a network mode. Which program is the way out of an isolated one makes no difference
+/// to what can be reached.
+pub fn network_name(network: &Network) -> String {
     match network {
-        Network::Host => "default",
-        Network::None => "none",
+        Network::Host => "default".to_owned(),
+        Network::Isolated(isolated) => Network::Isolated(Isolated {
+            helper: None,
+            ..*isolated
+        })
+        .to_string(),
+        Network::None | Network::Namespace(_) => network.to_string(),
     }
 }
 

@@ -110,7 +110,13 @@ impl Finished<'_> {
         }
         let image = BuiltImage::new(self.config(state, from_base), layers);
         Ok(if self.index {
-            image.for_platform(image_platform(&target.platform))
+            let mut platform = image_platform(&target.platform);
+            let own = image.config().platform();
+            if (&own.os, &own.architecture) == (&platform.os, &platform.architecture) {
+                platform.os_version = platform.os_version.or(own.os_version);
+                platform.os_features = own.os_features;
+            }
+            image.for_platform(platform)
         } else {
             image
         })

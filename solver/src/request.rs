@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strata_cache::{Digest, HardLinks, LayerId};
-use strata_executor::sandbox::{Confinement, Limits, Network, Redactor, SecretBytes};
+use strata_executor::sandbox::{Confinement, Dns, Limits, Network, Redactor, SecretBytes};
 use strata_image::export::Encoding;
 use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
@@ -227,6 +227,8 @@ pub struct BuildRequest {
     pub mounts: Vec<MountFlag>,
     /// Limits of RUN steps. In no key.
     pub limits: Limits,
+    /// How long each RUN step may take. In no key.
+    pub step_timeout: Option<Duration>,
     /// rlimits of RUN steps: soft, hard. In the key.
     pub ulimits: BTreeMap<String, (u64, u64)>,
     /// Bytes of /dev/shm.
@@ -237,6 +239,8 @@ pub struct BuildRequest {
     pub hostname: Option<String>,
     /// Further lines for /etc/hosts: name, address. Names are in the key.
     pub extra_hosts: Vec<(String, String)>,
+    /// How RUN steps look names up. In no key, as what the host's own settings say isn't.
+    pub dns: Dns,
     /// Tell for each step that runs why it was not found.
     pub explain: bool,
     /// How many steps may run at once.
@@ -306,11 +310,13 @@ impl BuildRequest {
             volumes: Vec::new(),
             mounts: Vec::new(),
             limits: Limits::default(),
+            step_timeout: None,
             ulimits: BTreeMap::new(),
             shm_size: SHM_SIZE,
             confinement: Confinement::default(),
             hostname: None,
             extra_hosts: Vec::new(),
+            dns: Dns::default(),
             explain: false,
             jobs: 1,
             epoch: None,

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strata_cache::lock::KeyGuard;
 use strata_cache::{
-    CacheKey, CacheRecord, HardLinks, LayerId, LayerView, Lease, NewRecord, Room, Scratch, StackId,
-    Store, StoreError,
+    CacheKey, CacheRecord, HardLinks, LayerId, LayerView, Lease, NewRecord, Resources, Room,
+    Scratch, StackId, Store, StoreError,
 };
 use strata_executor::sandbox::{Credentials, Redactor};
 use strata_executor::users::{self, UserError};
@@ -144,6 +144,7 @@ impl Shared<'_> {
             text: vertex.text.clone(),
             parts: self.recipes.parts[id.0].clone(),
             cost_ms: 0,
+            resources: None,
             made_ms: None,
         };
         let mut refusal = vertex
@@ -179,6 +180,7 @@ impl Shared<'_> {
             };
             if let Some(found) = found {
                 record.cost_ms = found.cost_ms;
+                record.resources = index.resources(found.key)?;
                 record.made_ms = Some(found.made_ms);
                 if index.publish_record(self.lease, &record, found.layer)? {
                     return self.done(&record, found.layer, true);
@@ -203,13 +205,14 @@ impl Shared<'_> {
         let begun = Instant::now();
         let mut scratch = self.store.scratch(&stack)?;
         // The scratch layer still has what it took when this looks how full the store is.
-        let links = self
+        let (links, resources) = self
             .make(id, &stack, &mut scratch, stacks)
             .map_err(|failure| self.with_room(failure))?;
         if self.stop.is_cancelled() {
             return Err(Failure::Stopped);
         }
         record.made_ms = None;
+        record.resources = resources;
         record.cost_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let layer = scratch.commit(self.lease, links, Some(record.clone()))?;
         if self.request.trial.is_none()
@@ -227,21 +230,24 @@ impl Shared<'_> {
     }
 
     /// Does what the vertex does, in `scratch`. Gives the hard links of the new layer where they are
-    /// not to be found out.
+    /// not to be found out, and what a command used.
     fn make(
         &self,
         id: VertexId,
         stack: &[LayerId],
         scratch: &mut Scratch<'_>,
         stacks: Stacks<'_>,
-    ) -> Result<Option<HardLinks>, Failure> {
+    ) -> Result<(Option<HardLinks>, Option<Resources>), Failure> {
         let vertex = &self.graph.vertices[id.0];
         Ok(match &vertex.op {
             Op::Run(run) => {
-                self.run_command(vertex, run, scratch, stacks)?;
-                None
+                let resources = self.run_command(vertex, run, scratch, stacks)?;
+                (None, Some(resources))
             }
-            Op::Copy(copy) => Some(self.copy_files(id, vertex, copy, scratch, stacks)?),
+            Op::Copy(copy) => (
+                Some(self.copy_files(id, vertex, copy, scratch, stacks)?),
+                None,
+            ),
             Op::Workdir(workdir) => {
                 let view = self.view(stack);
                 let owner = self.directory_owner(&view, &workdir.user, vertex)?;
@@ -255,7 +261,7 @@ impl Shared<'_> {
                 .map_err(|error| {
                     crate::recipes::copy_diagnostic(&error, vertex.span, "the image")
                 })?;
-                None
+                (None, None)
             }
         })
     }

@@ -170,6 +170,7 @@ impl EventSink for Numbered<'_> {
             | Event::Explained { step, .. }
             | Event::Output { step, .. }
             | Event::Transfer { step, .. }
+            | Event::Used { step, .. }
             | Event::Finished { step, .. }
             | Event::Failed { step, .. } => self.number(step),
             // Told once.

@@ -21,6 +21,7 @@ mod tree;
 mod tunnel;
 mod users;
 mod web;
+pub(crate) mod world;
 
 pub(crate) use bases::Base;
 pub(crate) use delegated::Delegated;

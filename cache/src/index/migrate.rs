@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     schema::PARTS,
     schema::LISTS,
     schema::ORIGINS,
+    schema::RESOURCES,
 ];
 
 /// What was found in `user_version`.
@@ -94,6 +95,7 @@ mod tests {
              DROP TABLE pins; DROP TABLE pruned; ALTER TABLE records DROP COLUMN made; \
              DROP TABLE layer_files; ALTER TABLE records DROP COLUMN stack; \
              ALTER TABLE records DROP COLUMN inputs; ALTER TABLE records DROP COLUMN selection; \
+             ALTER TABLE records DROP COLUMN resources; \
              INSERT INTO records (key, layer, operation, content, kind, text, created, last_used, \
              cost_ms, parts) VALUES (x'01', 1, x'', x'', 'run', 'RUN x', 77, 99, 1, '[1]');",
         )

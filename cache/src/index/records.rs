@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use super::{Index, int, uint};
 use crate::store::now_ms;
 use crate::{
-    CacheKey, CacheRecord, Digest, KeyPart, LayerId, Lease, NewRecord, RecordInputs, StackId,
-    StepKind, StoreError,
+    CacheKey, CacheRecord, Digest, KeyPart, LayerId, Lease, NewRecord, RecordInputs, Resources,
+    StackId, StepKind, StoreError,
 };
 
 pub(super) const COLUMNS: &str = "r.key, r.layer, r.parent, r.kind, r.text, r.created, r.last_used, r.uses, r.cost_ms, r.made, \
@@ -242,6 +242,34 @@ impl Index {
             .unwrap_or_default())
     }
 
+    /// What the step of a record used, if that is known.
+    pub fn resources(&self, key: CacheKey) -> Result<Option<Resources>, StoreError> {
+        self.find_resources("key = ?1", &key.0)
+    }
+
+    /// What the step that made a layer used, if that is known.
+    pub fn resources_of_layer(&self, layer: LayerId) -> Result<Option<Resources>, StoreError> {
+        self.find_resources("layer = ?1", &layer)
+    }
+
+    fn find_resources(
+        &self,
+        condition: &str,
+        value: &dyn ToSql,
+    ) -> Result<Option<Resources>, StoreError> {
+        let text: Option<String> = self.read(|index| {
+            index
+                .prepare_cached(&format!(
+                    "SELECT resources FROM records WHERE {condition} AND resources IS NOT NULL \
+                     ORDER BY seq LIMIT 1"
+                ))?
+                .query_row([value], |row| row.get(0))
+                .optional()
+        })?;
+        // Only shown: what can't be read is not known.
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
     /// All records, newest first.
     pub fn records(&self) -> Result<Vec<CacheRecord>, StoreError> {
         self.read(|index| {
@@ -296,8 +324,8 @@ impl Index {
         index
             .prepare_cached(
                 "INSERT INTO records (key, layer, parent, kind, text, created, last_used, cost_ms, \
-                 boot, operation, content, made, stack, inputs, selection) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?11, ?6, ?7, ?8, ?9, ?10, ?12, ?13, ?14, ?15)",
+                 boot, operation, content, made, stack, inputs, selection, resources) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?11, ?6, ?7, ?8, ?9, ?10, ?12, ?13, ?14, ?15, ?16)",
             )?
             .execute(params![
                 record.key.0,
@@ -315,6 +343,9 @@ impl Index {
                 record.stack.0,
                 encode_stacks(&record.inputs),
                 record.selection,
+                record
+                    .resources
+                    .and_then(|resources| serde_json::to_string(&resources).ok()),
             ])?;
         index
             .prepare_cached("INSERT INTO record_parts (seq, parts) VALUES (?1, ?2)")?

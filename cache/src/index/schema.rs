@@ -8,6 +8,7 @@
 //!   `made` is when its step was last run to see what it gives.
 //! - `stack` names all the layers that a record's step ran on, `inputs` lists those that it read
 //!   besides, `selection` is the digest of what it read of them, once somebody asked.
+//! - `resources` is what the step's processes used, as JSON; NULL where nobody knows.
 //! - `record_parts` has what a record's key was made of, by the record's `seq`: long texts, which nobody
 //!   reads but to explain.
 //! - `builds` has what was built when, and the layer that came out: the latest of each name.
@@ -17,7 +18,7 @@
 //! - `layer_files` has content digests of single files of layers, for those that were copied.
 
 /// Version that [`TABLES`] makes, kept in `user_version`.
-pub(super) const VERSION: i32 = 6;
+pub(super) const VERSION: i32 = 7;
 
 /// Everything, for a new index.
 pub(super) const TABLES: &str = "
@@ -54,7 +55,8 @@ CREATE TABLE records (
     made      INTEGER NOT NULL DEFAULT 0,
     stack     BLOB,
     inputs    BLOB,
-    selection BLOB
+    selection BLOB,
+    resources TEXT
 );
 CREATE INDEX records_content ON records (content);
 CREATE INDEX records_operation ON records (operation);
@@ -227,6 +229,11 @@ CREATE TABLE origins (
     seen       INTEGER NOT NULL,
     PRIMARY KEY (blob, repository)
 ) WITHOUT ROWID;
+";
+
+/// Version 6 to 7: what a record's step used.
+pub(super) const RESOURCES: &str = "
+ALTER TABLE records ADD COLUMN resources TEXT;
 ";
 
 /// Version 3 to 4: what keys were made of is apart from the records, records are found by their text,

@@ -24,6 +24,7 @@ fn record(text: &str, parent: Option<LayerId>) -> NewRecord {
             value: text.to_owned(),
         }],
         cost_ms: 5,
+        resources: None,
         made_ms: None,
     }
 }

@@ -27,6 +27,7 @@ fn step(store: &Store, lease: &Lease, parent: Option<LayerId>, text: &str) -> La
         text: text.to_owned(),
         parts: Vec::new(),
         cost_ms: 1,
+        resources: None,
         made_ms: None,
     };
     scratch.commit(lease, None, Some(record)).unwrap()

@@ -34,6 +34,7 @@ use crate::output;
 use crate::progress::Mode;
 use crate::progress::Progress;
 use crate::progress::json;
+use crate::progress::resources;
 use crate::progress::summary;
 use crate::root;
 use crate::signals;
@@ -85,6 +86,11 @@ pub(crate) fn run(
         // Where it can't be had, a build is still better than none.
         strata_executor::sandbox::hide_memory().ok();
     }
+    if build.request.step_timeout.is_none() {
+        build.request.step_timeout = config.step_timeout();
+    }
+    let given = flags.networking.network.is_some();
+    config.networking(given, &mut build.request.network, &mut build.request.dns);
     let cancel = Cancel::default();
     let signal = watch_signals(&cancel)?;
     let store = root::open(root)?;
@@ -113,7 +119,7 @@ pub(crate) fn run(
             return Err(fail(&progress, error, signal.load(Ordering::SeqCst)));
         }
     };
-    let images = Images::new(&store, config.registries());
+    let images = Images::new(&store, config.registries()).limited(config.unpack());
     if let Some(format) = build.verify {
         let request = &build.request;
         let verified = strata_solver::verify::verify(&store, &images, request, &progress, &cancel);
@@ -138,6 +144,9 @@ pub(crate) fn run(
     let result = strata_solver::build(&store, &images, &build.request, &progress, &cancel);
     progress.close();
     show_warnings(&progress, &build);
+    if flags.resources && matches!(progress.mode(), Mode::Plain | Mode::Tty) {
+        write_error_line(|out| resources::table(&progress.used(), out));
+    }
     match result {
         Ok(result) => {
             finish(&build, &progress, &result)?;

@@ -11,6 +11,7 @@ use crate::error::CommandError;
 use crate::flags::low;
 use crate::human;
 use crate::output;
+use crate::progress::resources;
 use crate::table::Table;
 
 /// Columns that a command gets unless whole commands are asked for.
@@ -23,15 +24,20 @@ pub(crate) fn run(flags: &low::History, root: &Path) -> Result<(), CommandError>
     let mut layers = image.layers.iter();
     let mut entries = Vec::with_capacity(config.history.len());
     for entry in &config.history {
-        let size = if entry.empty_layer {
-            0
+        let layer = if entry.empty_layer {
+            None
         } else {
-            match layers.next() {
-                Some(layer) => stored::layer_size(&store, layer)?,
-                None => 0,
-            }
+            layers.next()
         };
-        entries.push((entry, size));
+        let (size, used) = match layer {
+            Some(layer) => {
+                let used = layer.layer.map(|id| store.index().resources_of_layer(id));
+                let used = used.transpose()?.flatten();
+                (stored::layer_size(&store, layer)?, used)
+            }
+            None => (0, None),
+        };
+        entries.push((entry, size, used));
     }
     // Newest first, as docker shows it.
     entries.reverse();
@@ -39,21 +45,26 @@ pub(crate) fn run(flags: &low::History, root: &Path) -> Result<(), CommandError>
         low::Format::Json => output::json(&Value::Array(
             entries
                 .iter()
-                .map(|(entry, size)| {
+                .map(|(entry, size, used)| {
                     json!({
                         "created": entry.created.as_ref().map(Time::as_str),
                         "created_by": entry.created_by,
                         "empty_layer": entry.empty_layer,
                         "size": size,
                         "comment": entry.comment,
+                        "resources": used.as_ref().map(resources::object),
                     })
                 })
                 .collect(),
         )),
         low::Format::Table => {
             let now = human::now_ms();
-            let mut table = Table::new(&["CREATED", "CREATED BY", ">SIZE", "COMMENT"]);
-            for (entry, size) in entries {
+            let mut headings = vec!["CREATED", "CREATED BY", ">SIZE", "COMMENT"];
+            if flags.resources {
+                headings.extend(resources::HEADINGS);
+            }
+            let mut table = Table::new(&headings);
+            for (entry, size, used) in entries {
                 let created = entry
                     .created
                     .as_ref()
@@ -68,12 +79,16 @@ pub(crate) fn run(flags: &low::History, root: &Path) -> Result<(), CommandError>
                         .into_owned()
                         .into()
                 };
-                table.row([
+                let mut cells = vec![
                     created,
                     command.into_owned(),
                     human::size(size),
                     entry.comment.clone(),
-                ]);
+                ];
+                if flags.resources {
+                    cells.extend(resources::cells(used.as_ref()));
+                }
+                table.row(cells);
             }
             output::write(|out| table.write(out))
         }

@@ -107,46 +107,43 @@ impl Wanted {
 
 fn list(store: &Store, all: bool, wanted: Option<&Wanted>) -> Result<Vec<Line>, CommandError> {
     let mut lines = Vec::new();
-    for (image, mut names) in store.index().images()? {
+    // The names of one entry that are asked for; none if it is not to be shown.
+    let shown = |mut names: Vec<String>| {
         names.sort();
         names.retain(|name| wanted.is_none_or(|wanted| wanted.fits(name)));
-        if names.is_empty() && (!all || wanted.is_some()) {
-            continue;
+        if !names.is_empty() {
+            Some(names.into_iter().map(Some).collect())
+        } else if all && wanted.is_none() {
+            Some(vec![None])
+        } else {
+            None
         }
+    };
+    let mut add = |id, names: Vec<Option<String>>, created_ms, size| {
+        lines.extend(names.into_iter().map(|name| Line {
+            id,
+            name,
+            created_ms,
+            size,
+        }));
+    };
+    for (image, names) in store.index().images()? {
+        let Some(names) = shown(names) else { continue };
         // An image without a readable config is listed all the same: one must be able to remove it.
         let created_ms = stored::config(store, image.config)
             .ok()
             .and_then(|config| stored::created_ms(&config));
-        let size = stored::size(store, &image)?;
-        let line = |name: Option<String>| Line {
-            id: image.config,
-            name,
+        add(
+            image.config,
+            names,
             created_ms,
-            size,
-        };
-        if names.is_empty() {
-            lines.push(line(None));
-        } else {
-            lines.extend(names.into_iter().map(|name| line(Some(name))));
-        }
+            stored::size(store, &image)?,
+        );
     }
-    for (list, mut names) in store.index().lists()? {
-        names.retain(|name| wanted.is_none_or(|wanted| wanted.fits(name)));
-        if names.is_empty() && (!all || wanted.is_some()) {
-            continue;
-        }
+    for (list, names) in store.index().lists()? {
+        let Some(names) = shown(names) else { continue };
         let (created_ms, size) = members(store, &list)?;
-        let line = |name: Option<String>| Line {
-            id: list.id,
-            name,
-            created_ms,
-            size,
-        };
-        if names.is_empty() {
-            lines.push(line(None));
-        } else {
-            lines.extend(names.into_iter().map(|name| line(Some(name))));
-        }
+        add(list.id, names, created_ms, size);
     }
     Ok(lines)
 }

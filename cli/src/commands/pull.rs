@@ -29,7 +29,8 @@ pub(crate) fn run(flags: &low::Pull, root: &Path) -> Result<(), CommandError> {
     }
     let store = root::open(root)?;
     let lease = store.lease("pull")?;
-    let images = Images::new(&store, Config::load()?.registries());
+    let config = Config::load()?;
+    let images = Images::new(&store, config.registries()).limited(config.unpack());
     let mut transfers = Transfers::start(flags.quiet);
     for text in &flags.images {
         let name = if flags.all_platforms || platforms.len() > 1 {

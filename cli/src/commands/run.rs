@@ -19,6 +19,7 @@ use strata_executor::sandbox;
 use strata_executor::sandbox::Canceller;
 use strata_executor::sandbox::Ended;
 use strata_executor::sandbox::MountKind;
+use strata_executor::sandbox::Network;
 use strata_executor::sandbox::Redactor;
 use strata_executor::sandbox::RunSpec;
 use strata_executor::sandbox::Stdio;
@@ -59,7 +60,12 @@ const PASSED_ON: [Signal; 4] = [
 ];
 
 pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
-    let run = Run::new(flags, &Surroundings::of_process()?)?;
+    let mut run = Run::new(flags, &Surroundings::of_process()?)?;
+    let config = Config::load()?;
+    let networking = &mut run.networking;
+    let mut network = networking.network.take().unwrap_or_default();
+    let given = flags.networking.network.is_some();
+    config.networking(given, &mut network, &mut networking.dns);
     if run.tty && run.interactive && !std::io::stdin().is_terminal() {
         return Err(CommandError::usage(
             "`--tty` with `--interactive` needs a terminal on standard input",
@@ -74,7 +80,7 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
         tracing::info!("{notice}");
     }
     let lease = store.lease("run")?;
-    let images = Images::new(&store, Config::load()?.registries());
+    let images = Images::new(&store, config.registries()).limited(config.unpack());
     let image = find(&images, &lease, &run)?;
     let layers = if image.layers.iter().all(|layer| layer.layer.is_some()) {
         images.ensure_layers(&lease, &image, &NoProgress)?
@@ -92,7 +98,14 @@ pub(crate) fn run(flags: &low::Run, root: &Path) -> Result<(), CommandError> {
         // If nothing comes of it, that shows when the program is started.
         emulation::register_for_children(&[machine]);
     }
-    let code = start(&store, &run, &image.config.config, &layers, &forward)?;
+    let code = start(
+        &store,
+        &run,
+        network,
+        &image.config.config,
+        &layers,
+        &forward,
+    )?;
     match code {
         0 => Ok(()),
         code => Err(CommandError::silent(Kind::Program(code))),
@@ -171,6 +184,7 @@ fn find(images: &Images<'_>, lease: &Lease, run: &Run) -> Result<ResolvedImage, 
 fn start(
     store: &Store,
     run: &Run,
+    network: Network,
     config: &RuntimeConfig,
     layers: &[strata_cache::LayerId],
     forward: &Forward,
@@ -202,14 +216,16 @@ fn start(
         cwd: workdir(run, config),
         credentials,
         hostname,
-        network: run.network,
-        extra_hosts: run.extra_hosts.clone(),
+        network,
+        extra_hosts: run.networking.extra_hosts.clone(),
+        dns: run.networking.dns.clone(),
         mounts: run.mounts.clone(),
-        limits: run.limits,
+        limits: run.limits.clone(),
         ulimits: run.ulimits.clone(),
         shm_size: run.shm_size,
         insecure: run.privileged,
         confinement: run.confinement.clone(),
+        hooks: None,
         stdio: if run.tty {
             Stdio::Terminal {
                 stdin: run.interactive,
@@ -220,6 +236,7 @@ fn start(
             }
         },
         redactor: Redactor::default(),
+        timeout: None,
         stop_signal: stop_signal(run, config),
         stop_timeout: STOP_TIMEOUT,
     };
@@ -233,11 +250,14 @@ fn start(
         Ended::OutOfMemory => {
             return Err(CommandError::new(
                 Kind::Program(137),
-                anyhow::anyhow!("the command was killed: it needed more memory than its limit"),
+                anyhow::anyhow!(
+                    "the command was killed: it needed more memory than its limit (peak: {})",
+                    crate::human::size(outcome.usage.peak_memory)
+                ),
             )
             .with_hint("give it more with `--memory`"));
         }
-        Ended::Cancelled => Kind::Cancelled(spec.stop_signal).exit_code(),
+        Ended::Cancelled | Ended::TimedOut => Kind::Cancelled(spec.stop_signal).exit_code(),
     })
 }
 

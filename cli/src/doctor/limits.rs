@@ -21,6 +21,8 @@ fn from(prospects: &[LimitProspect]) -> Check {
         let (flags, noun) = match prospect.controller {
             "memory" => ("--memory", "memory"),
             "cpu" => ("--cpus", "processors"),
+            "cpuset" => ("--cpuset-cpus", "sets of processors"),
+            "io" => ("--device-write-bps", "disks"),
             _ => ("--pids-limit", "processes"),
         };
         let version = prospect.version.map_or_else(

@@ -93,6 +93,7 @@ pub(crate) fn examine(root: &Path) -> Vec<Check> {
         let place = store::place(root);
         checks.push(sandbox::overlay(place.as_deref()));
         checks.push(sandbox::sandbox(place.as_deref()));
+        checks.push(sandbox::network(place.as_deref()));
     }
     checks.push(limits);
     checks.extend(store::store(root));

@@ -11,7 +11,9 @@ use strata_cache::RootfsPlan;
 use strata_executor::sandbox;
 use strata_executor::sandbox::Confinement;
 use strata_executor::sandbox::Credentials;
+use strata_executor::sandbox::Dns;
 use strata_executor::sandbox::Ended;
+use strata_executor::sandbox::Isolated;
 use strata_executor::sandbox::Limits;
 use strata_executor::sandbox::Network;
 use strata_executor::sandbox::Redactor;
@@ -78,7 +80,7 @@ pub(super) fn sandbox(place: Option<&Path>) -> Check {
     let Some(place) = place else {
         return untried("sandbox");
     };
-    let answer = try_sandbox(place);
+    let answer = try_sandbox(place, Network::None);
     let removed = std::fs::remove_dir_all(place);
     match (answer, removed) {
         (Ok(()), Ok(())) => Check::ok(
@@ -107,8 +109,37 @@ pub(super) fn sandbox(place: Option<&Path>) -> Check {
     }
 }
 
+/// Gives a sandbox an isolated network. Removes `place`.
+pub(super) fn network(place: Option<&Path>) -> Check {
+    const NAME: &str = "network";
+    const LOST: &str = "builds and runs with `--network isolated` fail; `host` and `none` work";
+    let Some(place) = place else {
+        return untried(NAME);
+    };
+    let helpers = sandbox::network_helpers();
+    if helpers.is_empty() {
+        return Check::wanting(
+            NAME,
+            State::Limited,
+            "neither `pasta` nor `slirp4netns` is installed",
+            LOST,
+            "install Debian's passt or slirp4netns",
+        );
+    }
+    let answer = std::fs::create_dir_all(place)
+        .map_err(|error| format!("`{}`: {error}", place.display()))
+        .and_then(|()| try_sandbox(place, Network::Isolated(Isolated::default())));
+    // What is left is told by the trial of a sandbox.
+    std::fs::remove_dir_all(place).ok();
+    let names: Vec<&str> = helpers.iter().map(|helper| helper.program()).collect();
+    match answer {
+        Ok(()) => Check::ok(NAME, format!("isolated by {}", names.join(" or "))),
+        Err(found) => Check::wanting(NAME, State::Limited, found, LOST, "see the cause"),
+    }
+}
+
 /// A program that isn't there is looked for as the last thing, when all the rest has worked.
-fn try_sandbox(place: &Path) -> Result<(), String> {
+fn try_sandbox(place: &Path, network: Network) -> Result<(), String> {
     let tree = place.join("root");
     std::fs::create_dir(&tree).map_err(|error| format!("`{}`: {error}", tree.display()))?;
     let spec = RunSpec {
@@ -118,16 +149,19 @@ fn try_sandbox(place: &Path) -> Result<(), String> {
         cwd: "/".into(),
         credentials: Credentials::default(),
         hostname: "doctor".to_owned(),
-        network: Network::None,
+        network,
         extra_hosts: Vec::new(),
+        dns: Dns::default(),
         mounts: Vec::new(),
         limits: Limits::default(),
         ulimits: BTreeMap::new(),
         shm_size: 1 << 20,
         insecure: false,
         confinement: Confinement::default(),
+        hooks: None,
         stdio: Stdio::Piped,
         redactor: Redactor::default(),
+        timeout: None,
         stop_signal: 15,
         stop_timeout: Duration::from_secs(1),
     };

@@ -1,6 +1,10 @@
 //! Values of single flags. Errors say what is wrong with the value; the caller names the flag.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use strata_executor::sandbox::Network;
+use strata_executor::sandbox::NetworkError;
 
 /// `NAME=VALUE`, or `NAME` alone.
 pub(crate) fn assignment(text: &str) -> Result<(String, Option<String>), String> {
@@ -27,17 +31,15 @@ pub(crate) fn extra_host(text: &str) -> Result<(String, String), String> {
     {
         return Err(format!("`{host}` is not a host name"));
     }
+    // Which one that is depends on the network.
     if address == "host-gateway" {
-        return Err(format!(
-            "`host-gateway` in `{text}` is not supported: steps share the host's network, where \
-             the host is 127.0.0.1"
-        ));
+        return Ok((host.to_owned(), address.to_owned()));
     }
     let bare = address
         .strip_prefix('[')
         .and_then(|address| address.strip_suffix(']'))
         .unwrap_or(address);
-    match bare.parse::<std::net::IpAddr>() {
+    match bare.parse::<IpAddr>() {
         Ok(address) => Ok((host.to_owned(), address.to_string())),
         Err(_) => Err(format!("`{address}` is not an IP address")),
     }
@@ -89,18 +91,33 @@ pub(crate) fn ulimit(text: &str) -> Result<(String, (u64, u64)), String> {
     Ok((name.to_owned(), (soft, hard)))
 }
 
-/// `default`, `host` or `none`.
+/// A network, such as `none`.
 pub(crate) fn network(text: &str) -> Result<Network, String> {
-    match text {
-        "host" | "default" => Ok(Network::Host),
-        "none" => Ok(Network::None),
-        "bridge" => Err(
-            "a network of its own (`bridge`) is not supported: expected `host` or `none`".into(),
-        ),
-        other => Err(format!(
-            "`{other}` is not a network: expected `host` or `none`"
-        )),
+    text.parse()
+        .map_err(|error: NetworkError| error.to_string())
+}
+
+/// An IP address.
+pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not an IP address"))
+}
+
+/// A time span that isn't nothing.
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
+    let span = crate::human::parse_duration(text)?;
+    if span.is_zero() {
+        return Err(format!("in `{text}` nothing can be done"));
     }
+    Ok(span)
+}
+
+/// Something without blanks.
+pub(crate) fn word(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!("`{text}` is empty or has a blank in it"));
+    }
+    Ok(text.to_owned())
 }
 
 /// A number of CPUs such as `1.5`.
@@ -145,7 +162,8 @@ pub(crate) fn platform(text: &str) -> Result<String, String> {
         return Ok(host.to_string());
     }
     strata_parser::platform::Platform::parse(text, &host)
-        .map(|platform| platform.to_string())
+        // As it was written: a version of the system is lost in the usual spelling.
+        .map(|_| text.to_owned())
         .map_err(|error| error.to_string())
 }
 
@@ -172,6 +190,7 @@ mod tests {
             ("db=10.0.0.1", "db", "10.0.0.1"),
             ("db:::1", "db", "::1"),
             ("db=[::1]", "db", "::1"),
+            ("db:host-gateway", "db", "host-gateway"),
         ] {
             assert_eq!(
                 extra_host(text),
@@ -179,14 +198,7 @@ mod tests {
                 "{text}"
             );
         }
-        for text in [
-            "db",
-            "db:",
-            ":1.1.1.1",
-            "db:nowhere",
-            "d b:1.1.1.1",
-            "db:host-gateway",
-        ] {
+        for text in ["db", "db:", ":1.1.1.1", "db:nowhere", "d b:1.1.1.1"] {
             assert!(extra_host(text).is_err(), "{text}");
         }
     }

@@ -79,6 +79,12 @@ fn object(at: Duration, event: &Event) -> Value {
             "done": done,
             "total": total,
         }),
+        Event::Used { step, resources } => {
+            let mut object = super::resources::object(resources);
+            object["type"] = json!("used");
+            object["step"] = json!(number(step));
+            object
+        }
         Event::Finished {
             step,
             outcome,

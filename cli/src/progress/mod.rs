@@ -13,6 +13,7 @@
 pub(crate) mod json;
 mod outlet;
 pub(crate) mod plain;
+pub(crate) mod resources;
 pub(crate) mod summary;
 pub(crate) mod text;
 pub(crate) mod tty;
@@ -25,6 +26,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
+use strata_cache::Resources;
 use strata_parser::Diagnostic;
 use strata_solver::event::Event;
 use strata_solver::event::EventSink;
@@ -91,6 +93,7 @@ struct Record {
     failed: Option<StepId>,
     warnings: Vec<Diagnostic>,
     notices: Vec<String>,
+    used: BTreeMap<StepId, Resources>,
 }
 
 /// The last words of a step that failed.
@@ -170,6 +173,17 @@ impl Progress {
         })
     }
 
+    /// What each step that ran a command used, with its name.
+    pub(crate) fn used(&self) -> Vec<(String, Resources)> {
+        let record = self.record();
+        let used = record.used.iter();
+        used.map(|(step, resources)| {
+            let name = record.names.get(step).cloned().unwrap_or_default();
+            (name, *resources)
+        })
+        .collect()
+    }
+
     /// Findings, in the order in which they came.
     pub(crate) fn warnings(&self) -> Vec<Diagnostic> {
         self.record().warnings.clone()
@@ -203,6 +217,9 @@ impl EventSink for Progress {
                 }
                 // Most lines are never seen again: they are made printable when they are.
                 tail.push_back(line);
+            }
+            Event::Used { step, resources } => {
+                record.used.insert(step, resources);
             }
             Event::Finished { step, .. } | Event::Stopped(step) => {
                 record.tails.remove(&step);

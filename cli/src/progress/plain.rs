@@ -122,8 +122,8 @@ impl Plain {
                 }
                 self.forget(*id);
             }
-            // Shown with their line of the Dockerfile when the build ends.
-            Event::Warning(_) => {}
+            // Shown with their line of the Dockerfile, or in a table, when the build ends.
+            Event::Warning(_) | Event::Used { .. } => {}
             Event::Notice(notice) => writeln!(out, "note: {}", text::printable(notice))?,
         }
         Ok(())

@@ -155,8 +155,8 @@ impl Model {
                     right: String::new(),
                 });
             }
-            // Shown with their line of the Dockerfile when the build ends.
-            Event::Warning(_) => {}
+            // Shown with their line of the Dockerfile, or in a table, when the build ends.
+            Event::Warning(_) | Event::Used { .. } => {}
             Event::Notice(notice) => self.scroll.push(Line {
                 marks: vec![(Style::Yellow, "note:")],
                 text: text::printable(notice).into_owned(),

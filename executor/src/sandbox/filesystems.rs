@@ -1,16 +1,16 @@
-//! The file systems that every sandbox has: /proc, /sys, /dev, /etc/hosts, /etc/resolv.conf.
+//! The file systems that every sandbox has: /proc, /sys, /dev.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountAttrFlags;
 
+use super::RunSpec;
 use super::mount::{OF_DEVICES, PLAIN, attach, clone_path, clone_tree, mount_new, set_attributes};
 use super::protocol::{Failure, Stage};
 use super::target::{Root, Want, is_directory};
-use super::{Network, RunSpec};
 
 /// Hidden behind /dev/null or an empty directory: they tell about, or change, the whole host.
 const MASKED_IN_PROC: &[&str] = &[
@@ -244,49 +244,4 @@ pub(super) fn mask_requested(root: &Root, spec: &RunSpec) -> Result<(), Failure>
         }
     }
     Ok(())
-}
-
-/// The content of /etc/hosts.
-pub(super) fn hosts(spec: &RunSpec) -> String {
-    let mut text = String::from("127.0.0.1\tlocalhost");
-    // A name with spaces or line ends would forge entries.
-    let fits =
-        |name: &str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '#');
-    if fits(&spec.hostname) && spec.hostname != "localhost" {
-        text += " ";
-        text += &spec.hostname;
-    }
-    text += "\n::1\tlocalhost ip6-localhost ip6-loopback\n";
-    for (name, address) in &spec.extra_hosts {
-        if fits(name) && fits(address) {
-            text.extend([address.as_str(), "\t", name, "\n"]);
-        }
-    }
-    text
-}
-
-/// The content of /etc/resolv.conf: the host's, as the network is the host's. Without a network
-/// no server can be reached, and none is named.
-pub(super) fn resolv_conf(spec: &RunSpec) -> Vec<u8> {
-    const LONGEST: u64 = 64 * 1024;
-    if spec.network == Network::None {
-        return Vec::new();
-    }
-    let read = || -> io::Result<Vec<u8>> {
-        use std::io::Read;
-        // Whatever it is, opening it must not wait.
-        let file = rustix::fs::openat(
-            CWD,
-            "/etc/resolv.conf",
-            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        let mut content = Vec::new();
-        std::fs::File::from(file)
-            .take(LONGEST)
-            .read_to_end(&mut content)?;
-        Ok(content)
-    };
-    // A host without one resolves by other means, or not at all.
-    read().unwrap_or_default()
 }

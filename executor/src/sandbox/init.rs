@@ -11,9 +11,10 @@ use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
+use super::network::{self, Installed, Link};
 use super::pid1::{self, Handover};
 use super::protocol::{self, Failure, Report, Request, Stage, receive, send};
-use super::{Network, RunSpec};
+use super::{Network, Resources, RunSpec};
 use crate::sys::{self, Fork};
 
 /// Becomes a sandbox's first process if this process was started to be one, and then never
@@ -34,7 +35,7 @@ fn serve() -> i32 {
     }
     let Ok(control) = control() else { return 2 };
     let answer = match request(&control) {
-        Ok(Some((Request::Run(spec), stdin))) => run(*spec, &control, stdin),
+        Ok(Some((Request::Run { spec, helpers }, stdin))) => run(*spec, &helpers, &control, stdin),
         Ok(Some((
             Request::ProbeOverlay {
                 directory,
@@ -85,7 +86,12 @@ fn request(control: &OwnedFd) -> io::Result<Option<Asked>> {
     Ok(Some((protocol::read_request(file)?, descriptors.next())))
 }
 
-fn run(spec: RunSpec, control: &OwnedFd, stdin: Option<OwnedFd>) -> Result<(), Failure> {
+fn run(
+    spec: RunSpec,
+    helpers: &[Installed],
+    control: &OwnedFd,
+    stdin: Option<OwnedFd>,
+) -> Result<(), Failure> {
     // A signal to the caller's process group is the caller's to act on.
     for signal in [
         libc::SIGINT,
@@ -97,29 +103,43 @@ fn run(spec: RunSpec, control: &OwnedFd, stdin: Option<OwnedFd>) -> Result<(), F
         sys::ignore_signal(signal);
     }
     let group = super::cgroup::Group::create(&spec.limits)?;
-    let result = run_in(spec, control, stdin, group.as_ref());
+    let result = run_in(spec, helpers, control, stdin, group.as_ref());
+    let mut usage = result.as_ref().copied().unwrap_or_default();
+    let mut oom_kills = 0;
+    if let Some(group) = &group {
+        let (peak, kills) = group.usage();
+        oom_kills = kills;
+        if let Some(peak) = peak {
+            usage.peak_memory = peak;
+            usage.group = true;
+        }
+    }
+    // A caller that is gone doesn't want to know.
+    send(control.as_fd(), &Report::Usage { usage, oom_kills }, &[]).ok();
     if let Some(group) = group {
-        let (peak_memory, oom_kills) = group.usage();
-        let usage = Report::Usage {
-            peak_memory,
-            oom_kills,
-        };
-        // A caller that is gone doesn't want to know.
-        send(control.as_fd(), &usage, &[]).ok();
         group.remove();
     }
-    result
+    result.map(drop)
 }
 
 fn run_in(
     spec: RunSpec,
+    helpers: &[Installed],
     control: &OwnedFd,
     stdin: Option<OwnedFd>,
     group: Option<&super::cgroup::Group>,
-) -> Result<(), Failure> {
+) -> Result<Resources, Failure> {
     let joins = match group {
         Some(group) => group.joins()?,
         None => Vec::new(),
+    };
+    let (keeper, link) = match &spec.network {
+        Network::Host | Network::None => (None, Link::default()),
+        Network::Namespace(path) => (None, network::enter(path)?),
+        Network::Isolated(isolated) => {
+            let (keeper, link) = network::start(*isolated, helpers)?;
+            (Some(keeper), link)
+        }
     };
     let mut namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWUTS
@@ -142,8 +162,12 @@ fn run_in(
     let handover_control = control.try_clone().during("share the control socket")?;
     let init = match sys::fork().during("start the sandbox's init")? {
         Fork::Child => {
+            if let Some(keeper) = keeper {
+                keeper.forget();
+            }
             let status = pid1::run(Handover {
                 spec,
+                link,
                 control: handover_control,
                 stdin,
                 joins,
@@ -157,7 +181,30 @@ fn run_in(
         sys::dup_onto(rustix::stdio::stdin(), target).during("let go of the command's streams")?;
     }
     drop(spec);
-    wait(init, control).during("wait for the sandbox's init")
+    let ended = wait(init, control).during("wait for the sandbox's init");
+    // The init has waited for everything in the sandbox, and nothing else was waited for yet.
+    let usage = used();
+    drop(keeper);
+    ended.map(|()| usage)
+}
+
+/// What the processes that were waited for have used.
+fn used() -> Resources {
+    let who = nix::sys::resource::UsageWho::RUSAGE_CHILDREN;
+    let Ok(usage) = nix::sys::resource::getrusage(who) else {
+        return Resources::default();
+    };
+    let number = |number: i64| u64::try_from(number).unwrap_or(0);
+    let time =
+        |time: nix::sys::time::TimeVal| number(time.tv_sec()) * 1_000_000 + number(time.tv_usec());
+    Resources {
+        // In kilobytes, and blocks of 512 bytes.
+        peak_memory: number(usage.max_rss()) * 1024,
+        group: false,
+        cpu_us: time(usage.user_time()) + time(usage.system_time()),
+        read_bytes: number(usage.block_reads()) * 512,
+        written_bytes: number(usage.block_writes()) * 512,
+    }
 }
 
 /// Waits for the init to end; ends it when the caller is gone.

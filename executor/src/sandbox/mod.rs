@@ -27,9 +27,11 @@ mod command;
 mod confinement;
 mod files;
 mod filesystems;
+mod hooks;
 mod init;
 mod lines;
 mod mount;
+mod network;
 mod open_files;
 mod overlay;
 mod owner;
@@ -49,43 +51,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use strata_cache::RootfsPlan;
+use strata_cache::{Resources, RootfsPlan};
 
 pub use capability::{Capabilities, CapabilityError};
-pub use cgroup::{LimitProspect, limit_prospects};
+pub use cgroup::{DeviceLimit, LimitProspect, Limits, Rate, limit_prospects};
 pub use confinement::{Confinement, Label, Seccomp, Unmasked};
+pub use hooks::{Hook, HookKind, Hooks};
 pub use init::init_if_asked;
 pub(crate) use mount::new_filesystem;
+pub use network::{Dns, Isolated, Network, NetworkError, NetworkHelper, network_helpers};
 pub use open_files::raise_open_files;
 pub use probe::{OverlayUnusable, probe_overlay};
 pub use redact::{Redactor, SHORTEST as SHORTEST_REDACTED};
 pub use seccomp::{Profile, ProfileError};
 pub use spawn::{Canceller, Running, Sink, spawn};
 pub use stub::stub_directory;
-
-/// Network of a sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Network {
-    /// The host's, shared.
-    #[default]
-    Host,
-    /// Loopback only.
-    None,
-}
-
-/// Resource limits, by cgroup v1 or v2, whichever the host has.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Limits {
-    /// Memory in bytes.
-    pub memory: Option<u64>,
-    /// Memory and swap together, in bytes.
-    pub memory_swap: Option<u64>,
-    /// CPUs, such as 1.5.
-    pub cpus: Option<f64>,
-    /// Processes.
-    pub pids: Option<u64>,
-}
 
 /// Who runs the command: numbers, already looked up in the root file system.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -299,8 +279,10 @@ pub struct RunSpec {
     pub hostname: String,
     /// Network.
     pub network: Network,
-    /// Further lines for /etc/hosts: name and address.
+    /// Further lines for /etc/hosts: name and address; `host-gateway` stands for the host's.
     pub extra_hosts: Vec<(String, String)>,
+    /// How names are looked up.
+    pub dns: Dns,
     /// Further mounts, in order.
     pub mounts: Vec<Mount>,
     /// Limits.
@@ -313,11 +295,15 @@ pub struct RunSpec {
     pub insecure: bool,
     /// How the command is confined, if it is not `insecure`; labels are set in any case.
     pub confinement: Confinement,
+    /// Programs to run around the command.
+    pub hooks: Option<Hooks>,
     /// Streams.
     pub stdio: Stdio,
     /// What the caller's sink must not get to see of the output.
     #[serde(skip)]
     pub redactor: Redactor,
+    /// How long it may take, set-up and all. Everything in the sandbox is killed then.
+    pub timeout: Option<Duration>,
     /// Signal that asks the command to end when the caller cancels; SIGKILL follows after
     /// `stop_timeout`.
     pub stop_signal: i32,
@@ -345,6 +331,8 @@ pub enum Ended {
     OutOfMemory,
     /// Because the caller cancelled.
     Cancelled,
+    /// Because it took longer than it might.
+    TimedOut,
 }
 
 /// What came of a run.
@@ -354,8 +342,8 @@ pub struct Outcome {
     pub ended: Ended,
     /// Paths (relative to the root) that were made only to mount on, deepest first.
     pub created: Vec<PathBuf>,
-    /// Peak memory in bytes, where a cgroup could tell.
-    pub peak_memory: Option<u64>,
+    /// What the command and all that it started have used, with the sandbox's own set-up.
+    pub usage: Resources,
 }
 
 /// Why a sandbox did not run its command.
@@ -368,6 +356,12 @@ pub enum SandboxError {
         /// The cause.
         #[source]
         source: std::io::Error,
+    },
+    /// An isolated network was asked for, and there is nothing to make its way out.
+    #[error("an isolated network needs {what}, which is not installed")]
+    NoNetworkHelper {
+        /// What is missing.
+        what: &'static str,
     },
     /// A step of the set-up failed: a mount, a limit, an id.
     #[error("set up the sandbox: {stage}")]

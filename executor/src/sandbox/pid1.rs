@@ -20,17 +20,20 @@ use strata_cache::RootfsPlan;
 use super::command::{Program, Streams};
 use super::filesystems::{mask_requested, mount_standard};
 use super::mount::{attach, clone_tree, set_attributes};
+use super::network::Link;
 use super::overlay::{Overlay, mount_overlay, open_directory};
 use super::protocol::{Exit, Failure, Order, Report, Stage, receive, send};
 use super::requested::{Listening, Requested};
 use super::target::{Root, Want};
-use super::{Network, RunSpec, Stdio};
+use super::{HookKind, Network, RunSpec, Stdio, hooks};
 use crate::sys::{self, Fork};
 
 /// What the sandbox's first process hands to its init.
 #[derive(Debug)]
 pub(super) struct Handover {
     pub spec: RunSpec,
+    /// What is known of its network.
+    pub link: Link,
     pub control: OwnedFd,
     pub stdin: Option<OwnedFd>,
     /// Files to write `0` to, to be in the sandbox's control groups.
@@ -41,11 +44,12 @@ pub(super) struct Handover {
 pub(super) fn run(handover: Handover) -> i32 {
     let Handover {
         spec,
+        link,
         control,
         stdin,
         joins,
     } = handover;
-    let answer = start(spec, &control, stdin, joins)
+    let answer = start(spec, &link, &control, stdin, joins)
         .and_then(|running| running.watch(&control).during("watch the command"));
     match answer {
         Ok(()) => 0,
@@ -65,6 +69,7 @@ struct Running {
 
 fn start(
     spec: RunSpec,
+    link: &Link,
     control: &OwnedFd,
     stdin: Option<OwnedFd>,
     joins: Vec<OwnedFd>,
@@ -89,18 +94,21 @@ fn start(
     let unified = super::cgroup::host_is_unified();
     let mut root = Root::new(mount)?;
     let stage = root.target(Path::new("/dev"), Want::Directory)?;
-    let requested = Requested::prepare(&spec, &stage, listening)?;
+    let requested = Requested::prepare(&spec, link, &stage, listening)?;
     drop(stage);
     mount_standard(&mut root, &spec)?;
     requested.attach(&mut root)?;
     mask_requested(&root, &spec)?;
     let (directory, created) = root.into_created();
-    pivot(&directory)?;
-    drop(directory);
     for path in created {
         let report = Report::Created(path.as_os_str().as_bytes().to_vec());
         send(control.as_fd(), &report, &[]).during("report to the caller")?;
     }
+    for hook in hooks::ready(&spec, HookKind::CreateContainer, "creating")? {
+        hook.run()?;
+    }
+    pivot(&directory)?;
+    drop(directory);
     if spec.network == Network::None {
         sys::loopback_up().during("switch the loopback interface on")?;
     }
@@ -252,8 +260,8 @@ impl Running {
                             kill_at = Some(Instant::now() + self.stop_timeout);
                         }
                     }
-                    // The caller is gone. This process's end is the end of all others here.
-                    Ok(None) => return Ok(()),
+                    // Or the caller is gone. This process's end is the end of all others here.
+                    Ok(Some((Order::Kill, _)) | None) => return Ok(()),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(error),
                 }

@@ -17,7 +17,8 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{RunSpec, SandboxError};
+use super::network::Installed;
+use super::{Resources, RunSpec, SandboxError};
 
 /// `argv[0]` of a re-executed process that reads its request from the socket on its stdin.
 pub(super) const ARGV0: &str = "strata-sandbox";
@@ -29,7 +30,12 @@ const LONGEST: usize = 64 * 1024;
 #[derive(Debug, Deserialize)]
 pub(super) enum Request {
     /// Run a command.
-    Run(Box<RunSpec>),
+    Run {
+        /// What, and in which surroundings.
+        spec: Box<RunSpec>,
+        /// Programs that may be an isolated network's way out.
+        helpers: Vec<Installed>,
+    },
     /// Try an overlay mount in a directory.
     ProbeOverlay {
         /// An empty directory.
@@ -43,7 +49,12 @@ pub(super) enum Request {
 #[derive(Debug, Serialize)]
 pub(super) enum RequestRef<'a> {
     /// See [`Request::Run`].
-    Run(&'a RunSpec),
+    Run {
+        /// See [`Request::Run`].
+        spec: &'a RunSpec,
+        /// See [`Request::Run`].
+        helpers: &'a [Installed],
+    },
     /// See [`Request::ProbeOverlay`].
     ProbeOverlay {
         /// See [`Request::ProbeOverlay`].
@@ -60,6 +71,8 @@ pub(super) enum Order {
     Signal(i32),
     /// End: the stop signal, then SIGKILL after the time-out.
     Cancel,
+    /// End at once.
+    Kill,
 }
 
 /// From the sandbox to the caller.
@@ -73,10 +86,10 @@ pub(super) enum Report {
     Terminal,
     /// The command ended.
     Exited(Exit),
-    /// What the control group saw.
+    /// What was used.
     Usage {
-        /// Peak memory in bytes.
-        peak_memory: Option<u64>,
+        /// See [`Resources`].
+        usage: Resources,
         /// How many processes were killed because the memory limit was reached.
         oom_kills: u64,
     },

@@ -13,10 +13,10 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use strata_cache::RootfsPlan;
 
 use super::files::PrivateFiles;
-use super::filesystems::{hosts, resolv_conf};
 use super::mount::{
     OF_DEVICES, attach, clone_path, clone_tree, new_filesystem, set_attributes, set_propagation,
 };
+use super::network::{Link, hosts, resolv_conf};
 use super::overlay::{Overlay, mount_overlay, open_directory};
 use super::owner::give;
 use super::protocol::{Failure, Stage, quoted};
@@ -67,14 +67,15 @@ impl Requested {
     /// Makes the mounts. `stage` is a directory of the new root that nothing is mounted on yet.
     pub(super) fn prepare(
         spec: &RunSpec,
+        link: &Link,
         stage: &OwnedFd,
         mut listening: Listening,
     ) -> Result<Self, Failure> {
         let mut ready = Vec::with_capacity(spec.mounts.len() + 2);
         let files = PrivateFiles::new(stage)?;
         for (path, content) in [
-            ("/etc/hosts", hosts(spec).into_bytes()),
-            ("/etc/resolv.conf", resolv_conf(spec)),
+            ("/etc/hosts", hosts(spec, link)?.into_bytes()),
+            ("/etc/resolv.conf", resolv_conf(spec, link)),
         ] {
             let name = path.trim_start_matches("/etc/");
             ready.push(Ready {

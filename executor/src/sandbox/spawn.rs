@@ -18,7 +18,7 @@ use super::lines::Lines;
 use super::protocol::{self, Exit, Order, Report, RequestRef, receive, send};
 use super::redact::Redacted;
 use super::terminal::Relay;
-use super::{Ended, Outcome, RunSpec, SandboxError, Stdio, Stream};
+use super::{Ended, Outcome, Resources, RunSpec, SandboxError, Stdio, Stream};
 
 /// How long after the stop time-out a sandbox that doesn't react is given before it is killed from
 /// outside.
@@ -34,10 +34,15 @@ pub type Sink = Box<dyn FnMut(Stream, &[u8]) + Send>;
 /// The process could not be started.
 pub fn spawn(spec: &RunSpec, sink: Sink) -> Result<Running, SandboxError> {
     super::cgroup::check(&spec.limits)?;
+    let helpers = super::network::helpers_for(&spec.network)?;
     let spec = super::open_files::with_given(spec);
     let spec = spec.as_ref();
     let start = |source| SandboxError::Start { source };
-    let request = protocol::request_file(&RequestRef::Run(spec)).map_err(start)?;
+    let request = protocol::request_file(&RequestRef::Run {
+        spec,
+        helpers: &helpers,
+    })
+    .map_err(start)?;
     let (ours, theirs) = protocol::pair().map_err(start)?;
     let mut command = command(theirs).map_err(start)?;
     let mut outputs = Vec::new();
@@ -83,6 +88,9 @@ pub fn spawn(spec: &RunSpec, sink: Sink) -> Result<Running, SandboxError> {
         relay,
         sink,
         stop_timeout: spec.stop_timeout,
+        deadline: spec
+            .timeout
+            .and_then(|timeout| Instant::now().checked_add(timeout)),
         waited: false,
     };
     let mut descriptors = vec![request.as_fd()];
@@ -193,6 +201,8 @@ pub struct Running {
     relay: Option<Relay>,
     sink: Sink,
     stop_timeout: Duration,
+    /// When it has taken too long.
+    deadline: Option<Instant>,
     waited: bool,
 }
 
@@ -211,8 +221,9 @@ struct Told {
     failure: Option<protocol::Failure>,
     created: Vec<PathBuf>,
     exit: Option<Exit>,
-    peak_memory: Option<u64>,
+    usage: Resources,
     oom_kills: u64,
+    timed_out: bool,
 }
 
 impl Running {
@@ -253,12 +264,14 @@ impl Running {
         let cancelled = self.shared.cancelled.load(Ordering::SeqCst);
         if let Some(failure) = told.failure
             && !(cancelled && told.exit.is_some())
+            && !told.timed_out
         {
             return Err(failure.into_error(told.created));
         }
         let ended = match told.exit {
             _ if cancelled => Ended::Cancelled,
             Some(Exit::Code(0)) => Ended::Exit(0),
+            _ if told.timed_out => Ended::TimedOut,
             Some(_) if told.oom_kills > 0 => Ended::OutOfMemory,
             None if told.oom_kills > 0 => Ended::OutOfMemory,
             Some(Exit::Code(code)) => Ended::Exit(code),
@@ -274,7 +287,7 @@ impl Running {
         Ok(Outcome {
             ended,
             created: told.created,
-            peak_memory: told.peak_memory,
+            usage: told.usage,
         })
     }
 
@@ -283,7 +296,8 @@ impl Running {
         let mut told = Told::default();
         let mut kill_at: Option<Instant> = None;
         loop {
-            let timeout = kill_at.and_then(|at| {
+            let next = kill_at.or(self.deadline);
+            let timeout = next.and_then(|at| {
                 Timespec::try_from(at.saturating_duration_since(Instant::now())).ok()
             });
             let shared = Arc::clone(&self.shared);
@@ -332,6 +346,12 @@ impl Running {
             if ready[1] && kill_at.is_none() {
                 kill_at = Some(Instant::now() + self.stop_timeout + GRACE);
             }
+            if kill_at.is_none() && self.deadline.is_some_and(|at| Instant::now() >= at) {
+                told.timed_out = true;
+                // If nobody is there to receive it, the sandbox is at its end already.
+                send(self.shared.control.as_fd(), &Order::Kill, &[]).ok();
+                kill_at = Some(Instant::now() + GRACE);
+            }
             if kill_at.is_some_and(|at| Instant::now() >= at) {
                 // Its parts are bound to this process's life.
                 self.child.kill()?;
@@ -360,11 +380,8 @@ impl Running {
                 told.created.push(std::ffi::OsString::from_vec(path).into());
             }
             Report::Exited(exit) => told.exit = Some(exit),
-            Report::Usage {
-                peak_memory,
-                oom_kills,
-            } => {
-                told.peak_memory = peak_memory;
+            Report::Usage { usage, oom_kills } => {
+                told.usage = usage;
                 told.oom_kills = oom_kills;
             }
             Report::Terminal => {

@@ -88,7 +88,9 @@ fn a_command_runs_and_its_lines_arrive() {
         std::fs::read_to_string(bench.path("upper/file")).unwrap(),
         "kept\n"
     );
-    assert!(ran.outcome.peak_memory.is_none());
+    let usage = ran.outcome.usage;
+    assert!(!usage.group, "no limit, no group: {usage:?}");
+    assert!(usage.peak_memory > 0 && usage.cpu_us > 0, "{usage:?}");
 }
 
 fn exit_codes_and_signals_are_told() {

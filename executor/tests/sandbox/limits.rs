@@ -37,10 +37,9 @@ fn too_much_memory_ends_as_out_of_memory() {
     };
     let ran = run(&spec);
     assert_eq!(ran.outcome.ended, Ended::OutOfMemory, "{ran:?}");
-    let peak = ran
-        .outcome
-        .peak_memory
-        .expect("a limit on memory tells the peak");
+    let usage = ran.outcome.usage;
+    assert!(usage.group, "{usage:?}");
+    let peak = usage.peak_memory;
     assert!(peak > 16 << 20 && peak <= 32 << 20, "{peak}");
     // A part of the command was killed, and the rest failed for it.
     spec.argv[2] = format!("({HOG}); exit 3");
@@ -57,11 +56,12 @@ fn peak_memory_is_told() {
         memory: Some(64 << 20),
         ..Limits::default()
     };
-    let peak = run(&spec)
-        .outcome
-        .peak_memory
-        .expect("a limit on memory tells the peak");
-    assert!(peak >= 20 << 20, "{peak}");
+    let usage = run(&spec).outcome.usage;
+    assert!(usage.group && usage.peak_memory >= 20 << 20, "{usage:?}");
+    // The file in memory is no process's own.
+    spec.limits = Limits::default();
+    let usage = run(&spec).outcome.usage;
+    assert!(!usage.group && usage.peak_memory < 20 << 20, "{usage:?}");
 }
 
 fn a_fork_bomb_is_stopped_by_the_pids_limit() {
@@ -143,9 +143,9 @@ fn no_control_group_is_left() {
     let mut spec = bench.script("sleep 1000 & setsid sleep 1000 & echo done");
     spec.limits = Limits {
         memory: Some(64 << 20),
-        memory_swap: None,
         cpus: Some(1.0),
         pids: Some(100),
+        ..Limits::default()
     };
     assert_eq!(run(&spec).outcome.ended, Ended::Exit(0));
     // Not even when the set-up fails after the group was made.

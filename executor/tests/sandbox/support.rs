@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use strata_cache::RootfsPlan;
 use strata_executor::sandbox::{
-    Confinement, Credentials, Limits, Network, Outcome, Redactor, RunSpec, SandboxError, Stdio,
-    Stream, spawn,
+    Confinement, Credentials, Dns, Limits, Network, Outcome, Redactor, RunSpec, SandboxError,
+    Stdio, Stream, spawn,
 };
 use tempfile::TempDir;
 
@@ -96,14 +96,17 @@ impl Bench {
             hostname: "bench".into(),
             network: Network::Host,
             extra_hosts: Vec::new(),
+            dns: Dns::default(),
             mounts: Vec::new(),
             limits: Limits::default(),
             ulimits: BTreeMap::new(),
             shm_size: 64 << 20,
             insecure: false,
             confinement: Confinement::default(),
+            hooks: None,
             stdio: Stdio::Piped,
             redactor: Redactor::default(),
+            timeout: None,
             stop_signal: 15,
             stop_timeout: Duration::from_secs(5),
         }

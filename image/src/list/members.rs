@@ -115,10 +115,7 @@ impl Images<'_> {
         let name = reference.to_string();
         let media_type = fetched.media_type.as_deref();
         let mut descriptor = descriptor_of(&fetched.bytes, fetched.digest, media_type);
-        if matches!(
-            manifest.config.media_type.as_str(),
-            media::OCI_CONFIG | media::DOCKER_CONFIG
-        ) {
+        if manifest.is_image() {
             let config = &manifest.config;
             let bytes = self
                 .client()
@@ -147,7 +144,8 @@ impl Member {
     }
 }
 
-fn no_platform(name: String, platform: &Platform, list: &List) -> ImageError {
+/// The error for a list without an image for `platform`.
+pub(crate) fn no_platform(name: String, platform: &Platform, list: &List) -> ImageError {
     let platforms: Vec<String> = list.platforms().iter().map(ToString::to_string).collect();
     ImageError::Manifest {
         name,

@@ -43,7 +43,7 @@ impl Source<'_> {
             list.came_as = Some(self.store.blobs().put(&bytes)?);
         }
         for member in there {
-            let image = if member.is_attestation() {
+            let image = if member.is_attestation() || !self.is_image(member)? {
                 self.take_blobs(member)?;
                 None
             } else {
@@ -58,6 +58,15 @@ impl Source<'_> {
             list.members.push(member);
         }
         Ok(Some(list.store(self.store, names)?))
+    }
+
+    fn is_image(&mut self, member: &Descriptor) -> Result<bool, LoadError> {
+        let bytes = self.blob_bytes(member.digest)?;
+        match Document::parse(&bytes, Some(&member.media_type)) {
+            Ok(Document::Manifest(manifest)) => Ok(manifest.is_image()),
+            Ok(Document::Index(_)) => Ok(false),
+            Err(error) => Err(self.wrong_manifest(error)),
+        }
     }
 
     /// Brings a manifest that is no image, and what it names, into the store.

@@ -324,10 +324,7 @@ impl Said<'_> {
                         _ => None,
                     })
                     .collect();
-                step["network"] = json!(match run.network {
-                    Network::Host => "host",
-                    Network::None => "none",
-                });
+                step["network"] = json!(run.network.to_string());
                 if !secrets.is_empty() {
                     step["secrets"] = json!(secrets);
                 }

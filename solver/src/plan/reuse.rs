@@ -39,9 +39,9 @@ impl Planner<'_> {
     }
 
     /// [`reuse`](Self::reuse) for a command, which may look into the network.
-    pub(super) fn reuse_of_command(&mut self, applied: &Applied<'_>, network: Network) -> Reuse {
+    pub(super) fn reuse_of_command(&mut self, applied: &Applied<'_>, network: &Network) -> Reuse {
         let mut reuse = self.reuse(applied);
-        if network != Network::None
+        if *network != Network::None
             && reuse.ttl.is_none()
             && let Some(ttl) = self.request.cache_ttl
         {

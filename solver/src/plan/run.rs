@@ -95,7 +95,7 @@ impl Planner<'_> {
             .map(|(name, _)| name.clone())
             .filter(|name| !env_names.contains(name.as_str()))
             .collect();
-        let reuse = self.reuse_of_command(applied, network);
+        let reuse = self.reuse_of_command(applied, &network);
         let history = text::run(&argv, &args);
         let hostname = self
             .request
@@ -141,10 +141,10 @@ impl Planner<'_> {
 
     fn network(&self, applied: &Applied<'_>, run: &RunInstruction) -> Result<Network, Diagnostic> {
         let Some(flag) = &run.network else {
-            return Ok(self.request.network);
+            return Ok(self.request.network.clone());
         };
         match flag.value {
-            NetworkFlag::Default => Ok(self.request.network),
+            NetworkFlag::Default => Ok(self.request.network.clone()),
             NetworkFlag::None => Ok(Network::None),
             NetworkFlag::Host => {
                 self.entitled(applied, "network.host", flag.span)?;

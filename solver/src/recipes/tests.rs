@@ -146,7 +146,7 @@ impl World {
         request.ulimits.clone_from(&self.ulimits);
         request.shm_size = self.shm_size;
         request.extra_hosts.clone_from(&self.hosts);
-        request.network = self.network;
+        request.network = self.network.clone();
         request.confinement.clone_from(&self.confinement);
         request.hostname.clone_from(&self.hostname);
         request.neutral_modes = self.neutral;

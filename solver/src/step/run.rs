@@ -5,10 +5,10 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use strata_cache::lock::KeyGuard;
-use strata_cache::{LayerView, RootfsPlan, Scratch};
+use strata_cache::{LayerView, Resources, RootfsPlan, Scratch};
 use strata_executor::copy::{CopyError, CopySpec};
 use strata_executor::sandbox::{
-    self, Ended, Mount, MountKind, MountOptions, RunSpec, SecretBytes, Stdio,
+    self, Credentials, Ended, Hooks, Mount, MountKind, MountOptions, RunSpec, SecretBytes, Stdio,
     Stream as SandboxStream,
 };
 use strata_executor::tree::LayerTree;
@@ -47,7 +47,7 @@ impl Shared<'_> {
         run: &RunOp,
         scratch: &mut Scratch<'_>,
         stacks: Stacks<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Resources, Failure> {
         let view = self.view(scratch.stack());
         self.check_machine(vertex, run, &view)?;
         let mut credentials = credentials(&view, &run.user, vertex.span)?;
@@ -87,23 +87,28 @@ impl Shared<'_> {
             }
         }
 
+        let rootfs = scratch.rootfs(Some(self.stub()?))?;
+        let hooks = self.hooks(vertex, run, &rootfs, &credentials, &mut held)?;
         let spec = RunSpec {
-            rootfs: scratch.rootfs(Some(self.stub()?))?,
+            rootfs,
+            hooks: hooks.clone(),
             argv: run.argv.clone(),
             env,
             cwd: PathBuf::from(&run.cwd),
             credentials,
             hostname: run.hostname.clone(),
-            network: run.network,
+            network: run.network.clone(),
             extra_hosts: self.request.extra_hosts.clone(),
+            dns: self.request.dns.clone(),
             mounts: std::mem::take(&mut held.mounts),
-            limits: self.request.limits,
+            limits: self.request.limits.clone(),
             ulimits: self.request.ulimits.clone(),
             shm_size: self.request.shm_size,
             insecure: run.insecure,
             confinement: self.request.confinement.clone(),
             stdio: Stdio::Piped,
             redactor: self.redactor.clone(),
+            timeout: self.request.step_timeout,
             stop_signal: SIGTERM,
             stop_timeout: STOP_TIMEOUT,
         };
@@ -136,13 +141,20 @@ impl Shared<'_> {
             });
             running.wait()
         })
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| failed(&error));
+        for problem in hooks.iter().flat_map(Hooks::run_after) {
+            let warning = Diagnostic::warning("hook", vertex.span, problem);
+            self.events.event(Event::Warning(warning));
+        }
+        let ended = ended?;
         drop(held);
         for path in &ended.created {
             scratch.forget_mount_point(path)?;
         }
+        let resources = ended.usage;
+        self.events.event(Event::Used { step, resources });
         match ended.ended {
-            Ended::Exit(0) => Ok(()),
+            Ended::Exit(0) => Ok(resources),
             Ended::Cancelled => Err(Failure::Stopped),
             Ended::Exit(code) => Err(command_failed(
                 vertex,
@@ -157,19 +169,58 @@ impl Shared<'_> {
                 Some(128 + signal),
             )),
             Ended::OutOfMemory => {
-                let limit = self
-                    .request
-                    .limits
-                    .memory
-                    .map_or_else(String::new, |bytes| format!(" of {bytes} bytes"));
+                let limit = self.request.limits.memory.map_or_else(
+                    || "the limit of its surroundings".to_owned(),
+                    |bytes| format!("its limit of {}", mebibytes(bytes)),
+                );
+                let peak = mebibytes(resources.peak_memory);
                 Err(command_failed(
                     vertex,
                     run,
-                    &format!("killed: it reached the memory limit{limit}"),
+                    &format!("killed: it needed more memory than {limit} (peak: {peak})"),
                     Some(137),
                 ))
             }
+            Ended::TimedOut => {
+                let limit = self.request.step_timeout.unwrap_or_default();
+                Err(command_failed(
+                    vertex,
+                    run,
+                    &format!(
+                        "killed: it took longer than {limit:?}, the limit of `--step-timeout`"
+                    ),
+                    Some(124),
+                ))
+            }
         }
+    }
+
+    /// What its devices want to be run around the command.
+    fn hooks<'s>(
+        &'s self,
+        vertex: &Vertex,
+        run: &RunOp,
+        rootfs: &RootfsPlan,
+        credentials: &Credentials,
+        held: &mut Held<'s>,
+    ) -> Result<Option<Hooks>, Failure> {
+        if run.edits.hooks.is_empty() {
+            return Ok(None);
+        }
+        let scratch = self.store.scratch(&[])?;
+        let hooks = Hooks {
+            bundle: scratch.upper().to_owned(),
+            list: run.edits.hooks.clone(),
+        };
+        held.scratches.push(scratch);
+        let cwd = std::path::Path::new(&run.cwd);
+        hooks
+            .write_config(rootfs, &run.argv, cwd, credentials, &run.hostname)
+            .map_err(|error| {
+                let message = format!("`{}` can't be written: {error}", hooks.bundle.display());
+                Diagnostic::error("sandbox", vertex.span, message)
+            })?;
+        Ok(Some(hooks))
     }
 
     fn stub(&self) -> Result<&std::path::Path, Failure> {
@@ -484,6 +535,12 @@ fn read_only(plan: RootfsPlan) -> RootfsPlan {
 
 fn known(env: &[(String, String)], name: &str) -> bool {
     env.iter().any(|(known, _)| known == name)
+}
+
+/// Bytes for people, in the units that limits are given in.
+fn mebibytes(bytes: u64) -> String {
+    let tenths = (u128::from(bytes) * 10) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
 fn command_failed(vertex: &Vertex, run: &RunOp, how: &str, exit: Option<i32>) -> Failure {

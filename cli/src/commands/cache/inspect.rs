@@ -13,6 +13,7 @@ use super::no_store;
 use crate::error::CommandError;
 use crate::flags::low;
 use crate::output;
+use crate::progress::resources;
 use crate::progress::text::printable;
 use crate::root;
 
@@ -36,6 +37,11 @@ pub(crate) fn run(flags: &low::CacheInspect, root: &Path) -> Result<(), CommandE
         object["entries"] = json!(layer.entries);
         object["diff_id"] = json!(layer.diff_id.map(|id| id.0.to_string()));
         object["chain_id"] = json!(layer.chain_id.map(|id| id.0.to_string()));
+    }
+    if let Some(key) = item.key
+        && let Some(used) = store.index().resources(key)?
+    {
+        object["resources"] = resources::object(&used);
     }
     let parts = match item.key {
         Some(key) => store.index().parts(key)?,

@@ -13,6 +13,7 @@ use strata_solver::request::Output;
 use strata_solver::request::Pull;
 use strata_solver::request::SshAgent;
 
+use super::Networking;
 use super::Surroundings;
 use super::build_args;
 use super::check::Call;
@@ -189,6 +190,11 @@ impl Build {
             .as_deref()
             .map(|text| flag("--cache-ttl", crate::human::parse_duration(text)))
             .transpose()?;
+        let step_timeout = low
+            .step_timeout
+            .as_deref()
+            .map(|text| flag("--step-timeout", value::timeout(text)))
+            .transpose()?;
         let shm_size = shm_size(low.shm_size.as_deref())?;
         let confinement = confinement(&low.security, surroundings)?;
         let hostname = low
@@ -196,8 +202,7 @@ impl Build {
             .as_deref()
             .map(|text| flag("--hostname", value::hostname(text)))
             .transpose()?;
-        let extra_hosts = each("--add-host", &low.add_host, value::extra_host)?;
-        let network = flag("--network", value::network(&low.network))?;
+        let networking = Networking::new(&low.networking)?;
 
         let mut ssh: Vec<SshAgent> = Vec::with_capacity(low.ssh.len());
         for text in &low.ssh {
@@ -276,7 +281,7 @@ impl Build {
                 },
                 platforms,
                 all_platforms: low.all_platforms,
-                network,
+                network: networking.network.unwrap_or_default(),
                 allow,
                 cdi_directories: Some(cdi_directories),
                 secrets,
@@ -284,11 +289,13 @@ impl Build {
                 volumes,
                 mounts,
                 limits,
+                step_timeout,
                 ulimits,
                 shm_size,
                 confinement,
                 hostname,
-                extra_hosts,
+                extra_hosts: networking.extra_hosts,
+                dns: networking.dns,
                 jobs,
                 epoch,
                 context_time: None,
@@ -481,9 +488,19 @@ mod tests {
             (&["--memory-swap", "1g"], "needs `--memory`"),
             (&["-m", "2g", "--memory-swap", "1g"], "less than"),
             (&["--cpus", "none"], "`--cpus`"),
+            (&["--cpus", "1", "--cpu-quota", "5000"], "contradict"),
+            (&["--cpu-quota", "5"], "`--cpu-quota`"),
+            (&["--cpu-shares", "1"], "`--cpu-shares`"),
+            (&["--cpuset-cpus", "x"], "`--cpuset-cpus`"),
+            (&["--blkio-weight", "9"], "`--blkio-weight`"),
+            (&["--device-write-bps", "/dev/null:1m"], "block device"),
+            (&["--step-timeout", "0"], "`--step-timeout`"),
             (&["--pids-limit", "x"], "`--pids-limit`"),
             (&["--jobs", "0"], "`--jobs`"),
-            (&["--network", "bridge"], "`--network`"),
+            (&["--network", "container:x"], "`--network`"),
+            (&["--dns", "x"], "`--dns`"),
+            (&["--dns-search", "a b"], "`--dns-search`"),
+            (&["--dns-option", "a\nb"], "`--dns-option`"),
             (&["--allow", "everything"], "`--allow`"),
             (&["--allow", "device=gpu"], "`--allow`"),
             (&["--add-host", "x"], "`--add-host`"),

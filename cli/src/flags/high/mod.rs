@@ -3,6 +3,8 @@
 
 mod build;
 mod check;
+mod limits;
+mod networking;
 mod prune;
 mod run;
 
@@ -14,7 +16,6 @@ use std::path::PathBuf;
 
 use strata_cache::codec::Codec;
 use strata_executor::sandbox::Confinement;
-use strata_executor::sandbox::Limits;
 use strata_solver::request::SHM_SIZE;
 
 pub(crate) use build::Build;
@@ -22,10 +23,12 @@ pub(crate) use check::Call;
 pub(crate) use check::Check;
 pub(crate) use check::Method;
 pub(crate) use check::entitlements;
+pub(crate) use networking::Networking;
 pub(crate) use prune::prune_options;
 pub(crate) use run::Entrypoint;
 pub(crate) use run::Run;
 
+use self::limits::limits;
 use super::low;
 use super::security;
 use super::value;
@@ -107,49 +110,6 @@ fn each<T>(
 ) -> Result<Vec<T>, CommandError> {
     values.iter().map(|value| flag(name, read(value))).collect()
 }
-fn limits(low: &low::Limits) -> Result<Limits, CommandError> {
-    let memory = low
-        .memory
-        .as_deref()
-        .map(|text| flag("--memory", value::memory(text)))
-        .transpose()?;
-    let memory_swap = match low.memory_swap.as_deref() {
-        None => None,
-        Some("-1") => Some(u64::MAX),
-        Some(text) => Some(flag("--memory-swap", value::memory(text))?),
-    };
-    match (memory, memory_swap) {
-        (None, Some(_)) => {
-            return Err(CommandError::usage("`--memory-swap` needs `--memory`"));
-        }
-        (Some(memory), Some(both)) if both < memory => {
-            return Err(CommandError::usage(
-                "`--memory-swap` is memory and swap together and can't be less than `--memory`",
-            ));
-        }
-        _ => {}
-    }
-    let cpus = low
-        .cpus
-        .as_deref()
-        .map(|text| flag("--cpus", value::cpus(text)))
-        .transpose()?;
-    let pids = match low.pids_limit.as_deref() {
-        None | Some("-1" | "0") => None,
-        Some(text) => Some(flag(
-            "--pids-limit",
-            text.parse()
-                .map_err(|_| format!("`{text}` is not a number of processes")),
-        )?),
-    };
-    Ok(Limits {
-        memory,
-        memory_swap,
-        cpus,
-        pids,
-    })
-}
-
 fn ulimits(values: &[String]) -> Result<BTreeMap<String, (u64, u64)>, CommandError> {
     Ok(each("--ulimit", values, value::ulimit)?
         .into_iter()

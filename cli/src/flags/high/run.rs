@@ -6,8 +6,8 @@ use std::path::Path;
 use strata_executor::sandbox::Confinement;
 use strata_executor::sandbox::Limits;
 use strata_executor::sandbox::Mount;
-use strata_executor::sandbox::Network;
 
+use super::Networking;
 use super::Surroundings;
 use super::confinement;
 use super::each;
@@ -53,11 +53,9 @@ pub(crate) struct Run {
     /// What the command is handed to.
     pub(crate) entrypoint: Entrypoint,
     /// Network.
-    pub(crate) network: Network,
+    pub(crate) networking: Networking,
     /// Host name.
     pub(crate) hostname: Option<String>,
-    /// Lines for /etc/hosts.
-    pub(crate) extra_hosts: Vec<(String, String)>,
     /// Limits by control group.
     pub(crate) limits: Limits,
     /// rlimits.
@@ -126,13 +124,12 @@ impl Run {
                 Some("") => Entrypoint::Nothing,
                 Some(program) => Entrypoint::Program(program.to_owned()),
             },
-            network: flag("--network", value::network(&low.network))?,
+            networking: Networking::new(&low.networking)?,
             hostname: low
                 .hostname
                 .as_deref()
                 .map(|text| flag("--hostname", value::hostname(text)))
                 .transpose()?,
-            extra_hosts: each("--add-host", &low.add_host, value::extra_host)?,
             limits: limits(&low.limits)?,
             ulimits: ulimits(&low.ulimit)?,
             shm_size: shm_size(low.shm_size.as_deref())?,

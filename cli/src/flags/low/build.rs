@@ -6,6 +6,7 @@ use clap::Args;
 use clap::ValueEnum;
 
 use super::Limits;
+use super::Networking;
 use super::Security;
 use crate::progress::Mode;
 use crate::verify;
@@ -131,14 +132,8 @@ pub(crate) struct Build {
     /// Build for every platform that all base images have
     #[arg(long)]
     pub(crate) all_platforms: bool,
-    /// Network of RUN steps: host, or none (loopback only)
-    #[arg(
-        long,
-        value_name = "NETWORK",
-        default_value = "host",
-        hide_default_value = true
-    )]
-    pub(crate) network: String,
+    #[command(flatten)]
+    pub(crate) networking: Networking,
     /// Allow steps what they otherwise can't have (repeatable): network.host, security.insecure,
     /// device, device=NAME
     #[arg(long, value_name = "ENTITLEMENT")]
@@ -147,9 +142,6 @@ pub(crate) struct Build {
     /// last wins)
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) cdi_spec_dir: Vec<PathBuf>,
-    /// Add a line to /etc/hosts of RUN steps (repeatable)
-    #[arg(long, value_name = "HOST:ADDRESS")]
-    pub(crate) add_host: Vec<String>,
     /// Resource limit of RUN steps (repeatable), such as nofile=1024:4096
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,
@@ -158,6 +150,12 @@ pub(crate) struct Build {
     pub(crate) shm_size: Option<String>,
     #[command(flatten)]
     pub(crate) limits: Limits,
+    /// How long each RUN step may take, such as 10m; what takes longer is killed
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) step_timeout: Option<String>,
+    /// Show at the end what each step that ran has used of processors, memory and disks
+    #[arg(long)]
+    pub(crate) resources: bool,
     #[command(flatten)]
     pub(crate) security: Security,
     /// Host name of RUN steps

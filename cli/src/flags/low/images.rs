@@ -87,6 +87,9 @@ pub(crate) struct History {
     /// Write whole commands
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Show what each step has used of processors, memory and disks, where that is known
+    #[arg(long)]
+    pub(crate) resources: bool,
     /// How to write the list
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) format: Format,

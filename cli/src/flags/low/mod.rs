@@ -172,6 +172,28 @@ pub(crate) enum Format {
     Json,
 }
 
+/// The network of steps and containers.
+#[derive(Debug, Args)]
+pub(crate) struct Networking {
+    /// Network: host, none (loopback only), isolated (its own, from which the outside can be reached
+    /// by pasta or slirp4netns), pasta, slirp4netns, or ns:PATH; after one of its own,
+    /// `:host-loopback` lets it reach services on this machine [default: host]
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) network: Option<String>,
+    /// Add a line to /etc/hosts (repeatable); the address `host-gateway` is this machine's
+    #[arg(long, value_name = "HOST:ADDRESS")]
+    pub(crate) add_host: Vec<String>,
+    /// Name server in place of this machine's (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dns: Vec<String>,
+    /// Domain to look short names up in, in place of this machine's (repeatable); `.` for none
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_search: Vec<String>,
+    /// Option of the resolver, such as ndots:2, in place of this machine's (repeatable)
+    #[arg(long, value_name = "OPTION", visible_alias = "dns-opt")]
+    pub(crate) dns_option: Vec<String>,
+}
+
 /// Limits by control group, for steps and containers.
 #[derive(Debug, Args)]
 pub(crate) struct Limits {
@@ -184,6 +206,40 @@ pub(crate) struct Limits {
     /// Number of CPUs that may be used, such as 1.5
     #[arg(long, value_name = "N")]
     pub(crate) cpus: Option<String>,
+    /// Microseconds of processor time in each period, in place of --cpus
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_quota: Option<u64>,
+    /// Length of these periods [default: 100000]
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_period: Option<u64>,
+    /// Share of processor time where others want some, too; 1024 is the usual one
+    #[arg(short, long, value_name = "N")]
+    pub(crate) cpu_shares: Option<u64>,
+    /// CPUs that may be used, such as 0-2,4
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<String>,
+    /// Memory nodes that may be used
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<String>,
+    /// Share of a disk's time where others want some, too: 10 to 1000
+    #[arg(long, value_name = "N")]
+    pub(crate) blkio_weight: Option<u16>,
+    /// Bytes that may be read from a device in each second (repeatable)
+    #[arg(long, value_name = "DEVICE:SIZE")]
+    pub(crate) device_read_bps: Vec<String>,
+    /// Bytes that may be written to a device in each second (repeatable)
+    #[arg(long, value_name = "DEVICE:SIZE")]
+    pub(crate) device_write_bps: Vec<String>,
+    /// Operations that may read from a device in each second (repeatable)
+    #[arg(long, value_name = "DEVICE:N")]
+    pub(crate) device_read_iops: Vec<String>,
+    /// Operations that may write to a device in each second (repeatable)
+    #[arg(long, value_name = "DEVICE:N")]
+    pub(crate) device_write_iops: Vec<String>,
+    /// Control group to make others in: from the top of the hierarchies if it begins with `/`, else
+    /// from strata's own
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) cgroup_parent: Option<String>,
     /// Number of processes that may exist; -1 for no limit
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) pids_limit: Option<String>,

@@ -6,6 +6,7 @@ use clap::Args;
 use clap::ValueEnum;
 
 use super::Limits;
+use super::Networking;
 use super::Security;
 
 /// `strata run`
@@ -47,20 +48,11 @@ pub(crate) struct Run {
     /// Program to start in place of the image's; empty for none
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
-    /// Network: host, or none (loopback only)
-    #[arg(
-        long,
-        value_name = "NETWORK",
-        default_value = "host",
-        hide_default_value = true
-    )]
-    pub(crate) network: String,
+    #[command(flatten)]
+    pub(crate) networking: Networking,
     /// Host name
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
-    /// Add a line to /etc/hosts (repeatable)
-    #[arg(long, value_name = "HOST:ADDRESS")]
-    pub(crate) add_host: Vec<String>,
     #[command(flatten)]
     pub(crate) limits: Limits,
     #[command(flatten)]

@@ -14,8 +14,8 @@ pub(super) struct Place {
 /// Where this process is in each hierarchy.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Hierarchies {
-    /// Version 1: controller and group.
-    v1: Vec<(String, PathBuf)>,
+    /// Version 1: controller and place.
+    v1: Vec<(String, Place)>,
     /// Version 2.
     pub unified: Option<Place>,
 }
@@ -23,10 +23,29 @@ pub(super) struct Hierarchies {
 impl Hierarchies {
     /// This process's group in the version 1 hierarchy of `controller`, if it has one.
     pub(super) fn v1(&self, controller: &str) -> Option<&Path> {
+        // Version 2 has another name for it.
+        let name = if controller == "io" {
+            "blkio"
+        } else {
+            controller
+        };
         self.v1
             .iter()
-            .find(|(name, _)| name == controller)
-            .map(|(_, path)| path.as_path())
+            .find(|(known, _)| known == name)
+            .map(|(_, place)| place.group.as_path())
+    }
+
+    /// Takes another group for this process's own: from the top if it begins with `/`.
+    pub(super) fn move_to(&mut self, parent: &str) {
+        let mut places: Vec<&mut Place> = self.v1.iter_mut().map(|(_, place)| place).collect();
+        places.extend(&mut self.unified);
+        for place in places {
+            let group = match parent.strip_prefix('/') {
+                Some(below) => place.top.join(below.trim_start_matches('/')),
+                None => place.group.join(parent),
+            };
+            place.group = group;
+        }
     }
 
     /// From the texts of /proc/self/cgroup and /proc/self/mountinfo.
@@ -45,7 +64,7 @@ impl Hierarchies {
             }
             for controller in controllers.split(',') {
                 if let Some(place) = place(mounts, Some(controller), path) {
-                    found.v1.push((controller.to_owned(), place.group));
+                    found.v1.push((controller.to_owned(), place));
                 }
             }
         }

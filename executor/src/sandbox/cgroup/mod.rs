@@ -6,6 +6,7 @@
 
 mod directory;
 mod hierarchy;
+mod limits;
 mod unified;
 
 use std::fs;
@@ -18,11 +19,11 @@ use rustix::mount::MountAttrFlags;
 
 use self::directory::Directory;
 use self::hierarchy::Hierarchies;
+use super::SandboxError;
 use super::protocol::{Failure, Stage, quoted};
-use super::{Limits, SandboxError};
 
-/// Length of the periods in which processor time is dealt out, in microseconds.
-const PERIOD: u64 = 100_000;
+pub(super) use limits::check;
+pub use limits::{DeviceLimit, Limits, Rate};
 
 /// Enters a cgroup namespace whose root is where this process is.
 pub(super) fn enter_namespace() {
@@ -33,7 +34,7 @@ pub(super) fn enter_namespace() {
 /// Whether a kind of limit can be set.
 #[derive(Debug)]
 pub struct LimitProspect {
-    /// The kernel's name for what is limited: `memory`, `cpu` or `pids`.
+    /// The kernel's name for what is limited: `memory`, `cpu`, `cpuset`, `io` or `pids`.
     pub controller: &'static str,
     /// The version of the control groups that would do it; nothing if the host has none for it.
     pub version: Option<u8>,
@@ -54,7 +55,7 @@ pub fn limit_prospects() -> Vec<LimitProspect> {
             None => (None, Err(no_controller(controller))),
         }
     };
-    let controllers = ["memory", "cpu", "pids"].into_iter();
+    let controllers = ["memory", "cpu", "cpuset", "io", "pids"].into_iter();
     controllers
         .map(|controller| {
             let (version, answer) = prospect(controller);
@@ -77,17 +78,6 @@ fn may_make_in(group: &Path) -> Result<(), Failure> {
             detail: explain(&error).into(),
         }
     })
-}
-
-/// Refuses numbers that mean nothing. On the caller's side: not every number survives the way.
-pub(super) fn check(limits: &Limits) -> Result<(), SandboxError> {
-    match limits.cpus {
-        Some(cpus) if !(cpus.is_finite() && cpus > 0.0) => {
-            let detail = format!("{cpus} is not a number of CPUs");
-            Err(Failure::new("limit processor time", detail).into_error(Vec::new()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Whether the host shows version 2 where programs look for it.
@@ -131,13 +121,16 @@ pub(super) struct Group {
 impl Group {
     /// Makes a group with `limits`; none if there are none.
     pub(super) fn create(limits: &Limits) -> Result<Option<Self>, Failure> {
-        let needed = needed(limits);
+        let needed = limits.controllers();
         if needed.is_empty() {
             return Ok(None);
         }
         let groups = fs::read_to_string("/proc/self/cgroup").during("find control groups")?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").during("find control groups")?;
-        let hierarchies = Hierarchies::parse(&groups, &mounts);
+        let mut hierarchies = Hierarchies::parse(&groups, &mounts);
+        if let Some(parent) = &limits.parent {
+            hierarchies.move_to(parent);
+        }
         let mut group = Self { parts: Vec::new() };
         let answer = group.fill(&hierarchies, &needed, limits);
         if let Err(failure) = answer {
@@ -158,6 +151,9 @@ impl Group {
             if let Some(own) = hierarchies.v1(controller) {
                 // cpu and cpuacct, for example, may be one hierarchy: then the group is there.
                 if !self.parts.iter().any(|part| part.is_in(own)) {
+                    if limits.parent.is_some() {
+                        make_all(own, explain)?;
+                    }
                     self.parts.push(Part {
                         directory: Directory::make(own, explain)?,
                         unified: false,
@@ -172,7 +168,12 @@ impl Group {
                 .unified
                 .as_ref()
                 .ok_or_else(|| no_controller(by_version_2[0]))?;
-            let parent = unified::parent(place, &by_version_2)?;
+            let parent = if limits.parent.is_some() {
+                make_all(&place.group, unified::explain)?;
+                unified::given(place, &by_version_2)?
+            } else {
+                unified::parent(place, &by_version_2)?
+            };
             self.parts.push(Part {
                 directory: Directory::make(&parent, unified::explain)?,
                 unified: true,
@@ -234,20 +235,6 @@ impl Group {
     }
 }
 
-fn needed(limits: &Limits) -> Vec<&'static str> {
-    let mut needed = Vec::new();
-    if limits.memory.is_some() || limits.memory_swap.is_some() {
-        needed.push("memory");
-    }
-    if limits.cpus.is_some() {
-        needed.push("cpu");
-    }
-    if limits.pids.is_some() {
-        needed.push("pids");
-    }
-    needed
-}
-
 fn no_controller(controller: &str) -> Failure {
     Failure::new(
         format!("limit {controller}"),
@@ -268,6 +255,15 @@ fn explain(error: &io::Error) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// Makes a group that was given, and those above it.
+fn make_all(group: &Path, explain: impl Fn(&io::Error) -> &'static str) -> Result<(), Failure> {
+    fs::create_dir_all(group).map_err(|error| Failure {
+        stage: format!("make the control group {}", quoted(group)),
+        errno: error.raw_os_error(),
+        detail: explain(&error).into(),
+    })
 }
 
 impl Part {
@@ -295,19 +291,86 @@ impl Part {
     fn limit(&self, controller: &str, limits: &Limits) -> Result<(), Failure> {
         match controller {
             "memory" => self.limit_memory(limits),
-            "cpu" => {
-                let quota = quota(limits.cpus.unwrap_or(1.0));
-                if self.unified {
-                    self.write_text("cpu.max", &format!("{quota} {PERIOD}"))
-                } else {
-                    self.write("cpu.cfs_period_us", PERIOD)?;
-                    self.write("cpu.cfs_quota_us", quota)
-                }
-            }
+            "cpu" => self.limit_processors(limits),
+            "cpuset" => self.limit_sets(limits),
+            "io" => self.limit_devices(limits),
             _ => limits
                 .pids
                 .map_or(Ok(()), |pids| self.write("pids.max", pids)),
         }
+    }
+
+    fn limit_processors(&self, limits: &Limits) -> Result<(), Failure> {
+        if let Some((quota, period)) = limits.quota() {
+            if self.unified {
+                self.write_text("cpu.max", &format!("{quota} {period}"))?;
+            } else {
+                self.write("cpu.cfs_period_us", period)?;
+                self.write("cpu.cfs_quota_us", quota)?;
+            }
+        }
+        match limits.cpu_shares {
+            Some(shares) if self.unified => self.write("cpu.weight", limits::cpu_weight(shares)),
+            Some(shares) => self.write("cpu.shares", shares),
+            None => Ok(()),
+        }
+    }
+
+    fn limit_sets(&self, limits: &Limits) -> Result<(), Failure> {
+        let sets = [
+            ("cpuset.cpus", &limits.cpuset_cpus),
+            ("cpuset.mems", &limits.cpuset_mems),
+        ];
+        for (name, given) in sets {
+            if let Some(set) = given {
+                self.write_text(name, set)?;
+            } else if !self.unified {
+                // A new group of version 1 has nothing, and takes no process before it has something.
+                let parent = self.directory.path().with_file_name(name);
+                let all =
+                    fs::read_to_string(&parent).stage(|| format!("read {}", quoted(&parent)))?;
+                self.write_text(name, all.trim())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn limit_devices(&self, limits: &Limits) -> Result<(), Failure> {
+        for limit in &limits.devices {
+            let device = format!("{}:{}", limit.major, limit.minor);
+            if self.unified {
+                let word = limit.what.word();
+                self.write_text("io.max", &format!("{device} {word}={}", limit.rate))?;
+            } else {
+                self.write_text(limit.what.file(), &format!("{device} {}", limit.rate))?;
+            }
+        }
+        let Some(weight) = limits.io_weight else {
+            return Ok(());
+        };
+        // By which file depends on the scheduler that the kernel has.
+        let files = if self.unified {
+            [
+                (
+                    "io.weight",
+                    format!("default {}", limits::io_weight(weight)),
+                ),
+                ("io.bfq.weight", weight.to_string()),
+            ]
+        } else {
+            ["blkio.weight", "blkio.bfq.weight"].map(|name| (name, weight.to_string()))
+        };
+        let there = files
+            .iter()
+            .find(|(name, _)| self.directory.path().join(name).exists());
+        let (name, text) = there.ok_or_else(|| {
+            Failure::new(
+                "limit a share of disks",
+                "this kernel has no I/O scheduler that knows shares, such as BFQ; a rate of a \
+                 device can be limited",
+            )
+        })?;
+        self.write_text(name, text)
     }
 
     /// With a limit on memory alone, as much swap as memory may be used, as container users know
@@ -348,17 +411,6 @@ impl Part {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "checked to be positive and finite; conversion saturates"
-)]
-fn quota(cpus: f64) -> u64 {
-    // The kernel takes no less than a millisecond.
-    ((cpus * PERIOD as f64).round() as u64).max(1000)
-}
-
 fn oom_kills(events: &str) -> Option<u64> {
     events
         .lines()
@@ -380,11 +432,5 @@ mod tests {
             Some(1)
         );
         assert_eq!(oom_kills(""), None);
-    }
-
-    #[test]
-    fn quotas_are_parts_of_the_period() {
-        assert_eq!(quota(1.5), 150_000);
-        assert_eq!(quota(0.000_1), 1000);
     }
 }

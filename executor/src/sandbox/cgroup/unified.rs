@@ -51,6 +51,32 @@ pub(super) fn parent(place: &Place, controllers: &[&str]) -> Result<PathBuf, Fai
     Err(missing(&place.group, levels[levels.len() - 1], controllers))
 }
 
+/// The group of `place` itself, which somebody has named, with those above it made to deal
+/// `controllers` out to it.
+pub(super) fn given(place: &Place, controllers: &[&str]) -> Result<PathBuf, Failure> {
+    let group = place.group.as_path();
+    let below: Vec<&Path> = group
+        .ancestors()
+        .take_while(|path| path.starts_with(&place.top))
+        .collect();
+    for path in below.iter().rev() {
+        if has_all(path, "cgroup.subtree_control", controllers) {
+            continue;
+        }
+        enable(path, controllers).map_err(|error| Failure {
+            stage: format!("deal out controllers in control group {}", quoted(path)),
+            errno: error.raw_os_error(),
+            detail: match error.raw_os_error() {
+                Some(libc::EBUSY) => {
+                    "it has processes of its own: name a group that has none".into()
+                }
+                _ => explain(&error).into(),
+            },
+        })?;
+    }
+    Ok(group.to_owned())
+}
+
 /// This process's own group and those above it, up to the last that it may change; at least one.
 fn levels(place: &Place) -> Result<Vec<&Path>, Failure> {
     let own = place.group.as_path();
