@@ -19,6 +19,7 @@ cases! { Root, User =>
     nothing_outside_is_written,
     a_context_that_changes_meanwhile_leads_nowhere,
     a_parallel_step_can_not_move_a_mount_outside,
+    no_descriptor_is_a_working_directory_outside,
     an_export_does_not_follow_links_of_an_earlier_one,
     a_root_file_system_is_unpacked_in_its_place,
     marks_of_overlays_and_layers_can_not_be_forged,
@@ -488,6 +489,38 @@ fn a_parallel_step_can_not_move_a_mount_outside(sandbox: &Sandbox) {
     let link = sandbox.path("out/s");
     symlink(place.fill("{up}"), &link).unwrap();
     assert!(fs::metadata(link.join("empty")).unwrap().is_dir());
+}
+
+/// As an attack on other engines did: a working directory named by a descriptor that the sandbox's
+/// processes have of the machine.
+fn no_descriptor_is_a_working_directory_outside(sandbox: &Sandbox) {
+    let place = Place::new(sandbox);
+    let out = place.out.display();
+    let cat = format!("cat ./{out}/mark ../../../../../../..{out}/mark; ls; pwd");
+    let mut text = String::from("FROM busybox\n");
+    for number in 3..24 {
+        // Whether it may be one or not, the step goes on.
+        text += &format!("WORKDIR /proc/self/fd/{number}\nRUN {cat}; true\n");
+    }
+    sandbox.dockerfile(&text);
+    let built = sandbox.try_build(&[]);
+    assert!([0, 1].contains(&built.code()), "{built}");
+    assert!(!built.stderr.contains(MARK), "{built}");
+    sandbox.dockerfile("FROM busybox\n");
+    sandbox.steps(&["-t", "it"]);
+    for number in 3..24 {
+        let directory = format!("/proc/self/fd/{number}");
+        let strata = sandbox
+            .strata()
+            .args(["run", "-w", &directory, "it", "sh", "-c", &cat]);
+        let ran = strata.output();
+        assert!(
+            !ran.stdout.contains(MARK) && !ran.stderr.contains("panicked"),
+            "{ran}"
+        );
+    }
+    let control = format!("exec 7< /; cd /proc/self/fd/7; cat ./{out}/mark");
+    assert_eq!(run(Command::new("sh").args(["-c", &control])), MARK);
 }
 
 fn an_export_does_not_follow_links_of_an_earlier_one(sandbox: &Sandbox) {
