@@ -34,6 +34,14 @@ test-differential: bases ## Compare with docker.io and buildah (STRATA_DIFFERENT
 	STRATA_TEST_REQUIRE=1 nice -n 19 $(CARGO) test -p strata-cli --locked --test e2e -- --ignored --nocapture \
 		generated_cases_agree
 
+test-seccomp: bases ## Compare the system call filter with docker.io's, call by call
+	STRATA_TEST_REQUIRE=1 $(CARGO) test --workspace --locked --test e2e -- --ignored --nocapture \
+		every_call_is_answered_as_under_docker
+
+test-flood: bases ## A step that writes a gigabyte of output
+	STRATA_TEST_REQUIRE=1 $(CARGO) test --workspace --locked --test e2e -- --ignored --nocapture \
+		a_gigabyte_of_output
+
 fuzz: ## Fuzz every target for FUZZ_SECONDS (600); what it finds is in .test-cache/fuzz
 	.ci/fuzz
 

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use crate::support::{Image, Sandbox, cases};
 
 cases! { Root, User =>
+    hooks_are_run_around_the_command,
+    a_hook_that_fails_fails_the_step,
     a_step_gets_nodes_mounts_and_variables_and_leaves_no_trace,
     a_device_needs_an_entitlement,
     a_missing_device_is_told_and_a_required_one_is_an_error,
@@ -127,6 +129,147 @@ RUN test -z \"$GIVEN\" && test \"$SET\" = 'by the image' && ! ls /dev/parts && !
     assert!(steps.cached().iter().all(|name| !name.contains("--device")));
 }
 
+/// A program of the host that notes what it was given and changes the step's root.
+fn write_hook(sandbox: &Sandbox, name: &str, script: &str) -> String {
+    let path = sandbox.path(name);
+    let notes = sandbox.path("notes");
+    fs::create_dir_all(&notes).unwrap();
+    sandbox.hand_over(&notes);
+    let text = format!(
+        "#!/bin/sh\nexec 2>&1\ncat > {0}/{name}.state\necho \"$0 $*\" > {0}/{name}.args\nenv > {0}/{name}.env\n\
+         bundle=$(sed 's/.*\"bundle\":\"\\([^\"]*\\)\".*/\\1/' {0}/{name}.state)\ncp $bundle/config.json {0}/{name}.config\n\
+         root=$(sed 's/.*\"root\":{{\"path\":\"\\([^\"]*\\)\".*/\\1/; t; s/.*\"path\":\"\\([^\"]*\\)\",\"readonly.*/\\1/' $bundle/config.json)\n{script}\n",
+        notes.display()
+    );
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn note(sandbox: &Sandbox, name: &str) -> String {
+    fs::read_to_string(sandbox.path("notes").join(name)).unwrap()
+}
+
+fn hooks_are_run_around_the_command(sandbox: &Sandbox) {
+    let create = write_hook(
+        sandbox,
+        "create",
+        "ln -s library.so.1 $root/usr/library.so; ls $root/proc/self > /dev/null && echo told; ls -A $root/opt/shown",
+    );
+    let after = write_hook(sandbox, "after", "[ ! -e $root/bin ]");
+    fs::create_dir(sandbox.path("shown")).unwrap();
+    fs::write(sandbox.path("shown/file"), "").unwrap();
+    let directory = write_spec(
+        sandbox,
+        &device(&json!({
+            "mounts": [{"hostPath": sandbox.path("shown"), "containerPath": "/opt/shown", "options": ["ro", "rbind"]}],
+            "hooks": [
+                {"hookName": "poststop", "path": after},
+                {"hookName": "createContainer", "path": create, "args": ["name", "create-symlinks", "--link"],
+                    "env": ["A=b", "C=d=e"], "timeout": 60},
+                {"hookName": "startContainer", "path": "/inside", "args": ["inside", "x"], "env": ["IN=1"]},
+            ],
+        })),
+    );
+    let secret = sandbox.path("secret");
+    fs::write(&secret, "geheim").unwrap();
+    sandbox.hand_over(&secret);
+    let secret = format!("id=s,src={}", secret.display());
+    sandbox.busybox().dockerfile(
+        "FROM busybox
+RUN printf '#!/bin/sh\\ncat > /tmp/state; echo \"$0 $* $IN\" > /tmp/args; id -u > /tmp/uid; grep Seccomp: /proc/self/status > /tmp/seccomp\\n' > /inside && chmod 755 /inside
+USER 7
+RUN --device=strata.test/part=one --mount=type=secret,id=s,env=SECRET readlink /usr/library.so; cat /tmp/args /tmp/uid /tmp/seccomp; touch /tmp/ran
+",
+    );
+    let (image, steps) = sandbox.build_with(&[
+        "--cdi-spec-dir",
+        &directory,
+        "--allow",
+        "device",
+        "--secret",
+        &secret,
+    ]);
+    let said = steps.output("RUN --device");
+    let expected = [
+        "told",
+        "file",
+        "library.so.1",
+        "/inside x 1",
+        "7",
+        "Seccomp:\t2",
+    ];
+    assert_eq!(said, expected);
+    // What a hook does to the root stays, as what a command does.
+    assert!(image.tree().has("usr/library.so") && image.tree().has("tmp/ran"));
+    assert!(!image.tree().has("opt"));
+    let state: Value = serde_json::from_str(&note(sandbox, "create.state")).unwrap();
+    assert_eq!(state["status"], "creating");
+    assert_eq!(state["pid"], 1);
+    let inside: Value = serde_json::from_str(&image.tree().text("tmp/state")).unwrap();
+    assert_eq!(inside["status"], "created");
+    assert_eq!(
+        (&inside["id"], &inside["bundle"]),
+        (&state["id"], &state["bundle"])
+    );
+    let stopped: Value = serde_json::from_str(&note(sandbox, "after.state")).unwrap();
+    assert_eq!(
+        (&stopped["status"], &stopped["id"]),
+        (&json!("stopped"), &state["id"])
+    );
+    assert!(note(sandbox, "create.args").ends_with("create-symlinks --link\n"));
+    let variables = note(sandbox, "create.env");
+    let has = |line: &str| variables.lines().any(|found| found == line);
+    assert!(
+        has("A=b") && has("C=d=e") && !variables.contains("HOME="),
+        "{variables}"
+    );
+    let config: Value = serde_json::from_str(&note(sandbox, "create.config")).unwrap();
+    assert_eq!(config["process"]["user"]["uid"], 7);
+    assert!(!config.to_string().contains("geheim"));
+    assert!(!Path::new(state["bundle"].as_str().unwrap()).exists());
+    assert_eq!(sandbox.mounts(), [""; 0]);
+}
+
+fn a_hook_that_fails_fails_the_step(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let try_hook = |kind: &str, path: &str, timeout: u64| {
+        let hook = json!({"hookName": kind, "path": path, "timeout": timeout});
+        let directory = write_spec(sandbox, &device(&json!({"hooks": [hook]})));
+        let args = ["--cdi-spec-dir", &directory, "--allow", "device"];
+        fails(
+            sandbox,
+            &args,
+            "RUN --device=strata.test/part=one echo it ran",
+            1,
+        )
+    };
+    let failing = write_hook(sandbox, "failing", "echo broken; exit 3");
+    let said = try_hook("createContainer", &failing, 60);
+    for part in ["broken", "createContainer hook", "exit code 3"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let said = try_hook("startContainer", "/bin/false", 60);
+    assert!(said.contains("startContainer hook `/bin/false`"), "{said}");
+    let said = try_hook("createContainer", "/no/such/hook", 60);
+    assert!(
+        said.contains("/no/such/hook") && said.contains("No such file"),
+        "{said}"
+    );
+    let slow = write_hook(sandbox, "slow", "exec sleep 600");
+    let said = try_hook("createContainer", &slow, 1);
+    assert!(said.contains("longer than 1 second"), "{said}");
+    assert!(!said.contains("\nit ran"), "{said}");
+    // What comes afterwards hinders nothing.
+    let hook = json!({"hookName": "poststop", "path": failing});
+    let directory = write_spec(sandbox, &device(&json!({"hooks": [hook]})));
+    sandbox.dockerfile("FROM busybox\nRUN --device=strata.test/part=one true\n");
+    let args = ["--cdi-spec-dir", &directory, "--allow", "device"];
+    let output = sandbox.try_build(&args).success();
+    assert!(output.stderr.contains("poststop hook"), "{output}");
+    assert_eq!(sandbox.processes(), [""; 0]);
+}
+
 fn a_device_needs_an_entitlement(sandbox: &Sandbox) {
     let spec = json!({"cdiVersion": "0.6.0", "kind": "strata.test/part", "devices": [
         {"name": "one", "containerEdits": {"env": ["ONE=1"]}},
@@ -196,7 +339,7 @@ fn what_a_device_lacks_or_asks_for_in_vain_is_told(sandbox: &Sandbox) {
     sandbox.busybox();
     for (edits, code, told) in [
         (
-            json!({"hooks": [{"hookName": "createContainer", "path": "/usr/bin/hook"}]}),
+            json!({"hooks": [{"hookName": "prestart", "path": "/usr/bin/hook"}]}),
             2,
             "the hook `/usr/bin/hook`",
         ),

@@ -87,7 +87,6 @@ fn check(layout: &Path) -> Result<Vec<String>, String> {
     }
 }
 
-/// §18.
 fn layouts_keep_to_the_schemas(sandbox: &Sandbox) {
     rich(sandbox);
     for words in [

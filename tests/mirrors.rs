@@ -2,10 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::Command;
 
-use crate::support::{Registry, Sandbox, cases, run};
+use crate::support::{Registry, Sandbox, cases, certificates};
 
 cases! { Root, User =>
     a_base_comes_from_the_first_mirror_that_has_it,
@@ -60,49 +58,6 @@ fn what_no_mirror_has_comes_from_the_registry(sandbox: &Sandbox) {
     let missing = sandbox.try_run(&["pull", &registry.reference("other:1")]);
     assert_eq!(missing.code(), 1, "{missing}");
     assert!(missing.stderr.contains(&host(&registry)), "{missing}");
-}
-
-/// An authority (`ca.pem`), and two certificates that it signed: `server` for 127.0.0.1, `client`.
-fn certificates(directory: &Path) {
-    let openssl = |args: &[&str]| {
-        run(Command::new("openssl").args(args).current_dir(directory));
-    };
-    let key = [
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ];
-    let ca = ["req", "-x509", "-subj", "/CN=ca", "-days", "2"];
-    openssl(&[&ca[..], &key, &["-keyout", "ca.key", "-out", "ca.pem"]].concat());
-    for name in ["server", "client"] {
-        let (key_file, request) = (format!("{name}.key"), format!("{name}.csr"));
-        let subject = format!("/CN={name}");
-        let certificate = format!("{name}.pem");
-        let extensions = directory.join(format!("{name}.ext"));
-        let usage = "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n";
-        fs::write(&extensions, usage).unwrap();
-        let names = ["-keyout", &key_file, "-out", &request, "-subj", &subject];
-        openssl(&[&["req"][..], &key, &names].concat());
-        openssl(&[
-            "x509",
-            "-req",
-            "-in",
-            &request,
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            extensions.to_str().unwrap(),
-            "-out",
-            &certificate,
-        ]);
-    }
 }
 
 fn a_registry_that_wants_a_certificate_gets_ours(sandbox: &Sandbox) {

@@ -15,6 +15,7 @@ cases! { Root, User =>
     several_outputs_come_from_one_build,
     archives_can_go_to_standard_output,
     the_image_id_is_written,
+    the_metadata_has_docker_buildxs_keys,
     skopeo_umoci_and_buildah_read_the_image,
     an_image_is_saved_and_loaded_again,
     images_of_other_tools_are_loaded,
@@ -191,6 +192,69 @@ fn the_image_id_is_written(sandbox: &Sandbox) {
     // The ID names the image everywhere.
     sandbox.run(&["tag", &id, "by-id"]);
     sandbox.run(&["run", "--rm", &id, "true"]);
+}
+
+fn the_metadata_has_docker_buildxs_keys(sandbox: &Sandbox) {
+    rich(sandbox);
+    let file = sandbox.path("out/metadata");
+    let read = || -> Value { serde_json::from_slice(&fs::read(&file).unwrap()).unwrap() };
+    let to_file = ["--metadata-file", file.to_str().unwrap()];
+    // An image in the store.
+    sandbox.steps(&[&to_file[..], &["-t", "it:1", "-t", "other"]].concat());
+    let metadata = read();
+    let id = &sandbox.run(&["inspect", "it:1"]).json()[0]["Id"];
+    assert_eq!(metadata["containerimage.config.digest"], *id);
+    assert_eq!(metadata["containerimage.digest"], *id);
+    assert_eq!(
+        metadata["image.name"],
+        "docker.io/library/it:1,docker.io/library/other:latest"
+    );
+    assert_eq!(
+        metadata["buildx.build.ref"]
+            .as_str()
+            .unwrap()
+            .matches('/')
+            .count(),
+        2
+    );
+    let provenance = &metadata["buildx.build.provenance"];
+    let request = &provenance["buildDefinition"]["externalParameters"]["request"];
+    assert_eq!(request["frontend"], "dockerfile.v0");
+    assert_eq!(request["args"], Value::Null);
+    // One with a manifest, and more of how it was made.
+    let layout = sandbox.fresh_output("layout");
+    let output = format!("type=oci,tar=false,dest={}", layout.display());
+    let build = |provenance: &str| {
+        let strata = sandbox
+            .strata()
+            .env("BUILDX_METADATA_PROVENANCE", provenance);
+        let args = ["build", "--build-arg", "A=b", "--output", &output];
+        strata
+            .args(args)
+            .args(to_file)
+            .arg(sandbox.context())
+            .output()
+    };
+    build("max").success();
+    let metadata = read();
+    let image = Image::read(&layout);
+    assert_eq!(metadata["containerimage.digest"], image.digest.as_str());
+    let descriptor = &metadata["containerimage.descriptor"];
+    assert_eq!(descriptor["digest"], image.digest.as_str());
+    assert_eq!(
+        descriptor["mediaType"],
+        "application/vnd.oci.image.manifest.v1+json"
+    );
+    assert_eq!(
+        metadata["containerimage.config.digest"],
+        image.manifest["config"]["digest"]
+    );
+    let provenance = &metadata["buildx.build.provenance"];
+    let request = &provenance["buildDefinition"]["externalParameters"]["request"];
+    assert_eq!(request["args"]["build-arg:A"], "b");
+    build("disabled").success();
+    assert_eq!(read()["buildx.build.provenance"], Value::Null);
+    build("much").failure(2).says("min, max or disabled");
 }
 
 fn skopeo_umoci_and_buildah_read_the_image(sandbox: &Sandbox) {

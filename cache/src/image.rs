@@ -10,7 +10,8 @@ pub struct StoredLayer {
     /// The unpacked layer, once a step needed it.
     pub layer: Option<LayerId>,
     /// The blob that it came as, and its media type and size, for images that were pulled or
-    /// loaded. Layers built here have none until they are exported.
+    /// loaded. Layers built here have none. The blob itself may be in a registry only: see
+    /// [`Index::origins`](crate::index::Index::origins).
     pub blob: Option<StoredBlob>,
 }
 

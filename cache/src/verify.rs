@@ -129,6 +129,10 @@ pub struct VerifyReport {
     pub blobs: u64,
     /// Bytes hashed.
     pub bytes: u64,
+    /// Layers of named images that are in registries only, to be fetched when they are needed.
+    pub remote: u64,
+    /// Those that are nowhere known to be: their images have to be pulled or loaded again.
+    pub lost: u64,
     /// Directories and files without a row, and scratch directories, that nobody owns.
     pub leftovers: u64,
     /// What is wrong.
@@ -256,6 +260,7 @@ fn check_blobs(store: &Store, report: &mut VerifyReport) -> Result<(), StoreErro
 }
 
 fn check_rows(store: &Store, report: &mut VerifyReport) -> Result<(), StoreError> {
+    (report.remote, report.lost) = store.index().absent_layers()?;
     for config in store.index().images_without_config()? {
         report.problems.push(Problem::ImageWithoutConfig { config });
     }

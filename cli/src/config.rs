@@ -20,15 +20,36 @@
 //! default = "isolated"          # as `--network` of builds and runs
 //! dns = ["192.0.2.53"]          # as `--dns`; dns-search and dns-option, too
 //!
+//! [transfer]
+//! attempts = 5                  # of one request
+//! retry-pause = "500ms"         # before the second; doubled each time
+//! blobs-at-once = 6             # from or to one registry
+//!
+//! [[git.signed]]                # commits, or the tags asked for
+//! url = "https://git.example/*"
+//! signers = ["/etc/strata/allowed_signers", "/etc/strata/release.asc"]
+//!
+//! [[http.signed]]               # by a signature beside the file
+//! url = "https://dl.example/*"
+//! signers = ["/etc/strata/release.asc"]
+//! signature = ".asc"
+//!
+//! [unpack]                      # what one layer of an image may hold
+//! max-entries = 20000000
+//! max-size = "4t"
+//! max-ratio = 1000              # tar to blob, from 64 MiB on; not bounded if not said
+//!
 //! [registry."docker.io"]
 //! mirrors = ["cache.example:5000"]
 //!
 //! [registry."registry.example:5000"]
 //! ca = ["/etc/pki/example.pem"]
+//! blobs-at-once = 2
 //! ```
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZero;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,8 +60,11 @@ use strata_cache::prune::PruneOptions;
 use strata_executor::sandbox::Dns;
 use strata_executor::sandbox::Network;
 use strata_image::RegistryOptions;
+use strata_image::UnpackLimits;
 use strata_image::registry::HostOptions;
 use strata_image::registry::Identity;
+use strata_solver::remote::SignaturePolicy;
+use strata_solver::remote::Signed;
 
 use crate::error::CommandError;
 use crate::flags::filter;
@@ -153,9 +177,67 @@ pub(crate) struct Config {
     /// How long a build may take at its end to prune what has become old; a bound that is broken is
     /// seen to whatever it takes.
     prune_budget: Option<String>,
+    /// About git repositories.
+    #[serde(default)]
+    git: Fetched,
+    /// About files of the web.
+    #[serde(default)]
+    http: Fetched,
     /// What is special about registries, by name.
     #[serde(default)]
     registry: BTreeMap<String, Registry>,
+    /// How patient transfers are.
+    #[serde(default)]
+    transfer: Transfer,
+    /// What one layer may hold.
+    #[serde(default)]
+    unpack: Unpack,
+}
+
+/// The `[unpack]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Unpack {
+    #[serde(rename = "max-entries")]
+    entries: Option<u64>,
+    #[serde(rename = "max-size")]
+    size: Option<String>,
+    #[serde(rename = "max-ratio")]
+    ratio: Option<NonZero<u64>>,
+}
+
+impl Unpack {
+    fn limits(&self) -> Result<UnpackLimits, String> {
+        let usual = UnpackLimits::default();
+        let bytes = self.size.as_deref().map(human::parse_size).transpose();
+        let bytes = bytes.map_err(|error| format!("`max-size`: {error}"))?;
+        Ok(UnpackLimits {
+            entries: self.entries.unwrap_or(usual.entries),
+            bytes: bytes.unwrap_or(usual.bytes),
+            ratio: self.ratio.map(NonZero::get),
+        })
+    }
+}
+
+/// The `[transfer]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Transfer {
+    attempts: Option<NonZero<u32>>,
+    retry_pause: Option<String>,
+    blobs_at_once: Option<NonZero<usize>>,
+}
+
+impl Transfer {
+    fn retry_pause_ms(&self) -> Result<Option<u64>, String> {
+        let pause = self
+            .retry_pause
+            .as_deref()
+            .map(human::parse_duration)
+            .transpose()
+            .map_err(|error| format!("`retry-pause`: {error}"))?;
+        Ok(pause.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)))
+    }
 }
 
 /// The `[build]` section.
@@ -176,6 +258,22 @@ struct NetworkDefaults {
     dns_option: Vec<String>,
 }
 
+/// The sections `[git]` and `[http]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Fetched {
+    signed: Vec<SignedEntry>,
+}
+
+/// What has to be signed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignedEntry {
+    url: String,
+    signers: Vec<PathBuf>,
+    signature: Option<String>,
+}
+
 /// An entry of `[registry]`: the keys that BuildKit's configuration has.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -185,6 +283,7 @@ struct Registry {
     mirrors: Vec<String>,
     ca: Vec<PathBuf>,
     keypair: Vec<Keypair>,
+    blobs_at_once: Option<NonZero<usize>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -268,6 +367,34 @@ impl Config {
             .map(human::parse_duration)
             .transpose()
             .map_err(|error| wrong(format!("`prune-budget`: {error}")))?;
+        config.transfer.retry_pause_ms().map_err(&wrong)?;
+        config.unpack.limits().map_err(&wrong)?;
+        let signed = |section: &str, entries: &[SignedEntry]| {
+            for (number, entry) in (1..).zip(entries) {
+                let wrong = |why: &str| Err(wrong(format!("{section} rule {number}: {why}")));
+                if !entry.url.contains("://") && entry.url != "*" {
+                    return wrong("`url` is to be an address such as `https://git.example/*`");
+                }
+                if entry.signers.is_empty() {
+                    return wrong("`signers` names no file with keys");
+                }
+                if entry.signers.iter().any(|path| !path.is_absolute()) {
+                    return wrong("paths in `signers` have to be absolute");
+                }
+                match &entry.signature {
+                    Some(_) if section == "git.signed" => {
+                        return wrong("`signature` is for files of the web only");
+                    }
+                    Some(suffix) if suffix.is_empty() || suffix.contains(['?', '#']) => {
+                        return wrong("`signature` is what follows a file's path, such as `.asc`");
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        signed("git.signed", &config.git.signed)?;
+        signed("http.signed", &config.http.signed)?;
         config
             .network
             .default
@@ -311,6 +438,28 @@ impl Config {
         self.build.neutral_modes
     }
 
+    /// What of other machines has to be signed.
+    pub(crate) fn signed(&self) -> SignaturePolicy {
+        let rules = |entries: &[SignedEntry]| {
+            let rule = |entry: &SignedEntry| Signed {
+                url: entry.url.clone(),
+                signers: entry.signers.clone(),
+                signature: entry.signature.clone(),
+            };
+            entries.iter().map(rule).collect()
+        };
+        SignaturePolicy {
+            git: rules(&self.git.signed),
+            http: rules(&self.http.signed),
+        }
+    }
+
+    /// What one layer of an image may hold.
+    pub(crate) fn unpack(&self) -> UnpackLimits {
+        // It was read once already.
+        self.unpack.limits().unwrap_or_default()
+    }
+
     /// How long RUN steps may take.
     pub(crate) fn step_timeout(&self) -> Option<Duration> {
         let text = self.build.step_timeout.as_deref();
@@ -352,11 +501,17 @@ impl Config {
                 mirrors: registry.mirrors.clone(),
                 certificates: registry.ca.clone(),
                 identity,
+                transfers: registry.blobs_at_once.map(NonZero::get),
             };
             (name.clone(), options)
         });
+        let transfer = &self.transfer;
         RegistryOptions {
             hosts: hosts.collect(),
+            attempts: transfer.attempts.map(NonZero::get),
+            // It was read once already.
+            retry_pause_ms: transfer.retry_pause_ms().ok().flatten(),
+            transfers: transfer.blobs_at_once.map(NonZero::get),
             ..RegistryOptions::default()
         }
     }
@@ -419,6 +574,25 @@ mod tests {
             ("prune = 1", "prune"),
             ("[build]\nneutral = true\n", "neutral"),
             ("prune-budget = \"soon\"\n", "prune-budget"),
+            (
+                "[[git.signed]]\nurl = \"x\"\nsigners = [\"/k\"]\n",
+                "git.signed rule 1",
+            ),
+            ("[[git.signed]]\nurl = \"*\"\nsigners = []\n", "signers"),
+            (
+                "[[git.signed]]\nurl = \"*\"\nsigners = [\"k\"]\n",
+                "absolute",
+            ),
+            ("[[git.signed]]\nurl = \"*\"\n", "signers"),
+            (
+                "[[git.signed]]\nurl = \"*\"\nsigners = [\"/k\"]\nsignature = \"x\"\n",
+                "web only",
+            ),
+            (
+                "[[http.signed]]\nurl = \"*\"\nsigners = [\"/k\"]\nsignature = \"\"\n",
+                ".asc",
+            ),
+            ("[http]\nsign = 1\n", "sign"),
             ("[network]\ndefault = \"moon\"\n", "moon"),
             ("[network]\ndns = [\"x\"]\n", "IP address"),
             ("[build]\nstep-timeout = \"0s\"\n", "step-timeout"),
@@ -426,6 +600,10 @@ mod tests {
             ("[registry.\"a/b\"]\nhttp = true\n", "a/b"),
             ("[registry.x]\nmirrors = [\"https://m\"]\n", "https://m"),
             ("[registry.x]\nmirror = [\"m\"]\n", "mirror"),
+            ("[transfer]\nattempts = 0\n", "attempts"),
+            ("[unpack]\nmax-size = \"much\"\n", "max-size"),
+            ("[unpack]\nmax-ratio = 0\n", "max-ratio"),
+            ("[transfer]\nretry-pause = \"soon\"\n", "retry-pause"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(part) && error.contains("/c.toml"), "{error}");
@@ -439,6 +617,7 @@ mod tests {
             mirrors = ["cache.example:5000", "m.example/hub"]
             [registry."r.example:5000"]
             insecure = true
+            blobs-at-once = 2
             ca = ["/ca.pem"]
             [[registry."r.example:5000".keypair]]
             key = "/k.pem"
@@ -449,6 +628,7 @@ mod tests {
         assert_eq!(hosts["docker.io"].mirrors.len(), 2);
         let host = &hosts["r.example:5000"];
         assert!(host.insecure && !host.http);
+        assert_eq!(host.transfers, Some(2));
         assert_eq!(host.certificates, [PathBuf::from("/ca.pem")]);
         let identity = host.identity.as_ref().unwrap();
         assert_eq!(identity.certificate, Path::new("/c.pem"));

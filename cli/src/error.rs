@@ -49,11 +49,14 @@ pub(crate) struct CommandError {
 impl CommandError {
     /// An error of `kind`.
     pub(crate) fn new(kind: Kind, error: impl Into<anyhow::Error>) -> Self {
+        let error = error.into();
+        let hints = error.chain().find_map(registry_error);
+        let hints = hints.and_then(strata_image::RegistryError::advice);
         Self {
             kind,
-            error: error.into(),
+            hints: hints.into_iter().collect(),
+            error,
             picture: None,
-            hints: Vec::new(),
             silent: false,
         }
     }
@@ -197,6 +200,26 @@ fn store_error<'a>(
         .or_else(|| error.downcast_ref().and_then(export))
         .or_else(|| error.downcast_ref().and_then(load))
         .or_else(|| error.downcast_ref().and_then(registry))
+}
+
+/// The registry's error that `error` is or shows as its own.
+fn registry_error<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a strata_image::RegistryError> {
+    use strata_image::ImageError;
+    use strata_image::registry::PushError;
+    let image = |error: &'a ImageError| match error {
+        ImageError::Registry(error) => Some(error),
+        _ => None,
+    };
+    let push = |error: &'a PushError| match error {
+        PushError::Registry(error) => Some(error),
+        _ => None,
+    };
+    error
+        .downcast_ref()
+        .or_else(|| error.downcast_ref().and_then(image))
+        .or_else(|| error.downcast_ref().and_then(push))
 }
 
 /// Gives a result's error a kind.

@@ -14,6 +14,7 @@ mod findings;
 mod flags;
 mod human;
 mod logging;
+mod metadata;
 mod names;
 mod output;
 mod progress;
@@ -23,6 +24,7 @@ mod signals;
 mod snapshotter;
 mod table;
 mod terminal;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod cdi;
 pub mod context;
 pub mod copy;
+pub mod emulation;
 pub mod glob;
 pub mod sandbox;
 mod sys;

@@ -39,6 +39,7 @@ impl Images<'_> {
             });
         }
         if let Some(complete) = have.iter().copied().collect::<Option<Vec<_>>>() {
+            self.remember(image)?;
             return Ok(complete);
         }
         let missing: Vec<usize> = (0..have.len()).filter(|i| have[*i].is_none()).collect();
@@ -67,7 +68,9 @@ impl Images<'_> {
             drop(sender);
             let result = self.unpack_as_they_come(lease, image, &chains, have, &receiver, progress);
             stop.store(true, Ordering::Relaxed);
-            result
+            let layers = result?;
+            self.remember(image)?;
+            Ok(layers)
         })
     }
 
@@ -125,13 +128,11 @@ impl Images<'_> {
             layer: layer.diff_id.0,
         };
         let blob = layer.blob.as_ref().ok_or_else(gone)?;
-        if self.store().blobs().contains(blob.digest) {
-            return Ok(());
+        if self.fetch_blob(blob, image.source.as_slice(), progress)? {
+            Ok(())
+        } else {
+            Err(gone())
         }
-        let source = image.source.as_ref().ok_or_else(gone)?;
-        self.client()
-            .download(source, blob.digest, blob.size, self.store(), progress)?;
-        Ok(())
     }
 
     fn unpack_layer(
@@ -160,7 +161,7 @@ impl Images<'_> {
                 progress,
             )))
         };
-        let unpacked = unpack::unpack(store, lease, stack, chain, layer.diff_id, open);
+        let unpacked = unpack::unpack(store, lease, stack, chain, layer.diff_id, self.limits, open);
         let id = unpacked.map_err(|error| match error {
             UnpackError::Store(error) => ImageError::Store(error),
             UnpackError::Diff(source) => ImageError::Unpack {

@@ -8,7 +8,7 @@ use strata_cache::{ChainId, Lease, Store, StoreError};
 
 use crate::config::History;
 use crate::resolve::now_ms;
-use crate::unpack::{self, Compression, UnpackError, read_start};
+use crate::unpack::{self, Compression, UnpackError, UnpackLimits, read_start};
 use crate::{BuiltImage, ImageConfig, ImageError, Progress};
 
 /// Makes a one-layer image of the tar that `reader` gives (plain, gzip, zstd, xz or bzip2), with
@@ -22,6 +22,7 @@ pub fn import_rootfs(
     reader: &mut (dyn Read + Send),
     mut config: ImageConfig,
     names: &[String],
+    limits: UnpackLimits,
     progress: &dyn Progress,
 ) -> Result<StoredImage, ImageError> {
     let what = "import";
@@ -50,7 +51,7 @@ pub fn import_rootfs(
             input: &mut input,
             output: &mut writer,
         };
-        let extracted = unpack::extract(store, &[], Box::new(&mut tee));
+        let extracted = unpack::extract(store, &[], limits, Box::new(&mut tee));
         // A decompressor stops at the end of its data; what follows belongs to the file, too.
         let extracted = match extracted {
             Ok(extracted) => {

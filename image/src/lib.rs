@@ -17,6 +17,7 @@
 
 mod archive;
 pub mod attest;
+pub mod compare;
 pub mod config;
 mod ensure;
 pub mod export;
@@ -25,6 +26,7 @@ pub mod import;
 pub mod list;
 pub mod load;
 pub mod manifest;
+mod origin;
 mod parallel;
 mod pipe;
 mod platform;
@@ -45,3 +47,4 @@ pub use progress::{NoProgress, Progress};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{RegistryError, RegistryOptions};
 pub use resolve::{ImageError, Images, PullPolicy, ResolvedImage, ResolvedLayer};
+pub use unpack::UnpackLimits;

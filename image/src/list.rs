@@ -4,6 +4,8 @@
 //! built here, whose manifests depend on how they will be packed; images that were pulled, whose
 //! manifests stay as they came; or manifests in registries, of which the store has nothing.
 
+mod members;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,9 @@ use strata_cache::{Digest, Lease, Store, StoreError};
 use crate::manifest::{Descriptor, Document, Index, ManifestError, media};
 use crate::resolve::now_ms;
 use crate::{ImageError, Images, Platform, Progress, PullPolicy, Reference};
+
+pub use members::Wanted;
+pub(crate) use members::no_platform;
 
 /// The form of the document in the store.
 const VERSION: u32 = 1;
@@ -344,7 +349,7 @@ impl Images<'_> {
                     media_type: "an index within an index".to_owned(),
                 }));
             };
-            let image = if descriptor.is_attestation() {
+            let image = if descriptor.is_attestation() || !manifest.is_image() {
                 for blob in manifest.layers.iter().chain([&manifest.config]) {
                     self.client().download(
                         reference,
@@ -368,5 +373,61 @@ impl Images<'_> {
         }
         let id = list.store(self.store(), std::slice::from_ref(&name))?;
         Ok((name, id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(platform: &str) -> Member {
+        Member::built(Digest::of(platform.as_bytes()), platform.parse().unwrap())
+    }
+
+    fn stored(document: &str) -> StoredList {
+        StoredList {
+            id: Digest::of(document.as_bytes()),
+            document: document.to_owned(),
+            members: Vec::new(),
+            blobs: Vec::new(),
+            created_ms: 0,
+        }
+    }
+
+    #[test]
+    fn the_best_member_is_chosen_and_no_attestation() {
+        let mut list = List::default();
+        for platform in [
+            "unknown/unknown",
+            "linux/arm/v5",
+            "linux/arm/v7",
+            "linux/amd64",
+        ] {
+            list.members.push(member(platform));
+        }
+        let choose = |platform: &str| {
+            let chosen = list.choose(&platform.parse().unwrap())?;
+            Some(chosen.platform.as_ref()?.to_string())
+        };
+        assert_eq!(choose("linux/arm/v7").as_deref(), Some("linux/arm/v7"));
+        assert_eq!(choose("linux/arm/v6").as_deref(), Some("linux/arm/v5"));
+        assert_eq!(choose("linux/s390x"), None);
+        assert_eq!(choose("unknown/unknown"), None);
+        assert_eq!(list.platforms().len(), 3);
+    }
+
+    #[test]
+    fn a_document_of_another_form_is_refused() {
+        let list = List {
+            members: vec![member("linux/arm64")],
+            ..List::default()
+        };
+        let document = serde_json::to_string(&list).unwrap();
+        assert_eq!(List::parse(&stored(&document)).unwrap(), list);
+        let newer = document.replacen("\"version\":1", "\"version\":2", 1);
+        for wrong in [newer.as_str(), "", "[]", "{}"] {
+            let error = List::parse(&stored(wrong)).unwrap_err().to_string();
+            assert!(error.contains("can't be read"), "{error}");
+        }
     }
 }

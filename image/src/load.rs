@@ -5,6 +5,7 @@
 //! in memory until the manifests say what they are.
 
 mod bundle;
+mod list;
 mod memo;
 
 use std::io::Read;
@@ -83,7 +84,7 @@ pub enum LoadError {
     Store(#[from] StoreError),
 }
 
-/// An image that was loaded.
+/// An image that was loaded, or a list of some.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// Its ID.
@@ -250,15 +251,17 @@ impl Source<'_> {
         let platform = Platform::host();
         let mut loaded: Vec<Loaded> = Vec::new();
         for candidate in self.candidates()? {
-            let image = self.take(&candidate, &platform)?;
             let names: Vec<String> = candidate.names.iter().map(ToString::to_string).collect();
-            self.store.index().put_image(&image, &names)?;
-            match loaded.iter_mut().find(|old| old.config == image.config) {
+            let config = if let Some(id) = self.take_list(&candidate, &names)? {
+                id
+            } else {
+                let image = self.take(&candidate, &platform)?;
+                self.store.index().put_image(&image, &names)?;
+                image.config
+            };
+            match loaded.iter_mut().find(|old| old.config == config) {
                 Some(old) => old.names.extend(names),
-                None => loaded.push(Loaded {
-                    config: image.config,
-                    names,
-                }),
+                None => loaded.push(Loaded { config, names }),
             }
         }
         for image in &mut loaded {

@@ -171,6 +171,16 @@ pub struct Manifest {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl Manifest {
+    /// True if its config is an image's. Anything may be stored as a manifest.
+    pub fn is_image(&self) -> bool {
+        matches!(
+            self.config.media_type.as_str(),
+            media::OCI_CONFIG | media::DOCKER_CONFIG
+        )
+    }
+}
+
 /// An index: one name for several manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

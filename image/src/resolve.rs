@@ -6,9 +6,11 @@ use strata_cache::image::{StoredBlob, StoredImage, StoredLayer};
 use strata_cache::{ChainId, DiffId, Digest, LayerId, Lease, Store, StoreError};
 
 use crate::config::RawConfig;
+use crate::list::no_platform;
 use crate::load::{self, Memo, Selector};
-use crate::manifest::{Document, Manifest, ManifestError, media};
+use crate::manifest::{Document, Index, Manifest, ManifestError, media};
 use crate::registry::{Client, FetchedManifest, RegistryError, RegistryOptions};
+use crate::unpack::UnpackLimits;
 use crate::{ImageConfig, List, LoadError, Platform, Progress, Reference, ReferenceError};
 
 /// Why an image can't be had.
@@ -147,6 +149,17 @@ pub struct ResolvedImage {
     pub layers: Vec<ResolvedLayer>,
     /// Where layers that are not in the store can be fetched.
     pub source: Option<Reference>,
+    /// Names that the store has to give it yet: [`Images::ensure_layers`] or [`Images::remember`]
+    /// does. Until then they stand for what they stood for.
+    pub unnamed: Option<Box<Unnamed>>,
+}
+
+/// Names that an image is to get.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unnamed {
+    names: Vec<String>,
+    /// The index that they stand for in the registry, which the image is a member of.
+    index: Option<Index>,
 }
 
 /// Finds images and unpacks them. One for each build is enough; it may be used from any thread.
@@ -154,6 +167,7 @@ pub struct ResolvedImage {
 pub struct Images<'store> {
     store: &'store Store,
     client: Client,
+    pub(crate) limits: UnpackLimits,
 }
 
 impl<'store> Images<'store> {
@@ -162,7 +176,15 @@ impl<'store> Images<'store> {
         Self {
             store,
             client: Client::new(options),
+            limits: UnpackLimits::default(),
         }
+    }
+
+    /// The same with other limits on what a layer may hold.
+    #[must_use]
+    pub fn limited(mut self, limits: UnpackLimits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// The store.
@@ -180,7 +202,8 @@ impl<'store> Images<'store> {
     /// `docker-archive:FILE[:NAME]`, `docker://NAME`.
     ///
     /// The store is asked first, as `policy` allows and always for a digest. From a registry only manifest and config are
-    /// fetched, and the name is remembered in the store.
+    /// fetched; the store gives it its name once its layers are there, or when it is told to
+    /// [`remember`](Self::remember) it.
     pub fn resolve(
         &self,
         lease: &Lease,
@@ -322,8 +345,16 @@ impl<'store> Images<'store> {
         if let Some(image) = index.image_by_name(&name)? {
             return Ok(Some(image));
         }
-        if let Some(list) = index.list_by_name(&name)? {
-            return self.member_image(&list, platform);
+        if let Some(stored) = index.list_by_name(&name)? {
+            let found = self.member_image(&stored, platform)?;
+            if found.is_none() {
+                let list = List::parse(&stored)?;
+                // What was built here is nowhere else.
+                if list.members.iter().all(|member| member.source.is_none()) {
+                    return Err(no_platform(name, platform, &list));
+                }
+            }
+            return Ok(found);
         }
         // A digest says more than the tag beside it.
         match reference.digest {
@@ -393,6 +424,7 @@ impl<'store> Images<'store> {
             manifest: image.manifest,
             layers,
             source: image.manifest.and_then(|_| Reference::parse(name).ok()),
+            unnamed: None,
         })
     }
 
@@ -425,7 +457,28 @@ impl<'store> Images<'store> {
         Ok(resolved)
     }
 
-    /// Fetches manifest and config, and remembers the name.
+    /// Gives `image` the names that it was found by, so that no registry has to be asked next time.
+    pub fn remember(&self, image: &ResolvedImage) -> Result<(), ImageError> {
+        let Some(unnamed) = &image.unnamed else {
+            return Ok(());
+        };
+        let Unnamed { names, index } = &**unnamed;
+        let Some(stored) = self.store.index().image(image.config_digest)? else {
+            return Ok(());
+        };
+        // Seen from now: another platform's image may have come by the same name meanwhile.
+        let list = match index {
+            Some(index) => self.gathered(&names[0], index, &stored)?,
+            None => None,
+        };
+        match list {
+            Some(list) => drop(list.store(self.store, names)?),
+            None => self.store.index().put_image(&stored, names)?,
+        }
+        Ok(())
+    }
+
+    /// Fetches manifest and config.
     fn pull(
         &self,
         lease: &Lease,
@@ -464,18 +517,12 @@ impl<'store> Images<'store> {
         if let (Some(_), Some(digest)) = (&reference.tag, reference.digest) {
             names = vec![reference.with_digest(digest).to_string()];
         }
-        let list = match &listed {
-            Some(index) => self.gathered(&names[0], index, &image)?,
-            None => None,
-        };
-        if let Some(list) = list {
-            self.store.index().put_image(&image, &[])?;
-            list.store(self.store, &names)?;
-        } else {
-            self.store.index().put_image(&image, &names)?;
-        }
         let mut resolved = self.resolve_stored(lease, &name, &image)?;
         resolved.source = Some(reference.clone());
+        resolved.unnamed = Some(Box::new(Unnamed {
+            names,
+            index: listed,
+        }));
         Ok(resolved)
     }
 
@@ -507,12 +554,21 @@ impl<'store> Images<'store> {
         let layers = stored_layers(manifest, &config.config)
             .map_err(|source| ImageError::Manifest { name, source })?;
         blobs.put(&fetched.bytes)?;
-        Ok(StoredImage {
+        let image = StoredImage {
             config: config.digest,
             manifest: Some(fetched.digest),
             layers,
             created_ms: now_ms(),
-        })
+        };
+        let digests: Vec<Digest> = image
+            .layers
+            .iter()
+            .filter_map(|layer| Some(layer.blob.as_ref()?.digest))
+            .collect();
+        let index = self.store.index();
+        index.add_origins(&reference.name(), &digests)?;
+        index.put_image(&image, &[])?;
+        Ok(image)
     }
 
     /// A member of an index: from the store if it was fetched before.

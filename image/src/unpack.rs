@@ -1,6 +1,7 @@
 //! Turns one layer's tar into a layer of the store.
 
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use strata_cache::codec;
 use strata_cache::diff::{self, DiffError, Limits};
@@ -10,12 +11,32 @@ use strata_cache::{
 
 use crate::pipe::{Hashing, copy, pipe};
 
-/// More than any real layer has; what stops an archive that never ends before the disk is full of
-/// empty files.
-const LIMITS: Limits = Limits {
-    entries: 20_000_000,
-    bytes: 4 << 40,
-};
+/// What one layer may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnpackLimits {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// How many times larger than its blob its tar may be. What is smaller than 64 MiB may be that
+    /// in any case.
+    pub ratio: Option<u64>,
+}
+
+impl Default for UnpackLimits {
+    /// More than any real layer has; what stops an archive that never ends before the disk is full of
+    /// empty files. A file full of zeros, which is no harm, shrinks to any ratio.
+    fn default() -> Self {
+        Self {
+            entries: 20_000_000,
+            bytes: 4 << 40,
+            ratio: None,
+        }
+    }
+}
+
+/// Bytes to which anything may unpack.
+const HARMLESS: u64 = 64 << 20;
 
 /// Why a layer could not be unpacked.
 #[derive(Debug)]
@@ -40,6 +61,7 @@ pub(crate) fn unpack<'a>(
     stack: &[LayerId],
     chain: ChainId,
     expected: DiffId,
+    limits: UnpackLimits,
     open: impl FnOnce() -> Result<Box<dyn Read + Send + 'a>, StoreError>,
 ) -> Result<LayerId, UnpackError> {
     let key = CacheKey(Digest::of(format!("unpack {}", chain.0).as_bytes()));
@@ -47,7 +69,7 @@ pub(crate) fn unpack<'a>(
     if let Some(layer) = store.index().claim_chain(lease, chain)? {
         return Ok(layer);
     }
-    let mut unpacked = extract(store, stack, open()?)?;
+    let mut unpacked = extract(store, stack, limits, open()?)?;
     if unpacked.diff_id != expected {
         return Err(UnpackError::DiffId(unpacked.diff_id));
     }
@@ -68,6 +90,7 @@ pub(crate) struct Extracted<'store> {
 pub(crate) fn extract<'store, 'a>(
     store: &'store Store,
     stack: &[LayerId],
+    limits: UnpackLimits,
     input: Box<dyn Read + Send + 'a>,
 ) -> Result<Extracted<'store>, UnpackError> {
     let scratch = store.scratch(stack)?;
@@ -76,9 +99,20 @@ pub(crate) fn extract<'store, 'a>(
     let (applied, hashed) = std::thread::scope(|scope| {
         let reader = scope.spawn(move || -> io::Result<Digest> {
             let result = (|| {
-                let mut plain = Hashing::new(codec::decoder(input)?);
+                let packed = AtomicU64::new(0);
+                let input = Counted {
+                    inner: input,
+                    count: &packed,
+                };
+                let plain = Hashing::new(codec::decoder(Box::new(input))?);
+                let mut plain = Bounded {
+                    inner: plain,
+                    packed: &packed,
+                    count: 0,
+                    ratio: limits.ratio,
+                };
                 copy(&mut plain, &mut sink)?;
-                Ok(plain.finish().0)
+                Ok(plain.inner.finish().0)
             })();
             match result {
                 Ok(digest) => {
@@ -96,7 +130,10 @@ pub(crate) fn extract<'store, 'a>(
             scratch.upper(),
             &below,
             store.userxattr(),
-            LIMITS,
+            Limits {
+                entries: limits.entries,
+                bytes: limits.bytes,
+            },
         )
         .and_then(|applied| {
             // What follows the end of the archive counts for the diff ID.
@@ -116,6 +153,45 @@ pub(crate) fn extract<'store, 'a>(
         applied,
         diff_id: DiffId(digest),
     })
+}
+
+/// Counts what is read of a blob.
+struct Counted<'a, R> {
+    inner: R,
+    count: &'a AtomicU64,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.count.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// Ends with an error where a blob has unpacked to too many times its own size.
+struct Bounded<'a, R> {
+    inner: R,
+    packed: &'a AtomicU64,
+    count: u64,
+    ratio: Option<u64>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.count += count as u64;
+        if let Some(ratio) = self.ratio
+            && self.count > HARMLESS
+            && self.count > self.packed.load(Ordering::Relaxed).saturating_mul(ratio)
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("it unpacks to more than {ratio} times its size (`max-ratio`)"),
+            ));
+        }
+        Ok(count)
+    }
 }
 
 /// What a blob is compressed with, by its first bytes.

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use strata_cache::{LayerId, Lease, Store};
+use strata_cache::{Digest, LayerId, Lease, Store};
 use strata_image::{Images, Platform, PullPolicy};
-use strata_parser::{Diagnostic, Diagnostics, Dockerfile};
+use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
 
 use crate::bases::{BaseImage, Bases};
 use crate::epoch;
@@ -19,7 +19,9 @@ use crate::lint;
 use crate::output::Finished;
 use crate::plan::{self, Plan, Target, image_platform};
 use crate::recipes::Recipes;
-use crate::request::{BuildRequest, BuildResult, BuiltPlatform, Cancel, Context, Output, Pull};
+use crate::request::{
+    BuildRequest, BuildResult, BuiltPlatform, Cancel, Context, MadeBy, Output, Pull,
+};
 use crate::schedule::{Results, Scheduler};
 use crate::sources::Sources;
 use crate::step::{Shared, now_ms};
@@ -33,6 +35,7 @@ pub fn build(
     cancel: &Cancel,
 ) -> Result<BuildResult, BuildError> {
     let started_ms = now_ms();
+    let invocation = invocation(started_ms);
     let source = strata_parser::source::text(&request.dockerfile).into_owned();
     let report = |diagnostics: Diagnostics| Report {
         file: request.dockerfile_name.clone(),
@@ -97,10 +100,12 @@ pub fn build(
         recipes: &recipes,
         sources: &sources,
         events,
+        redactor: request.redactor(),
         stop: &stop,
         stub: OnceLock::new(),
         foreign_owners: AtomicU64::new(0),
         given_up: Mutex::default(),
+        trial_mounts: Mutex::default(),
         synced: Mutex::new(Instant::now()),
     };
     let wants_image = request.outputs.iter().any(|output| {
@@ -116,6 +121,7 @@ pub fn build(
         images,
         known,
         &roots,
+        !request.attestations.sbom && !request.outputs.iter().any(Output::reads_files),
         wants_image.then_some(made),
         &one,
     );
@@ -148,6 +154,14 @@ pub fn build(
             .lock()
             .unwrap_or_else(PoisonError::into_inner),
     );
+    for mount in std::mem::take(
+        &mut *shared
+            .trial_mounts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner),
+    ) {
+        drop(store.clear_mount(&mount));
+    }
     // What can't be removed now is left to the next prune.
     drop(store.discard_layers(&lease, &given_up));
     // A stop that the user asked for is reported as such, whatever it made fail.
@@ -172,6 +186,16 @@ pub fn build(
         }
     };
 
+    for image in &graph.images {
+        images.remember(&image.base).map_err(|error| match error {
+            strata_image::ImageError::Store(error) => BuildError::Store(error),
+            error => BuildError::Output {
+                what: format!("the name of image `{}`", image.reference),
+                source: Box::new(error),
+            },
+        })?;
+    }
+
     let finished = Finished {
         store,
         lease: &lease,
@@ -186,12 +210,18 @@ pub fn build(
         next_step: steps.len(),
         materials,
         started_ms,
+        invocation: &invocation,
     };
     let platforms: Vec<BuiltPlatform> = targets
         .iter()
         .map(|target| BuiltPlatform {
             platform: target.platform.to_string(),
             layers: results.stack(&graph, target.state.root),
+            made_by: match &request.trial {
+                Some(_) => made_by(&graph, &results, target.state.root, &source),
+                None => Vec::new(),
+            },
+            provenance: None,
             image: None,
         })
         .collect();
@@ -221,6 +251,8 @@ pub fn build(
         size,
         steps: graph.vertices.len(),
         hits,
+        invocation: invocation.clone(),
+        epoch,
     };
     if request
         .outputs
@@ -233,6 +265,11 @@ pub fn build(
         result.manifests = written.manifests;
         for (platform, image) in result.platforms.iter_mut().zip(&images) {
             platform.image = Some(image.id());
+        }
+        if let Some(mode) = request.attestations.metadata {
+            for (platform, target) in result.platforms.iter_mut().zip(&targets) {
+                platform.provenance = Some(finished.predicate(target, mode));
+            }
         }
     }
     for platform in &result.platforms {
@@ -256,6 +293,47 @@ pub fn build(
     Ok(result)
 }
 
+/// A word that no other build has, on this machine or another.
+fn invocation(started_ms: u64) -> String {
+    let mut unique = format!("{} {started_ms} ", std::process::id()).into_bytes();
+    let mut random = [0; 16];
+    // Without it, process and time are unique enough for a name.
+    let _filled = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+    unique.extend(random);
+    Digest::of(&unique).hex()[..32].to_owned()
+}
+
+/// What made each layer of `root`, base first.
+fn made_by(graph: &Graph, results: &Results, mut root: Root, source: &str) -> Vec<MadeBy> {
+    let ends: Vec<usize> = source.match_indices('\n').map(|(at, _)| at).collect();
+    let line = |span: Span| ends.partition_point(|end| *end < span.start) + 1;
+    let mut above = Vec::new();
+    let mut made = loop {
+        match root {
+            Root::Empty => break Vec::new(),
+            Root::Image(image) => {
+                let by = MadeBy {
+                    base: true,
+                    text: graph.images[image.0].reference.clone(),
+                    line: 0,
+                };
+                break vec![by; results.stack(graph, root).len()];
+            }
+            Root::Step(vertex) => {
+                let vertex = &graph.vertices[vertex.0];
+                above.push(MadeBy {
+                    base: false,
+                    text: vertex.text.clone(),
+                    line: line(vertex.span),
+                });
+                root = vertex.parent;
+            }
+        }
+    };
+    made.extend(above.into_iter().rev());
+    made
+}
+
 /// An error for annotations that have no place in what is built.
 fn check_annotations(
     request: &BuildRequest,
@@ -268,8 +346,10 @@ fn check_annotations(
         | Output::Registry { encoding, .. } => Some(encoding),
         _ => None,
     });
+    // What is said of an image stands beside it in an index.
+    let has_index = index || !request.attestations.is_empty();
     for encoding in encodings {
-        if encoding.annotations.needs_index() && !index {
+        if encoding.annotations.needs_index() && !has_index {
             return Err(BuildError::Request(
                 "one image has no index to annotate: annotate its manifest, or give \
                  `--build-arg BUILDKIT_MULTI_PLATFORM=1`"

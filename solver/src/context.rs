@@ -125,7 +125,8 @@ impl<'a> IgnoreAt<'a> {
     /// `<dockerfile>.dockerignore`, `.dockerignore` and `.containerignore`.
     pub(crate) fn read(self, root: &Path) -> Result<IgnoreFile, BuildError> {
         if let Some(path) = self.given {
-            let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+            let bytes = std::fs::File::open(path).and_then(bounded);
+            let bytes = bytes.map_err(|error| unreadable(path, &error))?;
             return parsed(path, &bytes);
         }
         let beside = self.dockerfile.map(|path| {
@@ -135,7 +136,7 @@ impl<'a> IgnoreAt<'a> {
         });
         let own = [".dockerignore", ".containerignore"].map(|name| root.join(name));
         for path in beside.into_iter().chain(own) {
-            match std::fs::read(&path) {
+            match read_regular(&path) {
                 Ok(bytes) => return parsed(&path, &bytes),
                 Err(error)
                     if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
@@ -144,6 +145,31 @@ impl<'a> IgnoreAt<'a> {
         }
         Ok(IgnoreFile::parse("").unwrap_or_else(|_| unreachable!("an empty ignore file is valid")))
     }
+}
+
+/// A file that a context happens to have: one that could make us wait, or never ends, is none.
+fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let waits = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(waits)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    bounded(file)
+}
+
+fn bounded(file: std::fs::File) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    const LIMIT: u64 = 16 << 20;
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(std::io::Error::other("it is larger than 16 MiB"));
+    }
+    Ok(bytes)
 }
 
 fn parsed(path: &Path, bytes: &[u8]) -> Result<IgnoreFile, BuildError> {

@@ -60,6 +60,7 @@ pub(crate) fn resolve(
                 secrets: &request.secrets,
                 agent: agent.map(|agent| agent.socket.as_path()),
                 cancel,
+                signed: &request.signed,
                 progress: &|_, _| {},
             },
         };

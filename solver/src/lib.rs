@@ -30,6 +30,7 @@ pub mod request;
 mod schedule;
 mod sources;
 mod step;
+pub mod verify;
 
 pub use build::build;
 pub use error::{BuildError, Report};

@@ -1,5 +1,6 @@
 //! From layers to results: the image's config, and where it goes.
 
+use serde_json::Value;
 use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredLayer;
 use strata_cache::{Digest, Lease, Store};
@@ -12,10 +13,10 @@ use strata_image::manifest::Descriptor;
 use strata_image::registry::PushOptions;
 use strata_image::{BuiltImage, ImageConfig, Images, Reference};
 
-use crate::attest::{Facts, Material, Reach, Said};
+use crate::attest::{Facts, Material, Mode, Reach, Said};
 use crate::error::BuildError;
 use crate::event::{Event, EventSink, Outcome, StepId, StepInfo};
-use crate::graph::{Graph, Root};
+use crate::graph::Graph;
 use crate::plan::{PlannedHistory, StageState, Target, image_platform};
 use crate::request::{BuildRequest, Codec, Destination, Output};
 use crate::schedule::{Results, base_of};
@@ -41,6 +42,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) materials: Vec<Option<Material>>,
     /// When the build began, in milliseconds since the epoch.
     pub(crate) started_ms: u64,
+    /// A word that no other build has.
+    pub(crate) invocation: &'a str,
 }
 
 /// What outputs made.
@@ -51,11 +54,14 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    /// Remembers what the result is known by: an image by its ID, several by their first index.
+    /// Remembers what the result is known by: an image by its ID, several by their first index, even if
+    /// the store has them, too.
     fn note(&mut self, set: &ImageSet<'_>, root: &Descriptor) {
-        let one = set.images.first().filter(|_| !set.index);
-        let id = one.map_or(root.digest, BuiltImage::id);
-        self.image.get_or_insert(id);
+        match set.images {
+            [image] if !set.index => self.image = Some(image.id()),
+            _ if self.manifests.is_empty() => self.image = Some(root.digest),
+            _ => {}
+        }
     }
 }
 
@@ -74,26 +80,25 @@ impl Finished<'_> {
         let mut layers = Vec::new();
         let mut from_base = 0;
         let state = &target.state;
+        // Layers of the base that are unpacked, and so in the stack.
+        let mut unpacked = 0;
         if let Some(image) = base_of(self.graph, state.root) {
-            let unpacked = self.results.stack(self.graph, Root::Image(image));
+            let stack = self.results.image(image);
             let base = &self.graph.images[image.0].base;
             from_base = base.layers.len();
-            layers.extend(
-                base.layers
-                    .iter()
-                    .zip(unpacked)
-                    .map(|(layer, unpacked)| StoredLayer {
-                        diff_id: layer.diff_id,
-                        layer: Some(unpacked),
-                        blob: layer.blob.clone(),
-                    }),
-            );
+            unpacked = stack.map_or(0, <[_]>::len);
+            let of_base = base.layers.iter().enumerate();
+            layers.extend(of_base.map(|(position, layer)| StoredLayer {
+                diff_id: layer.diff_id,
+                layer: stack.map_or(layer.layer, |stack| stack.get(position).copied()),
+                blob: layer.blob.clone(),
+            }));
         }
         for layer in self
             .results
             .stack(self.graph, state.root)
             .into_iter()
-            .skip(from_base)
+            .skip(unpacked)
         {
             let diff_id = export::diff_id(self.store, layer, self.options())
                 .map_err(|error| output_error("the image's layers", error))?;
@@ -105,7 +110,13 @@ impl Finished<'_> {
         }
         let image = BuiltImage::new(self.config(state, from_base), layers);
         Ok(if self.index {
-            image.for_platform(image_platform(&target.platform))
+            let mut platform = image_platform(&target.platform);
+            let own = image.config().platform();
+            if (&own.os, &own.architecture) == (&platform.os, &platform.architecture) {
+                platform.os_version = platform.os_version.or(own.os_version);
+                platform.os_features = own.os_features;
+            }
+            image.for_platform(platform)
         } else {
             image
         })
@@ -259,7 +270,9 @@ impl Finished<'_> {
                 self.no_place("an image in the store");
                 let stored = export::store_images(self.store, self.lease, set, &names)
                     .map_err(|error| output_error("the local image store", error))?;
-                made.image = Some(stored);
+                if made.manifests.is_empty() {
+                    made.image = Some(stored);
+                }
                 return Ok(());
             }
             Output::Registry {
@@ -341,6 +354,13 @@ impl Finished<'_> {
             platform_split,
             files: with_files.then_some(FilesBeside(files)),
         };
+        if !output.reads_files() {
+            for image in set.images {
+                self.images
+                    .fetch_missing(image, &self.progress(step))
+                    .map_err(|error| output_error(&format!("output `{what}`"), error))?;
+            }
+        }
         let manifest = export::export(
             self.store,
             self.lease,
@@ -408,20 +428,29 @@ impl Finished<'_> {
         }
         let notice = |text| self.events.event(Event::Notice(text));
         for (image, target) in images.iter().zip(self.targets) {
-            let facts = Facts {
-                request: self.request,
-                graph: self.graph,
-                reach: Reach::of(self.graph, target.state.root),
-                materials: &self.materials,
-                started_ms: self.started_ms,
-                finished_ms: now_ms(),
-                epoch: self.epoch,
-            };
-            let said = crate::attest::statements(&facts, image, self.store, &notice)
+            let said = crate::attest::statements(&self.facts(target), image, self.store, &notice)
                 .map_err(|error| output_error("what is said of the image", error))?;
             statements.push(said);
         }
         Ok(Said::new(images, statements))
+    }
+
+    fn facts(&self, target: &Target) -> Facts<'_> {
+        Facts {
+            request: self.request,
+            graph: self.graph,
+            reach: Reach::of(self.graph, target.state.root),
+            materials: &self.materials,
+            started_ms: self.started_ms,
+            finished_ms: now_ms(),
+            invocation: self.invocation,
+            epoch: self.epoch,
+        }
+    }
+
+    /// How the image for a target was made.
+    pub(crate) fn predicate(&self, target: &Target, mode: Mode) -> Value {
+        crate::attest::predicate(&self.facts(target), mode)
     }
 
     /// An attestation manifest is of OCI's types, and so is the index that lists it.

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strata_cache::{Digest, HardLinks, LayerId};
-use strata_executor::sandbox::{Confinement, Dns, Isolation, Limits, Network, SecretBytes};
+use strata_executor::sandbox::{
+    Confinement, Dns, Isolation, Limits, Network, Redactor, SecretBytes,
+};
 use strata_image::export::Encoding;
 use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
 
 use crate::attest::{Attestations, Material};
-use crate::remote::Remote;
+use crate::remote::{Remote, SignaturePolicy};
 
 /// Where the files for COPY and ADD come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +147,14 @@ pub enum Output {
     CacheOnly,
 }
 
+impl Output {
+    /// True if the files of all layers are read for it. Others take the blobs of a base as they are, from
+    /// wherever they are.
+    pub(crate) fn reads_files(&self) -> bool {
+        matches!(self, Self::Tar { .. } | Self::Local { .. })
+    }
+}
+
 /// A secret that steps may ask for by its ID.
 #[derive(Debug, Clone)]
 pub struct Secret {
@@ -194,6 +204,8 @@ pub struct BuildRequest {
     /// Files of the build context and of named directories are copied as a checkout under the umask 022
     /// would have them, owned by root, whatever their modes and owners are.
     pub neutral_modes: bool,
+    /// What of other machines has to be signed, and by whom.
+    pub signed: SignaturePolicy,
     /// See [`Pull`].
     pub pull: Pull,
     /// Platforms, such as `linux/arm64`, in the order of their index; none means this machine's.
@@ -246,6 +258,9 @@ pub struct BuildRequest {
     pub origin: Option<Material>,
     /// What was fetched before the build began. [`crate::remote::prepare`] fills it in.
     pub fetched: Vec<Material>,
+    /// A word that no other build has: this one shares no results and no cache mounts with others. See
+    /// [`crate::verify`].
+    pub trial: Option<String>,
     /// What is to be said of the result.
     pub attestations: Attestations,
 }
@@ -257,6 +272,16 @@ pub const DOCKERFILE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerf
 pub const SHM_SIZE: u64 = 64 << 20;
 
 impl BuildRequest {
+    /// What hides the secrets of this request, all of them: a step may have left one for another, in a
+    /// cache mount say.
+    pub fn redactor(&self) -> Redactor {
+        Redactor::new(
+            self.secrets
+                .iter()
+                .map(|secret| secret.content.0.as_slice()),
+        )
+    }
+
     /// A request that asks for nothing but this Dockerfile: no output, no names, one step at a time,
     /// base images as the store has them or their registry gives them.
     pub fn new(dockerfile: Vec<u8>, dockerfile_name: impl Into<String>, context: Context) -> Self {
@@ -277,6 +302,7 @@ impl BuildRequest {
             no_cache_filter: Vec::new(),
             cache_ttl: None,
             neutral_modes: false,
+            signed: SignaturePolicy::default(),
             pull: Pull::default(),
             platforms: Vec::new(),
             all_platforms: false,
@@ -302,6 +328,7 @@ impl BuildRequest {
             context_time: None,
             origin: None,
             fetched: Vec::new(),
+            trial: None,
             attestations: Attestations::default(),
         }
     }
@@ -325,6 +352,10 @@ pub struct BuildResult {
     pub steps: usize,
     /// How many of them were hits.
     pub hits: usize,
+    /// A word that no other build has.
+    pub invocation: String,
+    /// `SOURCE_DATE_EPOCH`, whatever it was named by.
+    pub epoch: Option<i64>,
 }
 
 /// What was built for one platform.
@@ -336,6 +367,21 @@ pub struct BuiltPlatform {
     pub image: Option<Digest>,
     /// Its layers, base first.
     pub layers: Vec<LayerId>,
+    /// How it was made, if the request asks for [metadata](Attestations::metadata).
+    pub provenance: Option<serde_json::Value>,
+    /// What made each of them. Only a [trial](BuildRequest::trial) is told.
+    pub made_by: Vec<MadeBy>,
+}
+
+/// What made a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeBy {
+    /// The layer came with a base image.
+    pub base: bool,
+    /// The instruction, or the image's name.
+    pub text: String,
+    /// Line of the Dockerfile, from 1.
+    pub line: usize,
 }
 
 /// Stops a build: call [`cancel`](Self::cancel) from the thread that waits for signals.

@@ -96,7 +96,13 @@ impl Results {
         self.vertices[vertex.0]
     }
 
-    /// The layers of a root whose parts are all done, base first.
+    /// The unpacked layers of an image, if all are there.
+    pub(crate) fn image(&self, image: ImageId) -> Option<&[LayerId]> {
+        self.images[image.0].as_deref()
+    }
+
+    /// The layers of a root whose parts are all done, base first. Those of a base that was not fetched,
+    /// because nothing reads it, are left out.
     pub(crate) fn stack(&self, graph: &Graph, mut root: Root) -> Vec<LayerId> {
         let mut above = Vec::new();
         let mut stack = loop {
@@ -156,11 +162,13 @@ struct Node {
 }
 
 impl<'a> Scheduler<'a> {
+    /// With `lazy`, the images that `targets` stand on are fetched only if a step needs their files.
     pub(crate) fn new(
         shared: &'a Shared<'a>,
         images: &'a Images<'a>,
         results: Results,
         targets: &[Root],
+        lazy: bool,
         made: Option<Sender<LayerId>>,
         report: &'a dyn Fn(Diagnostic) -> Report,
     ) -> Self {
@@ -202,8 +210,17 @@ impl<'a> Scheduler<'a> {
             target_chain,
             report,
         };
-        for root in targets.iter().chain(&graph.also) {
-            scheduler.need(*root);
+        for root in targets {
+            let mut asked = scheduler.missing(*root);
+            if lazy {
+                // Whoever reads a base's files asks for it below.
+                asked.retain(|node| !matches!(scheduler.nodes[*node].job, Job::Image(_)));
+            }
+            scheduler.need(asked);
+        }
+        for root in &graph.also {
+            let asked = scheduler.missing(*root);
+            scheduler.need(asked);
         }
         scheduler
     }
@@ -242,9 +259,8 @@ impl<'a> Scheduler<'a> {
         missing
     }
 
-    /// Marks what `target` needs, down to what is done.
-    fn need(&mut self, target: Root) {
-        let mut asked = self.missing(target);
+    /// Marks what is `asked` for and what that needs, down to what is done.
+    fn need(&mut self, mut asked: Vec<usize>) {
         while let Some(node) = asked.pop() {
             if self.nodes[node].state != State::Unneeded {
                 continue;

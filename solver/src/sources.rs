@@ -270,6 +270,7 @@ impl<'a> Sources<'a> {
             secrets: &self.request.secrets,
             agent: agent.map(|agent| agent.socket.as_path()),
             cancel: self.cancel,
+            signed: &self.request.signed,
             progress,
         }
     }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod copy;
+mod foreign;
 mod run;
 mod selection;
 
@@ -15,7 +16,7 @@ use strata_cache::{
     CacheKey, CacheRecord, HardLinks, LayerId, LayerView, Lease, NewRecord, Resources, Room,
     Scratch, StackId, Store, StoreError,
 };
-use strata_executor::sandbox::Credentials;
+use strata_executor::sandbox::{Credentials, Redactor};
 use strata_executor::users::{self, UserError};
 use strata_parser::{Diagnostic, Span};
 
@@ -45,6 +46,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) recipes: &'a Recipes,
     pub(crate) sources: &'a dyn Files,
     pub(crate) events: &'a dyn EventSink,
+    /// Hides the request's secrets in what commands print.
+    pub(crate) redactor: Redactor,
     /// Stops this build's steps: set when the user asks, or another step failed.
     pub(crate) stop: &'a Cancel,
     /// Directory of mount points that images may lack.
@@ -53,6 +56,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) foreign_owners: AtomicU64,
     /// Layers that were made and given up for equal, older ones.
     pub(crate) given_up: Mutex<Vec<LayerId>>,
+    /// Cache mounts that no other build is to see.
+    pub(crate) trial_mounts: Mutex<Vec<String>>,
     /// When finished steps were last made safe from a power cut.
     pub(crate) synced: Mutex<Instant>,
 }
@@ -210,7 +215,8 @@ impl Shared<'_> {
         record.resources = resources;
         record.cost_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let layer = scratch.commit(self.lease, links, Some(record.clone()))?;
-        if compares(&vertex.op)
+        if self.request.trial.is_none()
+            && compares(&vertex.op)
             && let Some(older) = self.equal_layer(layer, &stack, &earlier)?
             && index.publish_record(self.lease, &record, older.layer)?
         {

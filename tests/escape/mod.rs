@@ -24,6 +24,7 @@ cases! { Root, User =>
     a_build_step_has_the_walls_of_a_run,
     the_program_behind_the_sandbox_can_not_be_changed,
     signals_to_everybody_stay_inside,
+    set_id_programs_of_layers_are_out_of_reach,
 }
 
 /// Where an attempt works.
@@ -333,4 +334,35 @@ fn signals_to_everybody_stay_inside(sandbox: &Sandbox) {
         ])
         .args(["--mount-proc", "sh", "-c", order]));
     assert_eq!(control, "alive\ngone\n");
+}
+
+/// A set-id program that a build leaves in the store would be one of this machine.
+fn set_id_programs_of_layers_are_out_of_reach(sandbox: &Sandbox) {
+    sandbox.busybox();
+    sandbox
+        .dockerfile("FROM busybox\nRUN mkdir /d && cp /bin/busybox /d && chmod 6755 /d/busybox\n");
+    sandbox.steps(&[]);
+    let found = run(Command::new("find")
+        .arg(sandbox.path("store"))
+        .args(["-name", "busybox", "-perm", "-6000"]));
+    let program = found.trim();
+    assert!(!program.is_empty() && !program.contains('\n'), "{found}");
+    if !rustix::process::geteuid().is_root() {
+        skip("only root can start a program as somebody else");
+        return;
+    }
+    // As nobody in particular.
+    let start = |program: &str| {
+        Command::new("setpriv")
+            .args(["--reuid=64999", "--regid=64999", "--clear-groups"])
+            // What starts it must have no rights left from before.
+            .args(["sh", "-c", "exec \"$0\" true", program])
+            .output()
+            .unwrap()
+    };
+    assert!(!start(program).status.success());
+    // The store's own directories are what holds.
+    let open = sandbox.path("out/busybox");
+    run(Command::new("cp").args(["-a", program]).arg(&open));
+    assert!(start(open.to_str().unwrap()).status.success());
 }

@@ -18,6 +18,7 @@ cases! { Root, User =>
     nothing_outside_is_read,
     nothing_outside_is_written,
     a_context_that_changes_meanwhile_leads_nowhere,
+    a_parallel_step_can_not_move_a_mount_outside,
     an_export_does_not_follow_links_of_an_earlier_one,
     a_root_file_system_is_unpacked_in_its_place,
     marks_of_overlays_and_layers_can_not_be_forged,
@@ -457,6 +458,36 @@ fn a_context_that_changes_meanwhile_leads_nowhere(sandbox: &Sandbox) {
         stop.store(true, Ordering::Relaxed);
         swapper.join().unwrap();
     });
+}
+
+/// Two steps share a cache; one of them swaps a directory for a link, where the other one mounts.
+fn a_parallel_step_can_not_move_a_mount_outside(sandbox: &Sandbox) {
+    let place = Place::new(sandbox);
+    let before = place.state();
+    let mut text = place.fill(
+        "FROM busybox AS swapper\nRUN --mount=type=cache,id=race,target=/c mkdir -p /c/d; \
+         ln -sfn {up} /c/s; touch /c/on; i=0; while [ -e /c/on ] && [ $i -lt 20000 ]; do \
+         mv /c/d /c/l; mv /c/l /c/d; mv /c/s /c/l; mv /c/l /c/s; i=$((i+1)); done 2> /dev/null; true\n\
+         FROM busybox AS mounter\n",
+    );
+    for number in 0..10 {
+        text += &format!(
+            "RUN --mount=type=cache,id=race,target=/c --mount=type=tmpfs,target=/c/l/new \
+             --mount=type=secret,id=s,target=/c/l/void touch /c/l/new/{number}; true\n"
+        );
+    }
+    text += "RUN --mount=type=cache,id=race,target=/c rm -f /c/on\n\
+             FROM scratch\nCOPY --from=swapper /etc/passwd /a\nCOPY --from=mounter /etc/passwd /b\n";
+    sandbox.dockerfile(&text);
+    let secret = format!("id=s,src={}", sandbox.context().join("file").display());
+    let built = sandbox.try_build(&["--jobs", "4", "--secret", &secret]);
+    // A mount point may be gone just when it is wanted.
+    assert!([0, 1].contains(&built.code()), "{built}");
+    assert_eq!(place.state(), before, "{built}");
+    // Followed by who resolves it on this machine, the link leads there.
+    let link = sandbox.path("out/s");
+    symlink(place.fill("{up}"), &link).unwrap();
+    assert!(fs::metadata(link.join("empty")).unwrap().is_dir());
 }
 
 fn an_export_does_not_follow_links_of_an_earlier_one(sandbox: &Sandbox) {

@@ -9,6 +9,10 @@ use super::users::readable_by_all;
 pub(crate) enum Base {
     /// busybox-static, with users root, daemon (1:1), app (1000:1001) and nobody.
     Busybox,
+    /// The same for arm64.
+    BusyboxArm64,
+    /// The same for s390x.
+    BusyboxS390x,
     /// Debian 12 with gcc and make.
     Debian,
 }
@@ -18,6 +22,8 @@ impl Base {
     pub(crate) fn path(self) -> PathBuf {
         let name = match self {
             Self::Busybox => "busybox.tar",
+            Self::BusyboxArm64 => "busybox-arm64.tar",
+            Self::BusyboxS390x => "busybox-s390x.tar",
             Self::Debian => "debian.tar",
         };
         // A name without `..`, which could not be walked up from.
@@ -36,10 +42,21 @@ impl Base {
         readable_by_all(&file.unwrap_or(path))
     }
 
+    /// The platform that it is imported for, if that is not this machine's.
+    pub(crate) fn platform(self) -> Option<&'static str> {
+        match self {
+            Self::BusyboxArm64 => Some("linux/arm64"),
+            Self::BusyboxS390x => Some("linux/s390x"),
+            Self::Busybox | Self::Debian => None,
+        }
+    }
+
     /// The name that it is imported as.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Busybox => "busybox",
+            Self::BusyboxArm64 => "busybox-arm64",
+            Self::BusyboxS390x => "busybox-s390x",
             Self::Debian => "demo/debian:12",
         }
     }

@@ -34,7 +34,16 @@ impl Gate {
 
     /// Waits until a step has come.
     pub(crate) fn wait(&self) -> Waiting {
-        let end = Instant::now() + Duration::from_mins(1);
+        self.wait_for(Duration::from_mins(1))
+    }
+
+    /// The same for a step that has much to do before.
+    pub(crate) fn wait_long(&self) -> Waiting {
+        self.wait_for(Duration::from_mins(3))
+    }
+
+    fn wait_for(&self, patience: Duration) -> Waiting {
+        let end = Instant::now() + patience;
         loop {
             match self.0.accept() {
                 Ok((stream, _)) => {

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::run;
+
 /// A running registry. Ended when dropped.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -116,6 +118,11 @@ impl Registry {
         format!("127.0.0.1:{}/{name}", self.port)
     }
 
+    /// Its port on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// `docker://127.0.0.1:PORT/name`, as skopeo wants it.
     pub(crate) fn skopeo(&self, name: &str) -> String {
         format!("docker://{}", self.reference(name))
@@ -138,5 +145,49 @@ impl Drop for Registry {
         // Already ended is as good as killed.
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+}
+
+/// An authority (`ca.pem`), and two certificates that it signed: `server` for 127.0.0.1
+/// and `registry.invalid`, `client`.
+pub(crate) fn certificates(directory: &Path) {
+    let openssl = |args: &[&str]| {
+        run(Command::new("openssl").args(args).current_dir(directory));
+    };
+    let key = [
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ];
+    let ca = ["req", "-x509", "-subj", "/CN=ca", "-days", "2"];
+    openssl(&[&ca[..], &key, &["-keyout", "ca.key", "-out", "ca.pem"]].concat());
+    for name in ["server", "client"] {
+        let (key_file, request) = (format!("{name}.key"), format!("{name}.csr"));
+        let subject = format!("/CN={name}");
+        let certificate = format!("{name}.pem");
+        let extensions = directory.join(format!("{name}.ext"));
+        let usage = "subjectAltName=IP:127.0.0.1,DNS:registry.invalid\nbasicConstraints=CA:FALSE\n";
+        fs::write(&extensions, usage).unwrap();
+        let names = ["-keyout", &key_file, "-out", &request, "-subj", &subject];
+        openssl(&[&["req"][..], &key, &names].concat());
+        openssl(&[
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            extensions.to_str().unwrap(),
+            "-out",
+            &certificate,
+        ]);
     }
 }

@@ -209,7 +209,12 @@ impl Sandbox {
             oracle.import(base);
             return self;
         }
-        self.run(&["import", base.path().to_str().unwrap(), base.name()]);
+        let path = base.path();
+        let mut args = vec!["import", path.to_str().unwrap(), base.name()];
+        if let Some(platform) = base.platform() {
+            args.extend(["--platform", platform]);
+        }
+        self.run(&args);
         self
     }
 

@@ -85,6 +85,31 @@ impl Strata {
         }
     }
 
+    /// The same command, started by a program that is given it as its last arguments.
+    pub(crate) fn through(self, sandbox: &Sandbox, program: &[&str]) -> Self {
+        let mut command = Command::new(program[0]);
+        command
+            .args(&program[1..])
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
+            .current_dir(sandbox.context())
+            .env_clear()
+            .envs(
+                self.command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            );
+        if !sandbox.account().is_me() {
+            command
+                .uid(sandbox.account().uid)
+                .gid(sandbox.account().gid);
+        }
+        Self {
+            command,
+            stdin: self.stdin,
+        }
+    }
+
     /// A shell script that may start the command as `"$@"`, by itself or through another program.
     pub(crate) fn under(self, program: &[&str], script: &str) -> Self {
         let mut command = Command::new(program[0]);
@@ -162,6 +187,24 @@ impl Strata {
         let output = output.spawn().unwrap().wait_with_output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{:?}\n{stderr}", self.command);
+    }
+
+    /// Starts it in a process group of its own; nobody keeps what it says.
+    pub(crate) fn spawn_unread(mut self) -> Running {
+        let child = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        Running {
+            command: format!("{:?}", self.command),
+            child: Some(child),
+            lines: channel().1,
+            seen: String::new(),
+        }
     }
 
     /// Starts it and reads its stderr line by line.

@@ -84,6 +84,11 @@ impl Index {
         })
     }
 
+    /// The image with this config.
+    pub fn image(&self, config: Digest) -> Result<Option<StoredImage>, StoreError> {
+        self.read(|index| self.find_image(index, config))
+    }
+
     /// The image that `name` points to.
     pub fn image_by_name(&self, name: &str) -> Result<Option<StoredImage>, StoreError> {
         self.read(|index| match config_of(index, name)? {
@@ -160,8 +165,8 @@ impl Index {
         })
     }
 
-    /// An image whose row a power cut can't have made doubtful. Layers and blobs that are gone are
-    /// left out of it: the image can be pulled or unpacked again.
+    /// An image whose row a power cut can't have made doubtful. Layers that are gone are left out of
+    /// it: the image can be pulled or unpacked again. Blobs are named whether they are here or not.
     fn find_image(
         &self,
         index: &Connection,
@@ -183,9 +188,8 @@ impl Index {
         };
         let layers = index
             .prepare_cached(
-                "SELECT i.diff_id, l.id, b.digest, i.blob_size, i.media_type FROM image_layers i \
+                "SELECT i.diff_id, l.id, i.blob, i.blob_size, i.media_type FROM image_layers i \
                  LEFT JOIN layers l ON l.id = i.layer AND (l.boot IS NULL OR l.boot = ?2) \
-                 LEFT JOIN blobs b ON b.digest = i.blob AND (b.boot IS NULL OR b.boot = ?2) \
                  WHERE i.config = ?1 ORDER BY i.position",
             )?
             .query_map(params![config, boot], |row| {

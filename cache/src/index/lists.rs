@@ -147,6 +147,16 @@ fn put(index: &Connection, list: &StoredList, names: &[String]) -> rusqlite::Res
             params![name, list.id],
         )?;
     }
+    // What a list of nothing but manifests elsewhere was, once it has no name, is of no use.
+    index.execute(
+        "DELETE FROM lists WHERE id <> ?1 AND id NOT IN (SELECT config FROM names) \
+         AND id NOT IN (SELECT list FROM list_members)",
+        [list.id],
+    )?;
+    index.execute(
+        "DELETE FROM list_blobs WHERE list NOT IN (SELECT id FROM lists)",
+        [],
+    )?;
     Ok(())
 }
 

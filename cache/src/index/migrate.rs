@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     schema::STACKS,
     schema::PARTS,
     schema::LISTS,
+    schema::ORIGINS,
     schema::RESOURCES,
 ];
 
@@ -87,7 +88,7 @@ mod tests {
         let mut old = Connection::open_in_memory().unwrap();
         old.execute_batch(schema::TABLES).unwrap();
         old.execute_batch(
-            "DROP TABLE lists; DROP TABLE list_members; DROP TABLE list_blobs; \
+            "DROP TABLE lists; DROP TABLE list_members; DROP TABLE list_blobs; DROP TABLE origins; \
              DROP TRIGGER records_gone; DROP INDEX records_text; DROP TABLE record_parts; \
              DROP TABLE builds; ALTER TABLE mounts DROP COLUMN boot; \
              ALTER TABLE records ADD COLUMN parts TEXT NOT NULL DEFAULT ''; \

@@ -17,6 +17,7 @@ mod leases;
 mod lists;
 mod migrate;
 mod mounts;
+mod origins;
 mod pins;
 mod records;
 mod schema;

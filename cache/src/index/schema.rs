@@ -12,12 +12,13 @@
 //! - `record_parts` has what a record's key was made of, by the record's `seq`: long texts, which nobody
 //!   reads but to explain.
 //! - `builds` has what was built when, and the layer that came out: the latest of each name.
+//! - `origins` says which repositories of registries have a blob, whether it is here or not.
 //! - `lists` has names' other meaning: several images, of as many platforms, as `document` says. A row of
 //!   `names` has the config of an image or the ID of a list. Lists are only ever written durably.
 //! - `layer_files` has content digests of single files of layers, for those that were copied.
 
 /// Version that [`TABLES`] makes, kept in `user_version`.
-pub(super) const VERSION: i32 = 6;
+pub(super) const VERSION: i32 = 7;
 
 /// Everything, for a new index.
 pub(super) const TABLES: &str = "
@@ -97,6 +98,13 @@ CREATE TABLE layer_blobs (
     UNIQUE (layer, encoding)
 );
 CREATE INDEX layer_blobs_digest ON layer_blobs (digest);
+
+CREATE TABLE origins (
+    blob       BLOB NOT NULL,
+    repository TEXT NOT NULL,
+    seen       INTEGER NOT NULL,
+    PRIMARY KEY (blob, repository)
+) WITHOUT ROWID;
 
 CREATE TABLE layer_files (
     layer  INTEGER NOT NULL,
@@ -213,7 +221,17 @@ CREATE TABLE list_blobs (
 CREATE INDEX list_blobs_blob ON list_blobs (blob);
 ";
 
-/// Version 5 to 6: what a record's step used.
+/// Version 5 to 6: where blobs came from.
+pub(super) const ORIGINS: &str = "
+CREATE TABLE origins (
+    blob       BLOB NOT NULL,
+    repository TEXT NOT NULL,
+    seen       INTEGER NOT NULL,
+    PRIMARY KEY (blob, repository)
+) WITHOUT ROWID;
+";
+
+/// Version 6 to 7: what a record's step used.
 pub(super) const RESOURCES: &str = "
 ALTER TABLE records ADD COLUMN resources TEXT;
 ";

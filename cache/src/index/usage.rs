@@ -256,6 +256,9 @@ impl Index {
                 Ok(removed > 0)
             })?;
         }
+        if !gone.images.is_empty() {
+            self.write(|transaction| super::origins::forget(transaction))?;
+        }
         for batch in victims.records.chunks(BATCH) {
             self.batch(batch, &mut gone.records, |index, record| {
                 let removed = index
@@ -372,7 +375,9 @@ impl Index {
                 for digest in blobs {
                     transaction.execute("DELETE FROM blobs WHERE digest = ?1", [digest])?;
                     transaction.execute(
-                        "UPDATE image_layers SET blob = NULL, blob_size = NULL WHERE blob = ?1",
+                        // One that a registry has stays known by its name.
+                        "UPDATE image_layers SET blob = NULL, blob_size = NULL WHERE blob = ?1 \
+                         AND NOT EXISTS (SELECT 1 FROM origins WHERE blob = ?1)",
                         [digest],
                     )?;
                 }

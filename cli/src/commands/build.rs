@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering;
 
-use serde_json::Value;
-use serde_json::json;
 use strata_cache::Store;
 use strata_image::Images;
 use strata_solver::BuildError;
@@ -31,6 +29,7 @@ use crate::flags::context::Files;
 use crate::flags::high::Build;
 use crate::flags::high::Surroundings;
 use crate::flags::low;
+use crate::metadata;
 use crate::output;
 use crate::progress::Mode;
 use crate::progress::Progress;
@@ -42,6 +41,7 @@ use crate::root::Place;
 use crate::signals;
 use crate::snapshotter;
 use crate::terminal;
+use crate::verify;
 
 pub(crate) fn run(flags: &low::Build, root: &Path, place: Place) -> Result<(), CommandError> {
     let surroundings = Surroundings::of_process()?;
@@ -79,6 +79,11 @@ pub(crate) fn run(flags: &low::Build, root: &Path, place: Place) -> Result<(), C
         build.request.neutral_modes = config.neutral_modes();
     }
     build.request.isolation = place.isolation;
+    build.request.signed = config.signed();
+    if !build.request.secrets.is_empty() {
+        // Where it can't be had, a build is still better than none.
+        strata_executor::sandbox::hide_memory().ok();
+    }
     if build.request.step_timeout.is_none() {
         build.request.step_timeout = config.step_timeout();
     }
@@ -115,7 +120,28 @@ pub(crate) fn run(flags: &low::Build, root: &Path, place: Place) -> Result<(), C
             return Err(fail(&progress, error, signal.load(Ordering::SeqCst)));
         }
     };
-    let images = Images::new(&store, config.registries());
+    let images = Images::new(&store, config.registries()).limited(config.unpack());
+    if let Some(format) = build.verify {
+        let request = &build.request;
+        let verified = strata_solver::verify::verify(&store, &images, request, &progress, &cancel);
+        let verified = match verified {
+            Ok(verified) => verified,
+            Err(error) => {
+                progress.close();
+                show_warnings(&progress, &build);
+                return Err(fail(&progress, error, signal.load(Ordering::SeqCst)));
+            }
+        };
+        verify::report(&verified, &build.request.dockerfile_name, format)?;
+        if !verified.is_reproducible() {
+            progress.close();
+            prune(&store, &config, &progress);
+            return Err(CommandError::silent(Kind::Program(verify::DIFFERS)));
+        }
+        // What was made just now is not made a third time.
+        build.request.no_cache = false;
+        build.request.no_cache_filter.clear();
+    }
     let result = strata_solver::build(&store, &images, &build.request, &progress, &cancel);
     progress.close();
     show_warnings(&progress, &build);
@@ -199,7 +225,7 @@ fn finish(build: &Build, progress: &Progress, result: &BuildResult) -> Result<()
             .map_err(|error| unwritable("--iidfile", path, &error))?;
     }
     if let Some(path) = &build.metadata_file {
-        let mut text = format!("{:#}", metadata(build, result)).into_bytes();
+        let mut text = format!("{:#}", metadata::object(&build.request, result)).into_bytes();
         text.push(b'\n');
         write_file(path, &text).map_err(|error| unwritable("--metadata-file", path, &error))?;
     }
@@ -244,21 +270,6 @@ fn sign(build: &Build, result: &BuildResult) -> Result<(), CommandError> {
         }
     }
     Ok(())
-}
-
-/// What `--metadata-file` holds, in the names that docker buildx uses.
-fn metadata(build: &Build, result: &BuildResult) -> Value {
-    let mut object = json!({});
-    if let Some(id) = result.image {
-        object["containerimage.config.digest"] = json!(id.to_string());
-    }
-    if let Some((_, manifest)) = result.manifests.first() {
-        object["containerimage.digest"] = json!(manifest.digest.to_string());
-    }
-    if !build.request.tags.is_empty() {
-        object["image.name"] = json!(build.request.tags.join(","));
-    }
-    object
 }
 
 fn unwritable(flag: &str, path: &Path, error: &io::Error) -> CommandError {

@@ -1,11 +1,13 @@
 //! `strata images`
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::Value;
 use serde_json::json;
 use strata_cache::Digest;
 use strata_cache::Store;
+use strata_cache::image::StoredList;
 use strata_image::Reference;
 
 use super::stored;
@@ -105,30 +107,64 @@ impl Wanted {
 
 fn list(store: &Store, all: bool, wanted: Option<&Wanted>) -> Result<Vec<Line>, CommandError> {
     let mut lines = Vec::new();
-    for (image, mut names) in store.index().images()? {
+    // The names of one entry that are asked for; none if it is not to be shown.
+    let shown = |mut names: Vec<String>| {
         names.sort();
         names.retain(|name| wanted.is_none_or(|wanted| wanted.fits(name)));
-        if names.is_empty() && (!all || wanted.is_some()) {
-            continue;
+        if !names.is_empty() {
+            Some(names.into_iter().map(Some).collect())
+        } else if all && wanted.is_none() {
+            Some(vec![None])
+        } else {
+            None
         }
+    };
+    let mut add = |id, names: Vec<Option<String>>, created_ms, size| {
+        lines.extend(names.into_iter().map(|name| Line {
+            id,
+            name,
+            created_ms,
+            size,
+        }));
+    };
+    for (image, names) in store.index().images()? {
+        let Some(names) = shown(names) else { continue };
         // An image without a readable config is listed all the same: one must be able to remove it.
         let created_ms = stored::config(store, image.config)
             .ok()
             .and_then(|config| stored::created_ms(&config));
-        let size = stored::size(store, &image)?;
-        let line = |name: Option<String>| Line {
-            id: image.config,
-            name,
+        add(
+            image.config,
+            names,
             created_ms,
-            size,
-        };
-        if names.is_empty() {
-            lines.push(line(None));
-        } else {
-            lines.extend(names.into_iter().map(|name| line(Some(name))));
-        }
+            stored::size(store, &image)?,
+        );
+    }
+    for (list, names) in store.index().lists()? {
+        let Some(names) = shown(names) else { continue };
+        let (created_ms, size) = members(store, &list)?;
+        add(list.id, names, created_ms, size);
     }
     Ok(lines)
+}
+
+/// When the newest image of a list was made, and the size of all its layers together.
+fn members(store: &Store, list: &StoredList) -> Result<(Option<u64>, u64), CommandError> {
+    let mut created_ms = None;
+    let mut size = 0;
+    let mut counted = HashSet::new();
+    for member in &list.members {
+        let mut found = store.index().images_by_id(&member.to_string())?;
+        let Some(image) = found.pop() else { continue };
+        let config = stored::config(store, image.config).ok();
+        created_ms = created_ms.max(config.as_ref().and_then(stored::created_ms));
+        for layer in &image.layers {
+            if counted.insert(layer.diff_id) {
+                size += stored::layer_size(store, layer)?;
+            }
+        }
+    }
+    Ok((created_ms, size))
 }
 
 #[cfg(test)]

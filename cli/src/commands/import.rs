@@ -12,6 +12,7 @@ use strata_image::import::import_rootfs;
 use super::changes;
 use super::pull;
 use super::transfer::Transfers;
+use crate::config::Config;
 use crate::error::CommandError;
 use crate::flags::low;
 use crate::flags::value;
@@ -29,6 +30,7 @@ pub(crate) fn run(flags: &low::Import, root: &Path) -> Result<(), CommandError> 
     let (mut reader, name) = input(&flags.tar)?;
     let store = root::open(root)?;
     let lease = store.lease("import")?;
+    let limits = Config::load()?.unpack();
     let mut transfers = Transfers::start(false);
     let result = transfers.step(format!("import {name}"), |progress| {
         Ok(import_rootfs(
@@ -37,6 +39,7 @@ pub(crate) fn run(flags: &low::Import, root: &Path) -> Result<(), CommandError> 
             &mut reader,
             stamped(config),
             &names,
+            limits,
             progress,
         )?)
     });

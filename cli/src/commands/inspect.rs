@@ -5,9 +5,13 @@ use std::path::Path;
 use serde_json::Value;
 use serde_json::json;
 use strata_cache::Store;
+use strata_cache::image::StoredImage;
+use strata_image::Platform;
 use strata_image::Reference;
 
+use super::pull;
 use super::stored;
+use super::stored::Found;
 use crate::error::CommandError;
 use crate::error::Kind;
 use crate::error::OrKind;
@@ -16,19 +20,23 @@ use crate::human;
 use crate::output;
 
 pub(crate) fn run(flags: &low::Inspect, root: &Path) -> Result<(), CommandError> {
+    let platform = flags.platform.as_deref();
+    let platform = platform
+        .map(|text| pull::platform(Some(text)))
+        .transpose()?;
     let store = stored::open(root, &flags.images[0])?;
     match flags.format {
         low::InspectFormat::Json => {
             let objects = flags
                 .images
                 .iter()
-                .map(|text| inspect(&store, text))
+                .map(|text| inspect(&store, text, platform.as_ref()))
                 .collect::<Result<Vec<Value>, _>>()?;
             output::json(&Value::Array(objects))
         }
         low::InspectFormat::Config => {
             for text in &flags.images {
-                let (_, image) = stored::find(&store, text)?;
+                let image = find(&store, text, platform.as_ref())?;
                 let bytes = store.blobs().read(image.config)?;
                 output::write(|out| {
                     out.write_all(&bytes)?;
@@ -40,13 +48,31 @@ pub(crate) fn run(flags: &low::Inspect, root: &Path) -> Result<(), CommandError>
     }
 }
 
+/// The image that `text` means; of several, the one for the platform, or for this machine.
+fn find(
+    store: &Store,
+    text: &str,
+    platform: Option<&Platform>,
+) -> Result<StoredImage, CommandError> {
+    match platform {
+        None => Ok(stored::find(store, text)?.1),
+        Some(platform) => match stored::find_for(store, text, Some(&platform.to_string()))?.1 {
+            Found::Image(image) => Ok(image),
+            Found::List(_) => unreachable!("a platform chooses one image"),
+        },
+    }
+}
+
 /// An image in the form of `docker image inspect`.
-fn inspect(store: &Store, text: &str) -> Result<Value, CommandError> {
-    let (_, image) = stored::find(store, text)?;
+fn inspect(store: &Store, text: &str, platform: Option<&Platform>) -> Result<Value, CommandError> {
+    let image = find(store, text, platform)?;
     let bytes = store.blobs().read(image.config)?;
     // The raw values: what strata doesn't know is shown, too.
     let raw: Value = serde_json::from_slice(&bytes).or_kind(Kind::Store)?;
-    let names = stored::names_of(store, image.config)?;
+    let names = match stored::find_any(store, text)? {
+        Some((_, Found::List(list))) => stored::names_of(store, list.id)?,
+        _ => stored::names_of(store, image.config)?,
+    };
     let digests: Vec<String> = match image.manifest {
         Some(manifest) => {
             let mut digests: Vec<String> = names

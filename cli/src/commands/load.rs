@@ -6,6 +6,8 @@ use std::path::Path;
 
 use strata_image::load;
 
+use super::stored;
+use super::stored::Found;
 use super::transfer::Transfers;
 use crate::error::CommandError;
 use crate::error::Kind;
@@ -51,11 +53,17 @@ pub(crate) fn run(flags: &low::Load, root: &Path) -> Result<(), CommandError> {
                 loaded.len()
             )));
         };
-        let image = store.index().images_by_id(&only.config.to_string())?;
-        let image = image.first().ok_or_else(|| {
-            CommandError::failed(format!("image {} was removed meanwhile", only.config))
-        })?;
-        store.index().put_image(image, std::slice::from_ref(&tag))?;
+        let id = only.config.to_string();
+        let names = std::slice::from_ref(&tag);
+        match stored::find_any(&store, &id)? {
+            Some((_, Found::Image(image))) => store.index().put_image(&image, names)?,
+            Some((_, Found::List(list))) => store.index().put_list(&list, names)?,
+            None => {
+                return Err(CommandError::failed(format!(
+                    "image {id} was removed meanwhile"
+                )));
+            }
+        }
         if !only.names.contains(&tag) {
             only.names.push(tag);
         }

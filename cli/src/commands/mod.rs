@@ -13,6 +13,7 @@ mod import;
 mod inspect;
 mod load;
 mod login;
+mod manifest;
 mod pull;
 mod push;
 mod rmi;
@@ -52,6 +53,7 @@ pub(crate) fn namespace(command: &Command) -> Namespace {
         | Command::Save(_)
         | Command::Load(_)
         | Command::Import(_)
+        | Command::Manifest(_)
         | Command::Cache(
             Cache::Prune(_)
             | Cache::Verify(_)
@@ -105,6 +107,7 @@ pub(crate) fn run(command: Command, root: &Path, place: Place) -> Result<(), Com
         Command::Import(flags) => import::run(&flags, root),
         Command::Doctor(flags) => doctor::run(&flags, root),
         Command::Completion(flags) => completion::run(&flags),
+        Command::Manifest(flags) => manifest::run(&flags, root),
         Command::Cache(Cache::Ls(flags)) => cache::ls::run(&flags, root),
         Command::Cache(Cache::Inspect(flags)) => cache::inspect::run(&flags, root),
         Command::Cache(Cache::Pin(flags)) => cache::pin::run(&flags, root, true),

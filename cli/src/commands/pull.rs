@@ -6,32 +6,46 @@ use strata_cache::Lease;
 use strata_image::Images;
 use strata_image::Platform;
 use strata_image::PullPolicy;
+use strata_image::Reference;
 use strata_image::ResolvedImage;
 
 use super::transfer::Transfers;
 use crate::config::Config;
 use crate::error::CommandError;
+use crate::error::Kind;
+use crate::error::OrKind;
 use crate::flags::low;
 use crate::names;
 use crate::output;
 use crate::root;
 
 pub(crate) fn run(flags: &low::Pull, root: &Path) -> Result<(), CommandError> {
-    let platform = platform(flags.platform.as_deref())?;
+    let mut platforms: Vec<Platform> = Vec::with_capacity(flags.platform.len());
+    for text in &flags.platform {
+        let platform = platform(Some(text))?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
     let store = root::open(root)?;
     let lease = store.lease("pull")?;
-    let images = Images::new(&store, Config::load()?.registries());
+    let config = Config::load()?;
+    let images = Images::new(&store, config.registries()).limited(config.unpack());
     let mut transfers = Transfers::start(flags.quiet);
     for text in &flags.images {
-        let image = pull(
-            &images,
-            &lease,
-            text,
-            &platform,
-            PullPolicy::Always,
-            &mut transfers,
-        )?;
-        output::write(|out| writeln!(out, "{}", names::familiar(&image.name)))?;
+        let name = if flags.all_platforms || platforms.len() > 1 {
+            let reference = Reference::parse(text).or_kind(Kind::Usage)?;
+            transfers.step(format!("pull {text}"), |progress| {
+                let (name, _) = images.pull_list(&lease, &reference, &platforms, progress)?;
+                Ok(name)
+            })?
+        } else {
+            let host = Platform::host();
+            let platform = platforms.first().unwrap_or(&host);
+            let always = PullPolicy::Always;
+            pull(&images, &lease, text, platform, always, &mut transfers)?.name
+        };
+        output::write(|out| writeln!(out, "{}", names::familiar(&name)))?;
     }
     transfers.close();
     // What was pulled outlives a power cut from here on.

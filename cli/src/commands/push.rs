@@ -2,14 +2,21 @@
 
 use std::path::Path;
 
+use strata_cache::Digest;
+use strata_cache::diff::WriteOptions;
 use strata_image::BuiltImage;
 use strata_image::Images;
+use strata_image::List;
+use strata_image::Progress;
 use strata_image::Reference;
 use strata_image::export::Encoding;
 use strata_image::export::ImageSet;
+use strata_image::manifest::Descriptor;
+use strata_image::registry::PushError;
 use strata_image::registry::PushOptions;
 
 use super::stored;
+use super::stored::Found;
 use super::transfer::Transfers;
 use crate::config::Config;
 use crate::error::CommandError;
@@ -19,10 +26,13 @@ use crate::flags::high;
 use crate::flags::low;
 use crate::output;
 
+/// Uploads what was found.
+type Push<'a> = dyn Fn(&dyn Progress) -> Result<Descriptor, PushError> + 'a;
+
 pub(crate) fn run(flags: &low::Push, root: &Path) -> Result<(), CommandError> {
     let codec = high::compression(&flags.compression)?;
     let store = stored::open(root, &flags.image)?;
-    let (found_by, image) = stored::find(&store, &flags.image)?;
+    let (found_by, found) = stored::find_for(&store, &flags.image, flags.platform.as_deref())?;
     let Some(target) = flags.name.as_ref().or(found_by.as_ref()) else {
         return Err(CommandError::usage(format!(
             "`{}` is an ID: give a name to upload the image by",
@@ -36,32 +46,46 @@ pub(crate) fn run(flags: &low::Push, root: &Path) -> Result<(), CommandError> {
         )));
     }
     let lease = store.lease("push")?;
-    let built = BuiltImage::from_stored(&store, &image).or_kind(Kind::Store)?;
-    let write = stored::write_options(&store, &image, built.config())?;
     // A layer that was pulled may have to be fetched again, or can be mounted, from where its image
     // came from.
-    let sources = stored::names_of(&store, image.config)?
-        .iter()
-        .filter_map(|name| Reference::parse(name).ok())
-        .collect();
+    let sources_of = |id: Digest| -> Result<Vec<Reference>, CommandError> {
+        let names = stored::names_of(&store, id)?;
+        let names = names.iter().filter_map(|name| Reference::parse(name).ok());
+        Ok(names.collect())
+    };
     let images = Images::new(&store, Config::load()?.registries());
-    let options = PushOptions {
+    let mut options = PushOptions {
         encoding: Encoding {
             force_codec: flags.force_compression,
             ..Encoding::new(codec)
         },
-        write,
+        write: WriteOptions::default(),
         by_digest: false,
-        sources,
+        sources: Vec::new(),
+    };
+    let pushed: Box<Push<'_>> = match found {
+        Found::Image(image) => {
+            let built = BuiltImage::from_stored(&store, &image).or_kind(Kind::Store)?;
+            options.write = stored::write_options(&store, &image, built.config())?;
+            options.sources = sources_of(image.config)?;
+            let (images, lease, options, target) = (&images, &lease, &options, &target);
+            Box::new(move |progress| {
+                images.push(lease, &ImageSet::one(&built), target, options, progress)
+            })
+        }
+        Found::List(stored) => {
+            let list = List::parse(&stored)?;
+            options.sources = sources_of(stored.id)?;
+            let (images, lease, options, target) = (&images, &lease, &options, &target);
+            Box::new(move |progress| images.push_list(lease, &list, target, options, progress))
+        }
     };
     let mut transfers = Transfers::start(flags.quiet);
-    let pushed = transfers.step(format!("push {}", target.familiar()), |progress| {
-        images
-            .push(&lease, &ImageSet::one(&built), &target, &options, progress)
-            .or_kind(Kind::Failed)
+    let result = transfers.step(format!("push {}", target.familiar()), |progress| {
+        pushed(progress).or_kind(Kind::Failed)
     });
     transfers.close();
-    let pushed = pushed?;
+    let pushed = result?;
     output::write(|out| {
         writeln!(
             out,

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use strata_cache::Digest;
 use strata_cache::Store;
 
 use super::stored;
+use super::stored::Found;
 use crate::error::CommandError;
 use crate::flags::low;
 use crate::names;
@@ -30,16 +32,20 @@ fn remove(
     done: &mut Vec<String>,
 ) -> Result<(), CommandError> {
     let found = if force {
-        match stored::find_if_there(store, text)? {
+        match stored::find_any(store, text)? {
             Some(found) => found,
             None => return Ok(()),
         }
     } else {
-        stored::find(store, text)?
+        stored::find_for(store, text, None)?
     };
     // Asked by name, only that name goes, and the image with its last one.
-    let (by_name, image) = found;
-    let all = stored::names_of(store, image.config)?;
+    let (by_name, found) = found;
+    let id = match &found {
+        Found::Image(image) => image.config,
+        Found::List(list) => list.id,
+    };
+    let all = stored::names_of(store, id)?;
     // A name with a digest may have been found without being one of the image's names.
     let by_name = by_name.filter(|name| all.contains(name));
     let removed: Vec<&String> = match &by_name {
@@ -59,9 +65,20 @@ fn remove(
         done.push(format!("Untagged: {}", names::familiar(name)));
     }
     if last {
-        // Its layers stay as cache until they are pruned.
-        store.index().remove_image(image.config)?;
-        done.push(format!("Deleted: {}", image.config));
+        // Layers stay as cache until they are pruned, and so do a list's images.
+        match found {
+            Found::Image(_) if is_member(store, id)? => return Ok(()),
+            Found::Image(_) => store.index().remove_image(id)?,
+            Found::List(_) => store.index().remove_list(id)?,
+        }
+        done.push(format!("Deleted: {id}"));
     }
     Ok(())
+}
+
+/// Whether a named list needs the image with this ID.
+fn is_member(store: &Store, id: Digest) -> Result<bool, CommandError> {
+    let lists = store.index().lists()?;
+    let mut lists = lists.iter();
+    Ok(lists.any(|(list, names)| !names.is_empty() && list.members.contains(&id)))
 }

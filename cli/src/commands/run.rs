@@ -12,12 +12,16 @@ use nix::sys::signal::Signal;
 use strata_cache::LayerView;
 use strata_cache::Lease;
 use strata_cache::Store;
+use strata_executor::emulation;
+use strata_executor::emulation::Machine;
+use strata_executor::emulation::Support;
 use strata_executor::sandbox;
 use strata_executor::sandbox::Canceller;
 use strata_executor::sandbox::Ended;
 use strata_executor::sandbox::Isolation;
 use strata_executor::sandbox::MountKind;
 use strata_executor::sandbox::Network;
+use strata_executor::sandbox::Redactor;
 use strata_executor::sandbox::RunSpec;
 use strata_executor::sandbox::Stdio;
 use strata_executor::users;
@@ -83,7 +87,7 @@ pub(crate) fn run(flags: &low::Run, root: &Path, place: &Place) -> Result<(), Co
         tracing::info!("{notice}");
     }
     let lease = store.lease("run")?;
-    let images = Images::new(&store, config.registries());
+    let images = Images::new(&store, config.registries()).limited(config.unpack());
     let image = find(&images, &lease, &run)?;
     let layers = if image.layers.iter().all(|layer| layer.layer.is_some()) {
         images.ensure_layers(&lease, &image, &NoProgress)?
@@ -95,6 +99,12 @@ pub(crate) fn run(flags: &low::Run, root: &Path, place: &Place) -> Result<(), Co
         transfers.close();
         layers?
     };
+    if let Some(machine) = Machine::of_architecture(&image.config.architecture)
+        && matches!(emulation::support(&machine), Support::Missing { .. })
+    {
+        // If nothing comes of it, that shows when the program is started.
+        emulation::register_for_children(&[machine]);
+    }
     let code = start(
         &store,
         &run,
@@ -143,8 +153,16 @@ impl Forward {
 
 /// The image: the store's, or if that is allowed and needed a registry's.
 fn find(images: &Images<'_>, lease: &Lease, run: &Run) -> Result<ResolvedImage, CommandError> {
+    let platform = pull::platform(run.platform.as_deref())?;
     if run.pull != low::PullWhen::Always {
-        if let Some((name, image)) = images.find_local(&run.image)? {
+        let found = match images.find_list(&run.image)? {
+            Some((name, list)) => {
+                let image = images.member_image(&list, &platform)?;
+                image.map(|image| (name, image))
+            }
+            None => images.find_local(&run.image)?,
+        };
+        if let Some((name, image)) = found {
             return Ok(images.resolve_stored(lease, &name, &image)?);
         }
         if run.pull == low::PullWhen::Never {
@@ -154,7 +172,6 @@ fn find(images: &Images<'_>, lease: &Lease, run: &Run) -> Result<ResolvedImage, 
             )));
         }
     }
-    let platform = pull::platform(run.platform.as_deref())?;
     let policy = match run.pull {
         low::PullWhen::Always => PullPolicy::Always,
         low::PullWhen::Missing | low::PullWhen::Never => PullPolicy::Missing,
@@ -164,7 +181,7 @@ fn find(images: &Images<'_>, lease: &Lease, run: &Run) -> Result<ResolvedImage, 
     transfers.close();
     let image = image?;
     // Resolved again, so that its layers are known as unpacked.
-    match images.find_local(&image.name)? {
+    match images.find_local_for(&image.name, &platform)? {
         Some((name, stored)) => Ok(images.resolve_stored(lease, &name, &stored)?),
         None => Ok(image),
     }
@@ -215,6 +232,7 @@ fn start(
         shm_size: run.shm_size,
         insecure: run.privileged,
         confinement: run.confinement.clone(),
+        hooks: None,
         stdio: if run.tty {
             Stdio::Terminal {
                 stdin: run.interactive,
@@ -225,6 +243,7 @@ fn start(
             }
         },
         isolation,
+        redactor: Redactor::default(),
         timeout: None,
         stop_signal: stop_signal(run, config),
         stop_timeout: STOP_TIMEOUT,

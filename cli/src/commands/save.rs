@@ -3,8 +3,12 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
+use strata_cache::Digest;
 use strata_cache::diff::WriteOptions;
 use strata_image::BuiltImage;
+use strata_image::ImageError;
+use strata_image::Images;
+use strata_image::List;
 use strata_image::export;
 use strata_image::export::Destination;
 use strata_image::export::Encoding;
@@ -13,7 +17,9 @@ use strata_image::export::Format;
 use strata_image::export::Saved;
 
 use super::stored;
+use super::stored::Found;
 use super::transfer::Transfers;
+use crate::config::Config;
 use crate::error::CommandError;
 use crate::error::Kind;
 use crate::error::OrKind;
@@ -39,9 +45,28 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
     let store = stored::open(root, &flags.images[0])?;
     let lease = store.lease("save")?;
     let mut images: Vec<(BuiltImage, Vec<String>)> = Vec::new();
+    let mut lists: Vec<(Digest, List, Vec<String>)> = Vec::new();
     let mut write = WriteOptions::default();
     for text in &flags.images {
-        let (name, image) = stored::find(&store, text)?;
+        let (name, found) = stored::find_for(&store, text, flags.platform.as_deref())?;
+        let image = match found {
+            Found::Image(image) => image,
+            Found::List(_) if format == Format::DockerArchive => {
+                return Err(CommandError::failed(format!(
+                    "`{text}` is several images, and a docker archive holds one for each name"
+                ))
+                .with_hint("give `--format oci`, or `--platform` for one of them"));
+            }
+            Found::List(stored) => {
+                if let Some((_, _, there)) = lists.iter_mut().find(|(id, ..)| *id == stored.id) {
+                    there.extend(name);
+                } else {
+                    let list = List::parse(&stored)?;
+                    lists.push((stored.id, list, name.into_iter().collect()));
+                }
+                continue;
+            }
+        };
         // An image asked for by two of its names is written once, with both.
         if let Some((_, there)) = images
             .iter_mut()
@@ -78,9 +103,26 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
     let sets: Vec<(Saved<'_>, &[String])> = images
         .iter()
         .map(|(image, names)| (Saved::Image(image), names.as_slice()))
+        .chain(
+            lists
+                .iter()
+                .map(|(_, list, names)| (Saved::List(list), names.as_slice())),
+        )
         .collect();
+    let registries = Images::new(&store, Config::load()?.registries());
     let mut transfers = Transfers::start(flags.quiet);
     let saved = transfers.step(format!("save {}", flags.images.join(" ")), |progress| {
+        // Layers of bases that nothing has read so far may be in a registry only.
+        let listed = lists.iter().flat_map(|(_, list, _)| &list.members);
+        let listed = listed
+            .filter_map(|member| store.index().image(member.image?).transpose())
+            .map(|image| BuiltImage::from_stored(&store, &image?).or_kind(Kind::Store))
+            .collect::<Result<Vec<_>, CommandError>>()?;
+        for image in images.iter().map(|(image, _)| image).chain(&listed) {
+            registries
+                .fetch_missing(image, progress)
+                .map_err(ImageError::from)?;
+        }
         export::save(&store, &lease, &sets, &options, &destination, progress).or_kind(Kind::Failed)
     });
     transfers.close();

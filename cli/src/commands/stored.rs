@@ -7,8 +7,10 @@ use strata_cache::LayerId;
 use strata_cache::Store;
 use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredImage;
+use strata_cache::image::StoredList;
 use strata_image::ImageConfig;
 use strata_image::Images;
+use strata_image::Platform;
 use strata_image::RegistryOptions;
 use strata_image::config::Time;
 use strata_image::export;
@@ -26,9 +28,60 @@ pub(super) fn find(
     store: &Store,
     text: &str,
 ) -> Result<(Option<String>, StoredImage), CommandError> {
-    match find_if_there(store, text)? {
+    match find_if_there(store, text, None)? {
         Some(found) => Ok(found),
         None => Err(missing(text)),
+    }
+}
+
+/// What a name or an ID stands for.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// One image.
+    Image(StoredImage),
+    /// Several, one for each platform.
+    List(StoredList),
+}
+
+/// Finds what `text` means, and the name in full that it was found by, none if that was an ID.
+pub(super) fn find_any(
+    store: &Store,
+    text: &str,
+) -> Result<Option<(Option<String>, Found)>, CommandError> {
+    let images = Images::new(store, RegistryOptions::default());
+    if let Some((name, list)) = images.find_list(text)? {
+        let by_name = name != list.id.to_string();
+        return Ok(Some((by_name.then_some(name), Found::List(list))));
+    }
+    let found = find_if_there(store, text, None)?;
+    Ok(found.map(|(name, image)| (name, Found::Image(image))))
+}
+
+/// Finds an image, or several under one name; of a list, with a platform, the image for that.
+pub(super) fn find_for(
+    store: &Store,
+    text: &str,
+    platform: Option<&str>,
+) -> Result<(Option<String>, Found), CommandError> {
+    let (name, found) = find_any(store, text)?.ok_or_else(|| missing(text))?;
+    let Some(platform) = platform else {
+        return Ok((name, found));
+    };
+    let platform: Platform = platform
+        .parse()
+        .map_err(|error| CommandError::usage(format!("`--platform`: {error}")))?;
+    let image = match found {
+        Found::Image(image) => Some(image),
+        Found::List(list) => {
+            Images::new(store, RegistryOptions::default()).member_image(&list, &platform)?
+        }
+    };
+    match image {
+        Some(image) => Ok((name, Found::Image(image))),
+        None => Err(CommandError::failed(format!(
+            "the store has no image `{text}` for {platform}"
+        ))
+        .with_hint("`strata manifest inspect` shows for which platforms there are images")),
     }
 }
 
@@ -43,15 +96,19 @@ pub(super) fn open(root: &Path, text: &str) -> Result<Store, CommandError> {
     root::open_existing(root)?.ok_or_else(|| missing(text))
 }
 
-/// As [`find`]; none if there is no such image.
+/// As [`find`]; none if there is no such image. `platform` chooses from a list in place of this
+/// machine's.
 pub(super) fn find_if_there(
     store: &Store,
     text: &str,
+    platform: Option<&Platform>,
 ) -> Result<Option<(Option<String>, StoredImage)>, CommandError> {
-    let found = Images::new(store, RegistryOptions::default()).find_local(text)?;
+    let images = Images::new(store, RegistryOptions::default());
+    let host = Platform::host();
+    let found = images.find_local_for(text, platform.unwrap_or(&host))?;
     Ok(found.map(|(name, image)| {
-        let by_name = name != image.config.to_string();
-        (by_name.then_some(name), image)
+        let is_id = name.starts_with("sha256:");
+        ((!is_id).then_some(name), image)
     }))
 }
 
@@ -132,15 +189,9 @@ pub(super) fn write_options(
     Ok(plain)
 }
 
-/// The names of the image with this ID, in full.
+/// The names of the image or list with this ID, in full.
 pub(super) fn names_of(store: &Store, id: Digest) -> Result<Vec<String>, CommandError> {
-    Ok(store
-        .index()
-        .images()?
-        .into_iter()
-        .find(|(image, _)| image.config == id)
-        .map(|(_, names)| names)
-        .unwrap_or_default())
+    Ok(store.index().image_names(id)?)
 }
 
 /// The ID as it is shown in tables.

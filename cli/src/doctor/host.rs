@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use strata_executor::emulation::Machine;
+
 use super::Check;
 use super::State;
 
@@ -57,17 +59,42 @@ const BINFMT: &str = "/proc/sys/fs/binfmt_misc";
 
 pub(super) fn emulators() -> Check {
     let names = handlers(Path::new(BINFMT));
-    if names.is_empty() {
+    if !names.is_empty() {
+        return Check::ok("emulators", names.join(", "));
+    }
+    let installed: Vec<&str> = Machine::known()
+        .filter(|machine| !machine.is_native() && machine.emulator().is_some())
+        .map(|machine| machine.architecture())
+        .collect();
+    let consequence =
+        "RUN steps of `--platform` images whose programs this processor doesn't know fail";
+    if installed.is_empty() {
         return Check::wanting(
             "emulators",
             State::Limited,
             "none for programs of other platforms",
-            "RUN steps of `--platform` images whose programs this processor doesn't know fail",
+            consequence,
             "install Debian's qemu-user-static, or register others with binfmt_misc (flag F)",
         );
     }
-    Check::ok("emulators", names.join(", "))
+    let kernel = rustix::system::uname();
+    let release = kernel.release().to_string_lossy();
+    let own = version(&release).is_some_and(|version| version >= OWN_REGISTRATIONS);
+    if own && !rustix::process::geteuid().is_root() {
+        let found = format!("for this user's builds alone: {}", installed.join(", "));
+        return Check::ok("emulators", found);
+    }
+    Check::wanting(
+        "emulators",
+        State::Limited,
+        format!("installed, but not registered: {}", installed.join(", ")),
+        consequence,
+        "as root: `systemctl restart systemd-binfmt`, or write to /proc/sys/fs/binfmt_misc/register",
+    )
 }
+
+/// Since then each user namespace has registrations of its own.
+const OWN_REGISTRATIONS: (u32, u32) = (6, 7);
 
 /// The handlers that are switched on and work in a sandbox, which hasn't their program: those that
 /// the kernel has opened already.

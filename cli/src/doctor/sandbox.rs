@@ -17,6 +17,7 @@ use strata_executor::sandbox::Isolated;
 use strata_executor::sandbox::Isolation;
 use strata_executor::sandbox::Limits;
 use strata_executor::sandbox::Network;
+use strata_executor::sandbox::Redactor;
 use strata_executor::sandbox::RunSpec;
 use strata_executor::sandbox::Stdio;
 use strata_executor::userns;
@@ -192,7 +193,9 @@ fn try_sandbox(place: &Path, network: Network, isolation: Isolation) -> Result<(
         insecure: false,
         confinement: Confinement::default(),
         isolation,
+        hooks: None,
         stdio: Stdio::Piped,
+        redactor: Redactor::default(),
         timeout: None,
         stop_signal: 15,
         stop_timeout: Duration::from_secs(1),

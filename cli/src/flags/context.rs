@@ -212,6 +212,14 @@ fn default_file(root: &Path) -> Result<(PathBuf, String), String> {
     for name in DOCKERFILE_NAMES {
         let path = root.join(name);
         match path.symlink_metadata() {
+            // Whoever names one with `--file` may have meant it.
+            Ok(_)
+                if path
+                    .metadata()
+                    .is_ok_and(|found| !found.is_file() && !found.is_dir()) =>
+            {
+                return Err(format!("the Dockerfile `{name}` is no regular file"));
+            }
             Ok(_) => return Ok((path, name.to_owned())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(format!("can't read `{}`: {error}", path.display())),

@@ -157,8 +157,13 @@ pub(crate) fn hostname(text: &str) -> Result<String, String> {
 
 /// One platform. Only the form is looked at; whether it can be built is the builder's to say.
 pub(crate) fn platform(text: &str) -> Result<String, String> {
-    strata_parser::platform::Platform::parse(text, &strata_parser::platform::Platform::host())
-        .map(|platform| platform.to_string())
+    let host = strata_parser::platform::Platform::host();
+    if text == "local" {
+        return Ok(host.to_string());
+    }
+    strata_parser::platform::Platform::parse(text, &host)
+        // As it was written: a version of the system is lost in the usual spelling.
+        .map(|_| text.to_owned())
         .map_err(|error| error.to_string())
 }
 

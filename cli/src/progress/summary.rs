@@ -104,6 +104,8 @@ mod tests {
             size: 45_200_000,
             steps: 10,
             hits: 8,
+            invocation: String::new(),
+            epoch: None,
         }
     }
 

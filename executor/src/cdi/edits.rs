@@ -1,11 +1,12 @@
 //! What devices ask for.
 
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use super::CdiError;
 use super::node::Node;
 use super::spec::{ContainerEdits, HostMount, Spec};
-use crate::sandbox::{Credentials, Mount, MountKind, MountOptions};
+use crate::sandbox::{Credentials, Hook, HookKind, Mount, MountKind, MountOptions};
 
 /// What a sandbox has to be given for some devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Edits {
     pub env: Vec<(String, String)>,
     /// Further groups of the command.
     pub groups: Vec<u32>,
+    /// Programs to run around the command, in order.
+    pub hooks: Vec<Hook>,
     nodes: Vec<Node>,
     mounts: Vec<Shown>,
 }
@@ -43,11 +46,8 @@ impl Edits {
     }
 
     fn add_checked(&mut self, name: &str, edits: &ContainerEdits) -> Result<(), String> {
-        if let Some(hook) = edits.hooks.iter().flatten().next() {
-            return Err(format!(
-                "the hook `{}` ({}), and hooks are not run",
-                hook.path, hook.hook_name
-            ));
+        for hook in edits.hooks.iter().flatten() {
+            self.hooks.push(read_hook(hook)?);
         }
         if edits.net_devices.iter().flatten().next().is_some() {
             return Err("network devices, which are not supported".to_owned());
@@ -159,6 +159,54 @@ impl Shown {
             },
         })
     }
+}
+
+/// A hook, if it is one that a sandbox can run.
+fn read_hook(hook: &super::spec::Hook) -> Result<Hook, String> {
+    let name = hook.kind.as_str();
+    let refused = |why: &str| Err(format!("the hook `{}` ({name}), {why}", hook.path));
+    let kind = match name {
+        "createContainer" => HookKind::CreateContainer,
+        "startContainer" => HookKind::StartContainer,
+        "poststop" => HookKind::Poststop,
+        "prestart" | "createRuntime" => {
+            return refused(
+                "which is to be run outside of the step's namespaces, where nobody sees its root: createContainer \
+                 hooks are run",
+            );
+        }
+        "poststart" => {
+            return refused(
+                "which is for containers that go on running, and a step is over with its command",
+            );
+        }
+        _ => return refused("which is no kind of hook that is known"),
+    };
+    if !hook.path.starts_with('/') {
+        return refused("whose path is not absolute");
+    }
+    let args = hook.args.clone().filter(|args| !args.is_empty());
+    let args = args.unwrap_or_else(|| vec![hook.path.clone()]);
+    let env = hook.env.clone().unwrap_or_default();
+    if args.iter().chain(&env).any(|text| text.contains('\0')) || hook.path.contains('\0') {
+        return refused("which holds a zero byte");
+    }
+    if env
+        .iter()
+        .any(|entry| entry.find('=').is_none_or(|at| at == 0))
+    {
+        return refused("which has a variable that is no NAME=VALUE");
+    }
+    if hook.timeout == Some(0) {
+        return refused("which has no time");
+    }
+    Ok(Hook {
+        kind,
+        path: hook.path.clone(),
+        args,
+        env,
+        timeout: hook.timeout.map(Duration::from_secs),
+    })
 }
 
 /// An absolute path without `..`, and not the root.

@@ -2,13 +2,13 @@
 //!
 //! Specs are files in a few directories, of which a later one wins. A spec names devices
 //! (`vendor.com/class=name`) and says what a container has to be given with them: device nodes,
-//! mounts, variables, groups. [`Devices`] reads the specs and finds devices by name, [`Edits`] is
+//! mounts, variables, groups, hooks. [`Devices`] reads the specs and finds devices by name, [`Edits`] is
 //! what the found ones ask for, and becomes mounts of a sandbox.
 //!
 //! A spec that can't be read takes nothing but its own devices away: see [`Devices::broken`].
 //!
-//! **Limitations**: hooks, network devices and Intel RDT are refused when a device that asks for
-//! them is used, as are permissions of a node that don't include reading and writing.
+//! **Limitations**: network devices, Intel RDT and hooks of the runtime's own namespaces are refused when a device
+//! that asks for them is used, as are permissions of a node that don't include reading and writing.
 
 mod edits;
 mod name;

@@ -113,12 +113,14 @@ pub(super) struct HostMount {
 
 /// A program that other builders run when the container is made.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Hook {
-    #[serde(default)]
-    pub(super) hook_name: String,
-    #[serde(default)]
+    #[serde(rename = "hookName")]
+    pub(super) kind: String,
     pub(super) path: String,
+    pub(super) args: Option<Vec<String>>,
+    pub(super) env: Option<Vec<String>>,
+    pub(super) timeout: Option<u64>,
 }
 
 /// A mode: a number, or octal digits, as `0640` is a number to older readers of YAML alone.

@@ -310,8 +310,32 @@ fn what_is_not_supported_is_named() {
     };
     for (edits, named) in [
         (
-            json!({"hooks": [{"hookName": "createContainer", "path": "/bin/h"}]}),
-            "the hook `/bin/h` (createContainer)",
+            json!({"hooks": [{"hookName": "createRuntime", "path": "/bin/h"}]}),
+            "the hook `/bin/h` (createRuntime), which is to be run outside",
+        ),
+        (
+            json!({"hooks": [{"hookName": "prestart", "path": "/bin/h"}]}),
+            "(prestart), which is to be run outside",
+        ),
+        (
+            json!({"hooks": [{"hookName": "poststart", "path": "/bin/h"}]}),
+            "(poststart), which is for containers that go on",
+        ),
+        (
+            json!({"hooks": [{"hookName": "sometimes", "path": "/bin/h"}]}),
+            "(sometimes), which is no kind",
+        ),
+        (
+            json!({"hooks": [{"hookName": "poststop", "path": "bin/h"}]}),
+            "whose path is not absolute",
+        ),
+        (
+            json!({"hooks": [{"hookName": "poststop", "path": "/bin/h", "env": ["=x"]}]}),
+            "no NAME=VALUE",
+        ),
+        (
+            json!({"hooks": [{"hookName": "poststop", "path": "/bin/h", "timeout": 0}]}),
+            "no time",
         ),
         (json!({"intelRdt": {"closID": "x"}}), "Intel RDT"),
         (

@@ -87,6 +87,9 @@ pub(super) fn contents(
     Ok(())
 }
 
+/// A file with more bytes than this in holes is refused.
+const MOST_HOLES: u64 = 64 << 30;
+
 struct Hashed {
     digest: Digest,
     /// The file's metadata when it was hashed, if they may have changed since the selection.
@@ -104,6 +107,7 @@ fn content(tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item) -> Result<Ha
         hash(file, expected, &mut || spec.go_on().is_err())
             .map_err(|error| spec.go_on().err().unwrap_or_else(|| failed(error)))
     };
+    let mut of_kernel = false;
     for _ in 0..ATTEMPTS {
         let mut file = tree.open(&item.entry)?;
         if tree.immutable() {
@@ -113,19 +117,71 @@ fn content(tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item) -> Result<Ha
                 metadata: None,
             });
         }
-        let before = file_metadata(&file).map_err(failed)?;
-        let (digest, size) = hash(&mut file, before.size)?;
+        let stat = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?;
+        let before = Metadata::of(&stat);
+        refuse_holes(item, &stat)?;
+        of_kernel = is_of_kernel(&file);
+        let (digest, size) = match hash(&mut file, before.size) {
+            Err(CopyError::Io { .. }) if of_kernel => break,
+            answer => answer?,
+        };
         let after = file_metadata(&file).map_err(failed)?;
         if same_content(&before, &after) && size == before.size {
+            // What such a file holds is told only to who reads on.
+            if of_kernel && size == 0 {
+                break;
+            }
             return Ok(Hashed {
                 digest,
                 metadata: Some(before),
             });
         }
     }
-    Err(CopyError::Changed {
-        path: item.source(),
+    let path = item.source();
+    Err(if of_kernel {
+        CopyError::OfKernel { path }
+    } else {
+        CopyError::Changed { path }
     })
+}
+
+/// A layer can't hold holes: each would become so many zeroes, in the store, in the image and wherever it
+/// is pulled to.
+fn refuse_holes(item: &Item, stat: &rustix::fs::Stat) -> Result<(), CopyError> {
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    let written = u64::try_from(stat.st_blocks)
+        .unwrap_or(0)
+        .saturating_mul(512);
+    if size.saturating_sub(written) <= MOST_HOLES {
+        return Ok(());
+    }
+    Err(CopyError::Sparse {
+        path: item.source(),
+        size,
+        written,
+    })
+}
+
+/// Whether a file is one of /proc, /sys and the like, whose content is made when it is read.
+fn is_of_kernel(file: &File) -> bool {
+    /// `PROC_SUPER_MAGIC`, `SYSFS_MAGIC`, `DEBUGFS_MAGIC`, `TRACEFS_MAGIC`, `SECURITYFS_MAGIC`,
+    /// `CGROUP_SUPER_MAGIC`, `CGROUP2_SUPER_MAGIC`.
+    const KINDS: [u64; 7] = [
+        0x9fa0,
+        0x6265_6572,
+        0x6462_6720,
+        0x7472_6163,
+        0x7363_6673,
+        0x0027_e0eb,
+        0x6367_7270,
+    ];
+    #[allow(
+        clippy::cast_sign_loss,
+        clippy::unnecessary_cast,
+        reason = "a number without a sign that some architectures give one"
+    )]
+    rustix::fs::fstatfs(file)
+        .is_ok_and(|stat| KINDS.contains(&((stat.f_type as u64) & 0xffff_ffff)))
 }
 
 fn file_metadata(file: &File) -> std::io::Result<Metadata> {

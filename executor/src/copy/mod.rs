@@ -155,6 +155,28 @@ pub enum CopyError {
         /// Path in the source tree.
         path: String,
     },
+    /// A file that is mostly holes.
+    #[error(
+        "`{path}` is a sparse file of {size} bytes, of which {written} were written: an image \
+         can't hold holes, and would hold zeroes; leave it out with an ignore file"
+    )]
+    Sparse {
+        /// Path in the source tree.
+        path: String,
+        /// Its size.
+        size: u64,
+        /// What it takes on the disk.
+        written: u64,
+    },
+    /// A file whose content the kernel makes up.
+    #[error(
+        "`{path}` is on a file system of the kernel, such as /proc or /sys: it has no content of \
+         its own that could be copied"
+    )]
+    OfKernel {
+        /// Path in the source tree.
+        path: String,
+    },
     /// The device that overlayfs takes for a deletion.
     #[error("`{path}` is a 0/0 character device, which would delete what is below it")]
     Whiteout {

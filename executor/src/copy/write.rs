@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -498,15 +499,33 @@ fn copy_hashing(
 ) -> Result<strata_cache::Digest, CopyError> {
     buffer.resize(256 * 1024, 0);
     let mut hasher = Hasher::default();
+    let sparse = source
+        .metadata()
+        .is_ok_and(|metadata| metadata.blocks().saturating_mul(512) < metadata.len());
+    let mut size = 0_u64;
+    let mut in_hole = false;
     loop {
         spec.go_on()?;
         match source.read(buffer) {
-            Ok(0) => return Ok(hasher.finish()),
+            Ok(0) => {
+                if in_hole {
+                    target.set_len(size).map_err(failed("write", path))?;
+                }
+                return Ok(hasher.finish());
+            }
             Ok(count) => {
-                hasher.update(&buffer[..count]);
-                target
-                    .write_all(&buffer[..count])
-                    .map_err(failed("write", path))?;
+                let bytes = &buffer[..count];
+                hasher.update(bytes);
+                size += count as u64;
+                // Of a sparse file the zeroes stay holes.
+                in_hole = sparse && bytes.iter().all(|byte| *byte == 0);
+                if in_hole {
+                    target
+                        .seek(SeekFrom::Start(size))
+                        .map_err(failed("write", path))?;
+                } else {
+                    target.write_all(bytes).map_err(failed("write", path))?;
+                }
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => {

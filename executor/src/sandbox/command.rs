@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 
 use super::protocol::{Failure, Report, Stage, quoted, send};
-use super::{RunSpec, capability, confinement};
+use super::{HookKind, RunSpec, capability, confinement};
 use crate::sys;
 
 /// Where programs are looked for if the environment has no `PATH`.
@@ -99,6 +99,7 @@ impl Program<'_> {
         } else {
             spec.confinement.filter()?
         };
+        let hooks = super::hooks::ready(&spec, HookKind::StartContainer, "created")?;
         spec.confinement.label()?;
         change_groups(&spec)?;
         if !spec.insecure {
@@ -109,6 +110,9 @@ impl Program<'_> {
         }
         change_user(&spec)?;
         sys::close_from(3, true).during("mark descriptors close-on-exec")?;
+        for hook in hooks {
+            hook.run()?;
+        }
         Ok(exec(&spec, &argv, &environment))
     }
 }
@@ -368,7 +372,10 @@ fn explain(name: &str, path: &CStr, error: &io::Error) -> i32 {
         ),
         Some(libc::ENOEXEC) => complain(
             NOT_EXECUTABLE,
-            &format!("`{place}` is no program for this machine (and has no `#!` line)"),
+            &format!(
+                "`{place}` is no program for this machine (and has no `#!` line); programs of other \
+                 architectures need an emulator: see `strata doctor`"
+            ),
         ),
         _ => complain(NOT_EXECUTABLE, &format!("can't start `{place}`: {error}")),
     }

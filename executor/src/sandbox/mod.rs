@@ -28,6 +28,7 @@ mod command;
 mod confinement;
 mod files;
 mod filesystems;
+mod hooks;
 mod init;
 mod lines;
 mod mount;
@@ -38,6 +39,7 @@ mod owner;
 mod pid1;
 mod probe;
 mod protocol;
+mod redact;
 mod requested;
 mod seccomp;
 mod spawn;
@@ -55,10 +57,13 @@ use strata_cache::{Resources, RootfsPlan};
 pub use capability::{Capabilities, CapabilityError};
 pub use cgroup::{DeviceLimit, LimitProspect, Limits, Rate, limit_prospects};
 pub use confinement::{Confinement, Label, Seccomp, Unmasked};
+pub use hooks::{Hook, HookKind, Hooks};
 pub use init::init_if_asked;
+pub(crate) use mount::new_filesystem;
 pub use network::{Dns, Isolated, Network, NetworkError, NetworkHelper, network_helpers};
 pub use open_files::raise_open_files;
 pub use probe::{OverlayUnusable, probe_overlay};
+pub use redact::{Redactor, SHORTEST as SHORTEST_REDACTED};
 pub use seccomp::{Profile, ProfileError};
 pub use spawn::{Canceller, Running, Sink, spawn};
 pub use stub::stub_directory;
@@ -228,6 +233,16 @@ impl std::fmt::Debug for SecretBytes {
     }
 }
 
+/// Keeps this process, which holds secrets, out of core files and out of the reach of debuggers. For
+/// good; child processes that run other programs are not concerned.
+///
+/// # Errors
+/// The kernel refused.
+pub fn hide_memory() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
 /// How a sandbox's standard streams are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -283,8 +298,13 @@ pub struct RunSpec {
     pub confinement: Confinement,
     /// Which walls there are.
     pub isolation: Isolation,
+    /// Programs to run around the command.
+    pub hooks: Option<Hooks>,
     /// Streams.
     pub stdio: Stdio,
+    /// What the caller's sink must not get to see of the output.
+    #[serde(skip)]
+    pub redactor: Redactor,
     /// How long it may take, set-up and all. Everything in the sandbox is killed then.
     pub timeout: Option<Duration>,
     /// Signal that asks the command to end when the caller cancels; SIGKILL follows after

@@ -26,7 +26,7 @@ pub(super) const OF_DEVICES: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// A new file system of type `kind`, not yet attached anywhere.
-pub(super) fn new_filesystem(
+pub(crate) fn new_filesystem(
     kind: &str,
     options: &[(&str, &str)],
     attributes: MountAttrFlags,

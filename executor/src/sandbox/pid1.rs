@@ -25,7 +25,7 @@ use super::overlay::{Overlay, mount_overlay, open_directory};
 use super::protocol::{Exit, Failure, Order, Report, Stage, receive, send};
 use super::requested::{Listening, Requested};
 use super::target::{Root, Want};
-use super::{Network, RunSpec, Stdio};
+use super::{HookKind, Network, RunSpec, Stdio, hooks};
 use crate::sys::{self, Fork};
 
 /// What the sandbox's first process hands to its init.
@@ -101,12 +101,15 @@ fn start(
     requested.attach(&mut root)?;
     mask_requested(&root, &spec)?;
     let (directory, created) = root.into_created();
-    pivot(&directory)?;
-    drop(directory);
     for path in created {
         let report = Report::Created(path.as_os_str().as_bytes().to_vec());
         send(control.as_fd(), &report, &[]).during("report to the caller")?;
     }
+    for hook in hooks::ready(&spec, HookKind::CreateContainer, "creating")? {
+        hook.run()?;
+    }
+    pivot(&directory)?;
+    drop(directory);
     if spec.network == Network::None {
         sys::loopback_up().during("switch the loopback interface on")?;
     }

@@ -16,6 +16,7 @@ use rustix::mount::MountAttrFlags;
 
 use super::lines::Lines;
 use super::protocol::{self, Exit, Order, Report, RequestRef, receive, send};
+use super::redact::Redacted;
 use super::terminal::Relay;
 use super::{Ended, Outcome, Resources, RunSpec, SandboxError, Stdio, Stream};
 
@@ -51,10 +52,10 @@ pub fn spawn(spec: &RunSpec, sink: Sink) -> Result<Running, SandboxError> {
         Stdio::Piped => {
             let (reader, writer) = io::pipe().map_err(start)?;
             command.stdout(writer);
-            outputs.push(Output::new(Stream::Stdout, reader));
+            outputs.push(Output::new(Stream::Stdout, reader, spec));
             let (reader, writer) = io::pipe().map_err(start)?;
             command.stderr(writer);
-            outputs.push(Output::new(Stream::Stderr, reader));
+            outputs.push(Output::new(Stream::Stderr, reader, spec));
         }
         Stdio::Inherit { stdin: pass } => {
             command
@@ -414,15 +415,17 @@ impl Drop for Running {
 struct Output {
     stream: Stream,
     pipe: Option<PipeReader>,
+    redacted: Redacted,
     lines: Lines,
     buffer: Vec<u8>,
 }
 
 impl Output {
-    fn new(stream: Stream, pipe: PipeReader) -> Self {
+    fn new(stream: Stream, pipe: PipeReader, spec: &RunSpec) -> Self {
         Self {
             stream,
             pipe: Some(pipe),
+            redacted: spec.redactor.stream(),
             lines: Lines::default(),
             buffer: vec![0; 64 * 1024],
         }
@@ -432,11 +435,7 @@ impl Output {
     fn read(&mut self, sink: &mut Sink) {
         let Some(pipe) = &mut self.pipe else { return };
         match pipe.read(&mut self.buffer) {
-            Ok(length) if length > 0 => {
-                let stream = self.stream;
-                self.lines
-                    .push(&self.buffer[..length], &mut |line| sink(stream, line));
-            }
+            Ok(length) if length > 0 => self.pass_on(length, sink),
             Err(error)
                 if matches!(
                     error.kind(),
@@ -457,16 +456,32 @@ impl Output {
         }
         while let Some(pipe) = &mut self.pipe {
             match pipe.read(&mut self.buffer) {
-                Ok(length) if length > 0 => {
-                    let stream = self.stream;
-                    self.lines
-                        .push(&self.buffer[..length], &mut |line| sink(stream, line));
-                }
+                Ok(length) if length > 0 => self.pass_on(length, sink),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 _ => self.pipe = None,
             }
         }
-        let stream = self.stream;
-        self.lines.finish(&mut |line| sink(stream, line));
+        let Self {
+            stream,
+            redacted,
+            lines,
+            ..
+        } = self;
+        redacted.finish(&mut |bytes| lines.push(bytes, &mut |line| sink(*stream, line)));
+        lines.finish(&mut |line| sink(*stream, line));
+    }
+
+    /// Passes the first bytes of the buffer on.
+    fn pass_on(&mut self, length: usize, sink: &mut Sink) {
+        let Self {
+            stream,
+            redacted,
+            lines,
+            buffer,
+            ..
+        } = self;
+        redacted.push(&buffer[..length], &mut |bytes| {
+            lines.push(bytes, &mut |line| sink(*stream, line));
+        });
     }
 }

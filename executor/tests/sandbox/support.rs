@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use strata_cache::RootfsPlan;
 use strata_executor::sandbox::{
-    Confinement, Credentials, Dns, Isolation, Limits, Network, Outcome, RunSpec, SandboxError,
-    Stdio, Stream, spawn,
+    Confinement, Credentials, Dns, Isolation, Limits, Network, Outcome, Redactor, RunSpec,
+    SandboxError, Stdio, Stream, spawn,
 };
 use tempfile::TempDir;
 
@@ -104,7 +104,9 @@ impl Bench {
             insecure: false,
             confinement: Confinement::default(),
             isolation: Isolation::Sandbox,
+            hooks: None,
             stdio: Stdio::Piped,
+            redactor: Redactor::default(),
             timeout: None,
             stop_signal: 15,
             stop_timeout: Duration::from_secs(5),

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use strata_cache::image::StoredImage;
+use strata_cache::image::{StoredImage, StoredLayer};
 use strata_cache::statcache::StatCache;
 use strata_cache::view::{FileKind, Metadata};
 use strata_cache::{Digest, Store, StoreError};
@@ -44,7 +44,11 @@ impl Memo {
         };
         let mut found = store.index().images_by_id(&config.to_string())?;
         let image = found.pop();
-        Ok(image.filter(|image| image.layers.iter().all(|layer| layer.blob.is_some())))
+        let is_here = |layer: &StoredLayer| {
+            let blob = layer.blob.as_ref();
+            blob.is_some_and(|blob| store.blobs().contains(blob.digest))
+        };
+        Ok(image.filter(|image| image.layers.iter().all(is_here)))
     }
 
     /// Remembers that the archive, as it was when this was opened, holds `config`.

@@ -55,8 +55,15 @@ impl AuthState {
         );
     }
 
-    pub(crate) fn forget_token(&mut self, scope: &str) {
-        self.tokens.remove(scope);
+    /// Forgets the token that was refused in this header. Another request may have fetched a better
+    /// one meanwhile.
+    pub(crate) fn forget_token(&mut self, scope: &str, refused: Option<&str>) {
+        let refused = refused.and_then(|header| header.strip_prefix("Bearer "));
+        if let Some(token) = self.tokens.get(scope)
+            && Some(token.value.as_str()) == refused
+        {
+            self.tokens.remove(scope);
+        }
     }
 }
 
@@ -249,7 +256,9 @@ mod tests {
         state.set_token("repository:x:pull", answer);
         assert_eq!(state.token("repository:x:pull").as_deref(), Some("a"));
         assert_eq!(state.token("repository:y:pull"), None);
-        state.forget_token("repository:x:pull");
+        state.forget_token("repository:x:pull", Some("Bearer older"));
+        assert_eq!(state.token("repository:x:pull").as_deref(), Some("a"));
+        state.forget_token("repository:x:pull", Some("Bearer a"));
         assert_eq!(state.token("repository:x:pull"), None);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ureq::http::{Method, Request, Response};
 use ureq::{Body, SendBody};
@@ -20,6 +20,8 @@ use crate::Reference;
 use crate::reference::{DEFAULT_API, DEFAULT_REGISTRY};
 
 const MAX_REDIRECTS: u32 = 10;
+/// How often one request may be answered by another wish for who we are.
+const MAX_CHALLENGES: u32 = 4;
 /// As much of an error's text as is read.
 const MAX_ERROR: u64 = 64 << 10;
 
@@ -52,6 +54,20 @@ pub(super) struct Host {
     answers: OnceLock<bool>,
     auth: Mutex<AuthState>,
     credentials: Mutex<HashMap<String, Option<Credentials>>>,
+    /// Blobs that are on their way.
+    transfers: Mutex<usize>,
+    /// Told when there is room for another.
+    room: Condvar,
+}
+
+/// A blob's turn with a registry, until it is dropped.
+pub(super) struct Turn(Arc<Host>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *lock(&self.0.transfers) -= 1;
+        self.0.room.notify_one();
+    }
 }
 
 /// Where a call goes.
@@ -174,9 +190,27 @@ impl Client {
                     answers: OnceLock::new(),
                     auth: Mutex::default(),
                     credentials: Mutex::default(),
+                    transfers: Mutex::default(),
+                    room: Condvar::new(),
                 })
             })
             .clone()
+    }
+
+    /// Waits until another blob may be on its way from or to `registry`.
+    pub(super) fn turn(&self, registry: &str) -> Turn {
+        let host = self.host(registry);
+        let most = self.options.transfers(registry);
+        let mut transfers = lock(&host.transfers);
+        while *transfers >= most {
+            transfers = host
+                .room
+                .wait(transfers)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *transfers += 1;
+        drop(transfers);
+        Turn(host)
     }
 
     /// Scheme, host and port of the API. For hosts that may speak either, HTTPS is tried once.
@@ -268,29 +302,34 @@ impl Client {
         };
         let scope = call.scope();
         let mut failures = 0;
-        let mut challenged = false;
+        let mut challenges = 0;
         loop {
-            let authorization = self.authorization(&host, call, &scope)?;
+            let (authorization, last) = self.authorization(&host, call, &scope)?;
             let result = self.follow(&host, &base, call, &url, authorization.as_deref());
             let wait = match result {
                 Ok(answer) if answer.status == 401 && is_same_origin(&answer.url, &base) => {
-                    let challenges = answer.response.headers().get_all("www-authenticate");
+                    let headers = answer.response.headers().get_all("www-authenticate");
                     let scheme =
-                        auth::parse_challenges(challenges.iter().filter_map(|h| h.to_str().ok()));
-                    let Some(scheme) = scheme.filter(|_| !challenged) else {
+                        auth::parse_challenges(headers.iter().filter_map(|h| h.to_str().ok()));
+                    challenges += 1;
+                    let mut state = lock(&host.auth);
+                    // A token from before may have run out; one that was made for this is refused for
+                    // good, unless something else is wanted by now.
+                    let again = !last || state.scheme != scheme;
+                    let Some(scheme) = scheme.filter(|_| again && challenges < MAX_CHALLENGES)
+                    else {
+                        drop(state);
                         return Err(self.failure(&host, call, answer));
                     };
-                    challenged = true;
-                    let mut state = lock(&host.auth);
                     state.scheme = Some(scheme);
-                    state.forget_token(&scope);
+                    state.forget_token(&scope, authorization.as_deref());
                     continue;
                 }
                 Ok(answer) if retry::is_temporary(answer.status) => {
                     failures += 1;
                     // A request that was turned away has done nothing yet.
                     let turned_away = matches!(answer.status, 429 | 503);
-                    if failures >= retry::ATTEMPTS || !(call.repeatable || turned_away) {
+                    if failures >= self.options.attempts() || !(call.repeatable || turned_away) {
                         return Err(self.failure(&host, call, answer));
                     }
                     let after = answer.header("retry-after").map(str::to_owned);
@@ -300,7 +339,7 @@ impl Client {
                 Err(Failure::Transport(error)) => {
                     failures += 1;
                     let hopeless = !retry::is_temporary_error(&error);
-                    if failures >= retry::ATTEMPTS || !call.repeatable || hopeless {
+                    if failures >= self.options.attempts() || !call.repeatable || hopeless {
                         return Err(RegistryError::Transport {
                             action: call.action.to_owned(),
                             registry: host.registry.clone(),
@@ -394,28 +433,29 @@ impl Client {
         Err(protocol(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
-    /// The `Authorization` header for `call`, if the registry has asked for one before.
+    /// The `Authorization` header for `call`, if the registry has asked for one before; and whether
+    /// that is the last word, because nothing better can be had.
     fn authorization(
         &self,
         host: &Host,
         call: &Call<'_>,
         scope: &str,
-    ) -> Result<Option<String>, RegistryError> {
+    ) -> Result<(Option<String>, bool), RegistryError> {
         // The lock is held while a token is fetched: others who need one wait for it rather than
         // fetch it, too.
         let mut state = lock(&host.auth);
         let Some(scheme) = state.scheme.clone() else {
-            return Ok(None);
+            return Ok((None, false));
         };
         let credentials = self.credentials(host, &call.reference.repository)?;
         if let Some(Credentials::RegistryToken(token)) = &credentials {
-            return Ok(Some(format!("Bearer {token}")));
+            return Ok((Some(format!("Bearer {token}")), true));
         }
         match scheme {
-            Scheme::Basic => Ok(auth::basic_of(credentials.as_ref())),
+            Scheme::Basic => Ok((auth::basic_of(credentials.as_ref()), true)),
             Scheme::Bearer { realm, service } => {
                 if let Some(token) = state.token(scope) {
-                    return Ok(Some(format!("Bearer {token}")));
+                    return Ok((Some(format!("Bearer {token}")), false));
                 }
                 let wanted = TokenRequest {
                     realm: &realm,
@@ -424,7 +464,8 @@ impl Client {
                 };
                 let answer = self.fetch_token(host, call.action, &wanted, credentials.as_ref())?;
                 state.set_token(scope, answer);
-                Ok(state.token(scope).map(|token| format!("Bearer {token}")))
+                let token = state.token(scope).map(|token| format!("Bearer {token}"));
+                Ok((token, true))
             }
         }
     }

@@ -102,6 +102,38 @@ pub enum RegistryError {
     Store(#[from] StoreError),
 }
 
+impl RegistryError {
+    /// What whoever reads the error may try.
+    pub fn advice(&self) -> Option<String> {
+        Some(match self {
+            Self::Transport { registry, .. } => format!(
+                "is `{registry}` up, and can it be reached from here? Proxies are those of `HTTPS_PROXY` and \
+                 `NO_PROXY`; what has arrived in whole is kept, so trying again goes on from there"
+            ),
+            Self::Status {
+                registry,
+                status: 408 | 425 | 429 | 500..=599,
+                ..
+            } => format!("`{registry}` is busy or broken: try again later, or name a mirror of it"),
+            Self::Denied { registry, .. } => {
+                format!("`strata login {registry}` tells it who you are, if you may do this at all")
+            }
+            Self::NotFound { registry, .. } => format!(
+                "check the name; a registry may also say so of what it does not show to strangers: `strata login \
+                 {registry}`"
+            ),
+            Self::Content { registry, .. } => format!(
+                "nothing of it was stored: `{registry}`, its disk, or a proxy or cache before it changes what it \
+                 sends"
+            ),
+            Self::Protocol { registry, .. } => format!(
+                "is `{registry}` a registry? A proxy or a login page may have answered in its place"
+            ),
+            _ => return None,
+        })
+    }
+}
+
 /// A registry's words after a colon, or nothing.
 struct Detail<'a>(&'a str);
 

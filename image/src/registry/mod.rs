@@ -18,6 +18,7 @@ mod pull;
 mod push;
 mod push_list;
 mod retry;
+mod stream;
 mod token;
 pub(crate) mod transport;
 mod upload;

@@ -47,6 +47,27 @@ pub struct RegistryOptions {
     /// Pause before the first repetition of a failed request in milliseconds; doubled each time.
     /// None is half a second.
     pub retry_pause_ms: Option<u64>,
+    /// How often a request is tried, the first time included. None is five.
+    pub attempts: Option<u32>,
+    /// Blobs that are fetched from or sent to one registry at a time. None is six.
+    pub transfers: Option<usize>,
+}
+
+/// Tries of one request, if nothing else is said.
+const ATTEMPTS: u32 = 5;
+/// Blobs on their way at a time, if nothing else is said: what registries are used to.
+const TRANSFERS: usize = 6;
+
+impl RegistryOptions {
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts.unwrap_or(ATTEMPTS).max(1)
+    }
+
+    /// Blobs that may be on their way from or to `registry`.
+    pub(super) fn transfers(&self, registry: &str) -> usize {
+        let own = self.hosts.get(registry).and_then(|host| host.transfers);
+        own.or(self.transfers).unwrap_or(TRANSFERS).max(1)
+    }
 }
 
 /// What is special about one registry.
@@ -64,6 +85,8 @@ pub struct HostOptions {
     pub certificates: Vec<PathBuf>,
     /// The certificate (PEM, with its chain) and the key by which the registry knows us.
     pub identity: Option<Identity>,
+    /// [`RegistryOptions::transfers`] for this registry.
+    pub transfers: Option<usize>,
 }
 
 /// Two files: who we are, and the proof.

@@ -46,11 +46,17 @@ impl Client {
             ..Call::get(&action, reference, &path)
         };
         let mut failures = 0;
+        let mut second_try = false;
         loop {
             let answer = self.send(&call)?;
             if answer.status != 200 {
                 return Err(self.reject(&call, answer));
             }
+            // A tag says nothing of the bytes, but the registry may.
+            let expected = reference
+                .digest
+                .or_else(|| answer.header("docker-content-digest")?.parse().ok());
+            let encoded = is_encoded(&answer);
             let media_type = answer
                 .header("content-type")
                 .map(|value| value.split(';').next().unwrap_or(value).trim().to_owned());
@@ -58,7 +64,7 @@ impl Client {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     failures += 1;
-                    if failures >= retry::ATTEMPTS {
+                    if failures >= self.options.attempts() {
                         return Err(transport(&call, error));
                     }
                     std::thread::sleep(retry::pause(failures, None, self.options.retry_pause_ms));
@@ -71,11 +77,22 @@ impl Client {
                     format!("a manifest of more than {MAX_MANIFEST} bytes"),
                 ));
             }
-            let digest = Digest::of(&bytes);
-            if let Some(expected) = reference.digest
+            let mut bytes = bytes;
+            let mut digest = Digest::of(&bytes);
+            if let Some(expected) = expected
                 && digest != expected
             {
-                return Err(content(&call, expected, digest, bytes.len() as u64));
+                if encoded && let Some(plain) = gunzip(&bytes) {
+                    bytes = plain;
+                    digest = Digest::of(&bytes);
+                }
+                if digest != expected {
+                    // A proxy on the way may have kept something bad: ask once more.
+                    if !std::mem::replace(&mut second_try, true) {
+                        continue;
+                    }
+                    return Err(content(&call, expected, digest, bytes.len() as u64));
+                }
             }
             return Ok(FetchedManifest {
                 bytes,
@@ -108,6 +125,15 @@ impl Client {
                 }))
             }
             404 => Ok(None),
+            // Some front ends know GET alone.
+            405 | 501 => match self.manifest_at(reference) {
+                Ok(found) => Ok(Some(ManifestHead {
+                    digest: Some(found.digest),
+                    size: Some(found.bytes.len() as u64),
+                })),
+                Err(RegistryError::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
+            },
             _ => Err(self.reject(&call, answer)),
         }
     }
@@ -126,50 +152,41 @@ impl Client {
             return Ok(());
         }
         let what = digest.short();
-        let mut second_try = false;
-        loop {
-            let mut writer = store.blobs().writer()?;
-            let mut write_error = None;
-            let result = self.fetch(reference, digest, size, &mut |event| match event {
-                Event::Restart => match store.blobs().writer() {
-                    Ok(fresh) => {
-                        writer = fresh;
-                        true
-                    }
-                    Err(error) => {
-                        write_error = Some(error);
-                        false
-                    }
-                },
-                Event::Data(bytes, done) => {
-                    let before = done - bytes.len() as u64;
-                    if let Err(source) = writer.write_all(bytes) {
-                        write_error = Some(strata_cache::StoreError::Io {
-                            action: "write",
-                            path: store.blobs().path(digest),
-                            source,
-                        });
-                        return false;
-                    }
-                    if before / REPORT != done / REPORT || done == size {
-                        progress.update(&what, done, Some(size));
-                    }
+        let mut writer = store.blobs().writer()?;
+        let mut write_error = None;
+        let result = self.fetch(reference, digest, size, &mut |event| match event {
+            Event::Restart => match store.blobs().writer() {
+                Ok(fresh) => {
+                    writer = fresh;
                     true
                 }
-            });
-            if let Some(error) = write_error {
-                return Err(error.into());
-            }
-            match result {
-                Ok(()) => {
-                    writer.commit(Some(digest))?;
-                    return Ok(());
+                Err(error) => {
+                    write_error = Some(error);
+                    false
                 }
-                // A proxy on the way may have kept something bad: ask once more.
-                Err(RegistryError::Content { .. }) if !second_try => second_try = true,
-                Err(error) => return Err(error),
+            },
+            Event::Data(bytes, done) => {
+                let before = done - bytes.len() as u64;
+                if let Err(source) = writer.write_all(bytes) {
+                    write_error = Some(strata_cache::StoreError::Io {
+                        action: "write",
+                        path: store.blobs().path(digest),
+                        source,
+                    });
+                    return false;
+                }
+                if before / REPORT != done / REPORT || done == size {
+                    progress.update(&what, done, Some(size));
+                }
+                true
             }
+        });
+        if let Some(error) = write_error {
+            return Err(error.into());
         }
+        result?;
+        writer.commit(Some(digest))?;
+        Ok(())
     }
 
     /// Fetches a small blob (a config) into memory.
@@ -213,6 +230,8 @@ impl Client {
         })
     }
 
+    /// Streams a blob from one place. What a cache on the way has spoilt is asked for once more, and
+    /// read as what its headers say it is, if they say that it was compressed under way.
     fn fetch_at(
         &self,
         reference: &Reference,
@@ -220,8 +239,33 @@ impl Client {
         size: u64,
         take: &mut dyn FnMut(Event<'_>) -> bool,
     ) -> Result<(), RegistryError> {
-        let action = blob_action(reference, digest);
-        let path = format!("{}/blobs/{digest}", reference.repository);
+        let _turn = self.turn(&reference.registry);
+        let mut transfer = Transfer {
+            action: &blob_action(reference, digest),
+            path: &format!("{}/blobs/{digest}", reference.repository),
+            reference,
+            digest,
+            size,
+            decode: false,
+            encoded: false,
+        };
+        match self.transfer(&mut transfer, take) {
+            Err(RegistryError::Content { .. } | RegistryError::Protocol { .. })
+                if take(Event::Restart) =>
+            {
+                transfer.decode = transfer.encoded;
+                self.transfer(&mut transfer, take)
+            }
+            result => result,
+        }
+    }
+
+    fn transfer(
+        &self,
+        transfer: &mut Transfer<'_>,
+        take: &mut dyn FnMut(Event<'_>) -> bool,
+    ) -> Result<(), RegistryError> {
+        let (digest, size) = (transfer.digest, transfer.size);
         let mut hasher = Hasher::default();
         let mut done = 0;
         let mut furthest = 0;
@@ -229,13 +273,15 @@ impl Client {
         let mut buffer = vec![0; 128 << 10];
         loop {
             let headers = [("range", format!("bytes={done}-"))];
+            // A range would count compressed bytes.
+            let resumes = done > 0 && !transfer.decode;
             let call = Call {
-                headers: if done > 0 { &headers } else { &[] },
-                ..Call::get(&action, reference, &path)
+                headers: if resumes { &headers } else { &[] },
+                ..Call::get(transfer.action, transfer.reference, transfer.path)
             };
             let answer = self.send(&call)?;
             match answer.status {
-                206 if done > 0 && range_start(&answer) == Some(done) => {}
+                206 if resumes && range_start(&answer) == Some(done) => {}
                 200 => {
                     if done > 0 {
                         done = 0;
@@ -253,8 +299,20 @@ impl Client {
                 }
                 _ => return Err(self.reject(&call, answer)),
             }
-            let mut reader = answer.into_reader();
+            transfer.encoded = is_encoded(&answer);
+            // Where the length is not the blob's, its end may never come.
+            let decode = transfer.decode && transfer.encoded;
+            let patient = answer.length() == Some(size - done) || decode;
+            let body = answer.into_reader();
+            let mut reader: Box<dyn Read + '_> = if decode {
+                Box::new(flate2::read::MultiGzDecoder::new(body))
+            } else {
+                Box::new(body)
+            };
             let broken = loop {
+                if done == size && !patient {
+                    break None;
+                }
                 match reader.read(&mut buffer) {
                     Ok(0) => break None,
                     Ok(count) => {
@@ -274,13 +332,14 @@ impl Client {
                     Err(error) => break Some(error),
                 }
             };
+            drop(reader);
             if done == size {
                 break;
             }
             // What got through counts: only tries that brought nothing new use up patience.
             failures = if done > furthest { 1 } else { failures + 1 };
             furthest = furthest.max(done);
-            if failures >= retry::ATTEMPTS {
+            if failures >= self.options.attempts() {
                 let error = broken.unwrap_or_else(|| std::io::ErrorKind::UnexpectedEof.into());
                 return Err(transport(&call, error));
             }
@@ -288,11 +347,40 @@ impl Client {
         }
         let found = hasher.finish();
         if found != digest {
-            let call = Call::get(&action, reference, &path);
+            let call = Call::get(transfer.action, transfer.reference, transfer.path);
             return Err(content(&call, digest, found, size));
         }
         Ok(())
     }
+}
+
+/// A blob on its way.
+struct Transfer<'a> {
+    action: &'a str,
+    path: &'a str,
+    reference: &'a Reference,
+    digest: Digest,
+    size: u64,
+    /// Undo the compression that the headers tell of.
+    decode: bool,
+    /// The headers told of one.
+    encoded: bool,
+}
+
+/// True if the answer says that it was compressed on its way, which was not asked for. Registries
+/// that say so of a layer which is a gzip file by itself are as common.
+fn is_encoded(answer: &Answer) -> bool {
+    answer
+        .header("content-encoding")
+        .is_some_and(|encoding| encoding.trim().eq_ignore_ascii_case("gzip"))
+}
+
+/// The plain bytes of a manifest, if they are not too many.
+fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    let mut decoder = flate2::read::MultiGzDecoder::new(bytes).take(MAX_MANIFEST + 1);
+    decoder.read_to_end(&mut plain).ok()?;
+    (plain.len() as u64 <= MAX_MANIFEST).then_some(plain)
 }
 
 enum Event<'a> {
@@ -310,12 +398,12 @@ pub(crate) fn manifest_path(reference: &Reference) -> String {
     )
 }
 
-fn blob_action(reference: &Reference, digest: Digest) -> String {
+pub(crate) fn blob_action(reference: &Reference, digest: Digest) -> String {
     format!("pull {digest} of {}", reference.name())
 }
 
 /// First byte of a `Content-Range: bytes 5-9/10`.
-fn range_start(answer: &Answer) -> Option<u64> {
+pub(crate) fn range_start(answer: &Answer) -> Option<u64> {
     let range = answer
         .header("content-range")?
         .trim()
@@ -341,7 +429,7 @@ fn content(call: &Call<'_>, expected: Digest, found: Digest, size: u64) -> Regis
     }
 }
 
-fn transport(call: &Call<'_>, error: std::io::Error) -> RegistryError {
+pub(crate) fn transport(call: &Call<'_>, error: std::io::Error) -> RegistryError {
     RegistryError::Transport {
         action: call.action.to_owned(),
         registry: call.reference.registry.clone(),

@@ -7,6 +7,7 @@ use strata_cache::diff::WriteOptions;
 use strata_cache::image::{StoredBlob, StoredLayer};
 use strata_cache::{Digest, Lease, StoreError};
 
+use super::stream::BlobStream;
 use super::{RegistryError, Upload};
 use crate::export::{self, Document, Encoding, ImageSet, blob_for, is_present, open_at};
 use crate::manifest::Descriptor;
@@ -15,6 +16,8 @@ use crate::{BuiltImage, ExportError, Images, NoProgress, Progress, Reference};
 
 /// Uploads at a time.
 const UPLOADS: usize = 4;
+/// Repositories that are asked for a blob before it is sent.
+const MOUNTS: usize = 3;
 
 /// Why an image could not be pushed.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +43,9 @@ pub struct PushOptions {
     pub write: WriteOptions,
     /// Give the manifest no tag: it is there by its digest only, for an index to be made later.
     pub by_digest: bool,
-    /// Repositories that are known to hold layers of the image (its bases): asked to mount from if
-    /// they are on the same registry, read from if the store has not kept a blob.
+    /// Repositories that may hold layers of the image (its bases), besides those that the store knows
+    /// of: asked to mount from if they are on the same registry, read from if the store does not have a
+    /// blob.
     pub sources: Vec<Reference>,
 }
 
@@ -121,14 +125,8 @@ impl Images<'_> {
         options: &PushOptions,
         progress: &dyn Progress,
     ) -> Result<Document, PushError> {
-        let mount_from: Vec<String> = options
-            .sources
-            .iter()
-            .filter(|source| source.registry == target.registry)
-            .map(|source| source.repository.clone())
-            .collect();
         let layers = in_parallel(UPLOADS, image.layers(), |layer| {
-            self.push_layer(layer, target, &mount_from, options, progress)
+            self.push_layer(layer, target, options, progress)
         })?;
         self.push_bytes(target, image.id(), image.config_bytes())?;
         Ok(export::manifest_of(image, &layers, &options.encoding))
@@ -159,62 +157,105 @@ impl Images<'_> {
         &self,
         layer: &StoredLayer,
         target: &Reference,
-        mount_from: &[String],
         options: &PushOptions,
         progress: &dyn Progress,
     ) -> Result<StoredBlob, PushError> {
         let store = self.store();
-        // A blob that the store has not kept may be in the registry, where it can stay.
-        if !is_present(store, layer)
-            && !options.encoding.force_codec
-            && let Some(blob) = &layer.blob
-            && let Some(size) = self.client().blob_size(target, blob.digest, "pull,push")?
-            && size == blob.size
+        if let Some(blob) = &layer.blob
+            && !is_present(store, layer)
+            && let Some(blob) = self.push_absent(layer, blob, target, options, progress)?
         {
-            return Ok(blob.clone());
+            return Ok(blob);
         }
-        let blob = match blob_for(store, layer, &options.encoding, options.write, progress) {
-            Ok(blob) => blob,
-            Err(gone @ ExportError::LayerGone { .. }) => {
-                self.fetch_again(layer, &options.sources, gone, progress)?
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let blob = blob_for(store, layer, &options.encoding, options.write, progress)?;
         let open = |offset: u64| -> io::Result<Box<dyn Read + '_>> {
             let reader: Box<dyn Read> = open_at(store, blob.digest, offset)?;
             Ok(reader)
         };
-        let upload = Upload {
-            digest: blob.digest,
-            size: blob.size,
-            open: &open,
-            mount_from,
-        };
-        self.client().upload(target, &upload, progress)?;
+        let origins = self.origins(blob.digest, &options.sources)?;
+        let mount_from = neighbours(&origins, target);
+        self.send(&blob, &open, &mount_from, target, progress)?;
         Ok(blob)
     }
 
-    /// Reads a layer's blob from a repository that has it.
-    fn fetch_again(
+    /// Pushes the layer as the blob that it came as, which the store has not kept (or never had): the
+    /// registry may have it or can take it from a neighbour, or else it is passed on from where it is
+    /// without being kept. None if it can't be had, or is to be compressed anew.
+    fn push_absent(
         &self,
         layer: &StoredLayer,
-        sources: &[Reference],
-        gone: ExportError,
+        blob: &StoredBlob,
+        target: &Reference,
+        options: &PushOptions,
         progress: &dyn Progress,
-    ) -> Result<StoredBlob, PushError> {
-        let Some(blob) = &layer.blob else {
-            return Err(gone.into());
-        };
-        for source in sources {
-            let fetched =
-                self.client()
-                    .download(source, blob.digest, blob.size, self.store(), progress);
-            match fetched {
-                Ok(()) => return Ok(blob.clone()),
-                Err(RegistryError::NotFound { .. } | RegistryError::Denied { .. }) => {}
-                Err(error) => return Err(error.into()),
+    ) -> Result<Option<StoredBlob>, PushError> {
+        let origins = self.origins(blob.digest, &options.sources)?;
+        if options.encoding.force_codec {
+            if !self.fetch_blob(blob, &options.sources, progress)? && layer.layer.is_none() {
+                return Err(gone(layer).into());
             }
+            return Ok(None);
         }
-        Err(gone.into())
+        if origins.is_empty() {
+            let there = self.client().blob_size(target, blob.digest, "pull,push")?;
+            return Ok(there
+                .filter(|size| *size == blob.size)
+                .map(|_| blob.clone()));
+        }
+        let open = |offset: u64| -> io::Result<Box<dyn Read + '_>> {
+            let stream = BlobStream::open(self.client(), &origins, blob.digest, blob.size, offset)
+                .map_err(io::Error::other)?;
+            Ok(Box::new(stream))
+        };
+        let mount_from = neighbours(&origins, target);
+        match self.send(blob, &open, &mount_from, target, progress) {
+            Ok(()) => Ok(Some(blob.clone())),
+            // What is unpacked can be packed again, if not always to the same bytes.
+            Err(PushError::Registry(error @ RegistryError::Payload { .. }))
+                if layer.layer.is_some() =>
+            {
+                tracing::warn!("{error}");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn send<'a>(
+        &self,
+        blob: &StoredBlob,
+        open: &'a dyn Fn(u64) -> io::Result<Box<dyn Read + 'a>>,
+        mount_from: &'a [String],
+        target: &Reference,
+        progress: &dyn Progress,
+    ) -> Result<(), PushError> {
+        let upload = Upload {
+            digest: blob.digest,
+            size: blob.size,
+            open,
+            mount_from,
+        };
+        self.client().upload(target, &upload, progress)?;
+        self.store()
+            .index()
+            .add_origins(&target.name(), &[blob.digest])?;
+        Ok(())
+    }
+}
+
+/// The repositories that `target`'s registry may take a blob from.
+fn neighbours(origins: &[Reference], target: &Reference) -> Vec<String> {
+    let neighbours = origins.iter().filter(|origin| {
+        origin.registry == target.registry && origin.repository != target.repository
+    });
+    neighbours
+        .map(|origin| origin.repository.clone())
+        .take(MOUNTS)
+        .collect()
+}
+
+fn gone(layer: &StoredLayer) -> ExportError {
+    ExportError::LayerGone {
+        diff_id: layer.diff_id.0,
     }
 }

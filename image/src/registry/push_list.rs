@@ -4,6 +4,7 @@ use std::io::{self, Read};
 
 use strata_cache::{Lease, StoreError};
 
+use super::stream::BlobStream;
 use super::{PushError, PushOptions, Upload};
 use crate::export::{self, Document, open_at};
 use crate::list::{List, Member};
@@ -57,8 +58,9 @@ impl Images<'_> {
         let same_registry = source
             .as_ref()
             .filter(|source| source.registry == target.registry);
-        if same_registry.is_some_and(|source| source.repository == target.repository) {
-            // It is there with all that it names.
+        let there = target.with_digest(manifest.digest);
+        if self.client().manifest_digest(&there)?.is_some() {
+            // With all that it names.
             return Ok(document);
         }
         let mount_from: Vec<String> = same_registry
@@ -70,14 +72,22 @@ impl Images<'_> {
             if there == Some(blob.size) {
                 continue;
             }
-            if let Some(source) = &source {
-                self.client()
-                    .download(source, blob.digest, blob.size, self.store(), progress)?;
-            }
             let store = self.store();
+            // What is not here is passed on without being kept.
+            let elsewhere = source
+                .as_slice()
+                .iter()
+                .find(|_| !store.blobs().contains(blob.digest));
             let open = |offset: u64| -> io::Result<Box<dyn Read + '_>> {
-                let reader: Box<dyn Read> = open_at(store, blob.digest, offset)?;
-                Ok(reader)
+                Ok(match elsewhere {
+                    None => open_at(store, blob.digest, offset)?,
+                    Some(source) => {
+                        let origins = std::slice::from_ref(source);
+                        let (digest, size) = (blob.digest, blob.size);
+                        let stream = BlobStream::open(self.client(), origins, digest, size, offset);
+                        Box::new(stream.map_err(io::Error::other)?)
+                    }
+                })
             };
             let upload = Upload {
                 digest: blob.digest,

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-/// Tries of one request, the first included.
-pub(crate) const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Nobody waits longer than this for one request, whatever the registry asks for.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);

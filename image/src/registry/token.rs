@@ -153,7 +153,7 @@ impl Client {
                 }
             };
             failures += 1;
-            if failures >= retry::ATTEMPTS {
+            if failures >= self.options.attempts() {
                 return Err(failure);
             }
             let first = self.options.retry_pause_ms;

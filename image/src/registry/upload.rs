@@ -71,6 +71,24 @@ impl Client {
         }
     }
 
+    /// Whether the blob is known to be there. Who may only push may not be told, and some front ends
+    /// do not know HEAD: whether the blob can be sent shows when it is.
+    fn holds(&self, target: &Reference, digest: Digest) -> Result<bool, RegistryError> {
+        let action = format!("look for {digest} in {}", target.name());
+        let path = format!("{}/blobs/{digest}", target.repository);
+        let call = Call {
+            method: Method::HEAD,
+            access: "pull,push",
+            ..Call::get(&action, target, &path)
+        };
+        let answer = self.send(&call)?;
+        match answer.status {
+            200 => Ok(true),
+            400..=499 | 501 => Ok(false),
+            _ => Err(self.reject(&call, answer)),
+        }
+    }
+
     /// Sees to it that the repository of `target` holds a blob.
     pub fn upload(
         &self,
@@ -78,14 +96,12 @@ impl Client {
         upload: &Upload<'_>,
         progress: &dyn Progress,
     ) -> Result<Uploaded, RegistryError> {
+        let _turn = self.turn(&target.registry);
         let mut chunked = false;
         let mut failures = 0;
         loop {
             // Asked again after each failure: the answer may be what got lost.
-            if self
-                .blob_size(target, upload.digest, "pull,push")?
-                .is_some()
-            {
+            if self.holds(target, upload.digest)? {
                 progress.update(&upload.digest.short(), upload.size, Some(upload.size));
                 return Ok(if failures == 0 {
                     Uploaded::Present
@@ -93,7 +109,19 @@ impl Client {
                     Uploaded::Sent
                 });
             }
-            let session = match self.start(target, upload, failures == 0)? {
+            let started = match self.start(target, upload, failures == 0) {
+                // The answer may be all that was lost: look before it is sent.
+                Err(RegistryError::Transport { source, .. })
+                    if failures == 0
+                        && !upload.mount_from.is_empty()
+                        && retry::is_temporary_error(&source) =>
+                {
+                    failures += 1;
+                    continue;
+                }
+                started => started?,
+            };
+            let session = match started {
                 Started::Mounted => {
                     progress.update(&upload.digest.short(), upload.size, Some(upload.size));
                     return Ok(Uploaded::Mounted);
@@ -120,7 +148,7 @@ impl Client {
                 _ => return Err(error),
             }
             failures += 1;
-            if failures >= retry::ATTEMPTS {
+            if failures >= self.options.attempts() {
                 return Err(error);
             }
             std::thread::sleep(retry::pause(failures, None, self.options.retry_pause_ms));
@@ -156,7 +184,12 @@ impl Client {
                     return session(&call, &answer).map(Started::Session);
                 }
                 // Not allowed to read the source, or no mounting here: send it.
-                Ok(_) | Err(RegistryError::Denied { .. } | RegistryError::Status { .. }) => {}
+                Ok(_)
+                | Err(
+                    RegistryError::Denied { .. }
+                    | RegistryError::Status { .. }
+                    | RegistryError::NotFound { .. },
+                ) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -248,6 +281,7 @@ impl Client {
             }
             let answer = result?;
             if answer.status == 416 {
+                let refused = self.reject(&call, answer);
                 // The registry has another idea of where we are: ask, and go on from there.
                 let status = Call {
                     access: "pull,push",
@@ -257,11 +291,9 @@ impl Client {
                 let answer = self.send(&status)?;
                 let offset =
                     received(&answer).filter(|offset| *offset > done && *offset <= upload.size);
+                // It does not know either: all again, in a new session.
                 let Some(offset) = offset else {
-                    return Err(protocol(
-                        &status,
-                        "it refuses a piece of the blob".to_owned(),
-                    ));
+                    return Err(refused);
                 };
                 done = offset;
                 location = session_location(&status, &answer)?;
@@ -352,11 +384,12 @@ fn session_location(call: &Call<'_>, answer: &Answer) -> Result<String, Registry
         .ok_or_else(|| protocol(call, "an upload without a usable `Location`".to_owned()))
 }
 
-/// How many bytes the registry has: one more than the end of its `Range: 0-n`.
+/// How many bytes the registry has: one more than the end of its `Range: 0-n`. That of `0-0` may be
+/// one or, as docker-registry has it, none.
 fn received(answer: &Answer) -> Option<u64> {
     let range = answer.header("range")?;
     let end = range.rsplit_once('-')?.1.trim().parse::<u64>().ok()?;
-    end.checked_add(1)
+    end.checked_add(1).filter(|_| end > 0)
 }
 
 fn counted<'a>(

@@ -11,8 +11,9 @@ use strata_image::export::{
     ImageSet, PlatformAnnotations,
 };
 use strata_image::manifest::{Descriptor, Document, Index, media};
-use strata_image::{NoProgress, Platform};
+use strata_image::{ImageError, Images, List, NoProgress, Platform, Reference, RegistryOptions};
 
+use crate::fake::{FakeRegistry, Reply};
 use crate::support::{Sandbox, config};
 
 /// An image for `platform` with a layer that holds the platform's name.
@@ -260,4 +261,93 @@ fn files_of_platforms_go_to_directories_of_their_own_or_may_not_meet() {
          `platform-split=false` each platform has a directory of its own"
     );
     assert!(!together.exists());
+}
+
+/// A registry that has these documents, by the last part of their path.
+fn registry_of(documents: Vec<(String, &'static str, Vec<u8>)>) -> FakeRegistry {
+    FakeRegistry::start(move |asked| {
+        let name = asked.path.rsplit('/').next().unwrap_or_default();
+        match documents.iter().find(|(known, ..)| known == name) {
+            Some((_, media_type, bytes)) => Reply::new(200)
+                .header("content-type", *media_type)
+                .body(bytes.clone()),
+            None if name.is_empty() => Reply::new(200),
+            None => Reply::new(404),
+        }
+    })
+}
+
+fn pull(sandbox: &Sandbox, registry: &FakeRegistry) -> Result<Digest, ImageError> {
+    let options = RegistryOptions {
+        auth_files: vec!["/nonexistent/auth.json".into()],
+        retry_pause_ms: Some(1),
+        ..RegistryOptions::default()
+    };
+    let images = Images::new(&sandbox.store, options);
+    let name = Reference::parse(&format!("{}/x:1", registry.host())).unwrap();
+    let pulled = images.pull_list(&sandbox.lease, &name, &[], &NoProgress);
+    pulled.map(|(_, id)| id)
+}
+
+fn index_bytes(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut index = Index::empty();
+    for (media_type, bytes) in members {
+        let size = bytes.len() as u64;
+        let mut member = Descriptor::new(media_type, Digest::of(bytes), size);
+        member.platform = Some(Platform::new("linux", "arm64", None));
+        index.manifests.push(member);
+    }
+    serde_json::to_vec(&index).unwrap()
+}
+
+#[test]
+fn what_is_no_image_is_kept_with_an_index_and_an_index_within_one_is_refused() {
+    let blob = b"a chart".to_vec();
+    let described = format!(
+        r#"{{"mediaType":"text/plain","digest":"{}","size":{}}}"#,
+        Digest::of(&blob),
+        blob.len()
+    );
+    let artifact = format!(r#"{{"schemaVersion":2,"config":{described},"layers":[{described}]}}"#)
+        .into_bytes();
+    let of = |bytes: &[u8]| Digest::of(bytes).to_string();
+    let index = index_bytes(&[(media::OCI_MANIFEST, &artifact)]);
+    let registry = registry_of(vec![
+        ("1".to_owned(), media::OCI_INDEX, index.clone()),
+        (of(&artifact), media::OCI_MANIFEST, artifact.clone()),
+        (of(&blob), "text/plain", blob.clone()),
+    ]);
+    let sandbox = Sandbox::new();
+    let id = pull(&sandbox, &registry).unwrap();
+    let stored = sandbox.store.index().lists_by_id(&id.to_string()).unwrap();
+    let list = List::parse(&stored[0]).unwrap();
+    assert_eq!(list.came_as, Some(Digest::of(&index)));
+    assert_eq!(list.members[0].image, None);
+    for kept in [&index, &artifact, &blob] {
+        assert!(stored[0].blobs.contains(&Digest::of(kept)));
+    }
+
+    let inner = index_bytes(&[]);
+    let nested = index_bytes(&[(media::OCI_INDEX, &inner)]);
+    let registry = registry_of(vec![
+        ("1".to_owned(), media::OCI_INDEX, nested),
+        (of(&inner), media::OCI_INDEX, inner.clone()),
+    ]);
+    let error = pull(&Sandbox::new(), &registry).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("an index within an index"), "{source}");
+
+    // A registry that gives something else for a digest is not believed.
+    let index = index_bytes(&[(media::OCI_MANIFEST, &artifact)]);
+    let registry = registry_of(vec![
+        ("1".to_owned(), media::OCI_INDEX, index),
+        (of(&artifact), media::OCI_MANIFEST, b"{}".to_vec()),
+    ]);
+    let sandbox = Sandbox::new();
+    let error = pull(&sandbox, &registry).unwrap_err().to_string();
+    assert!(
+        error.contains(&Digest::of(&artifact).to_string()),
+        "{error}"
+    );
+    assert!(sandbox.store.index().lists().unwrap().is_empty());
 }

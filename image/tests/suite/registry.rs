@@ -620,10 +620,12 @@ fn an_image_is_pulled_lazily_and_found_again_without_the_registry() {
     assert_eq!(pulled.config.config.env, ["A=1"]);
     assert_eq!(pulled.layers[0].layer, None);
     assert_eq!(registry.asked().len(), 3, "{:?}", registry.lines());
+    assert_eq!(sandbox.store.index().image_by_name(&name).unwrap(), None);
+    images.remember(&pulled).unwrap();
 
     // Known by now, blobs that are not here included.
     let again = resolve(PullPolicy::Never);
-    assert_eq!(again, pulled);
+    assert_eq!(again.layers, pulled.layers);
     assert_eq!(registry.asked().len(), 3);
 
     let layers = images
@@ -798,9 +800,8 @@ fn a_layer_that_the_store_lost_is_pushed_from_its_source() {
             &NoProgress,
         )
     };
-    let error = push(Vec::new()).unwrap_err().to_string();
-    assert!(error.contains("pull or load its image again"), "{error}");
-    push(vec![found.source.clone().unwrap()]).unwrap();
+    // Nobody has to say where it is: it was seen there.
+    push(Vec::new()).unwrap();
     let blob = found.layers[0].blob.clone().unwrap().digest;
     let sent = target
         .asked()

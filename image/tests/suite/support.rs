@@ -40,6 +40,7 @@ impl Sandbox {
             &mut &*tar,
             config(),
             &[name.to_owned()],
+            strata_image::UnpackLimits::default(),
             &NoProgress,
         )
         .unwrap()

@@ -6,6 +6,7 @@ mod provenance;
 mod reach;
 mod said;
 
+use serde_json::Value;
 use strata_cache::{Digest, LayerView, Store};
 use strata_image::attest::Statement;
 use strata_image::sbom::{self, Document};
@@ -24,10 +25,14 @@ pub struct Attestations {
     pub provenance: Option<Provenance>,
     /// What is in it.
     pub sbom: bool,
+    /// How it was made, for whoever asked for the build: see [`BuiltPlatform::provenance`].
+    ///
+    /// [`BuiltPlatform::provenance`]: crate::request::BuiltPlatform::provenance
+    pub metadata: Option<Mode>,
 }
 
 impl Attestations {
-    /// True if nothing is asked for.
+    /// True if nothing is to be said with the result.
     pub fn is_empty(&self) -> bool {
         self.provenance.is_none() && !self.sbom
     }
@@ -122,6 +127,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) started_ms: u64,
     /// Milliseconds since the epoch.
     pub(crate) finished_ms: u64,
+    /// A word that no other build has.
+    pub(crate) invocation: &'a str,
     /// See [`crate::epoch`].
     pub(crate) epoch: Option<i64>,
 }
@@ -141,6 +148,20 @@ pub(crate) fn statements(
         statements.push(provenance::statement(facts, asked));
     }
     Ok(statements)
+}
+
+/// How an image was made, in SLSA's current form, for whoever asked for the build.
+pub(crate) fn predicate(facts: &Facts<'_>, mode: Mode) -> Value {
+    let asked = Provenance {
+        mode,
+        ..facts
+            .request
+            .attestations
+            .provenance
+            .clone()
+            .unwrap_or_default()
+    };
+    provenance::statement(facts, &asked).predicate
 }
 
 /// What is in an image.

@@ -7,7 +7,6 @@
 
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
-use strata_cache::Digest;
 use strata_executor::sandbox::Network;
 use strata_image::attest::{Statement, package_url};
 use strata_image::{Platform, Reference};
@@ -151,14 +150,8 @@ impl Said<'_> {
                 .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
                 .to_string()
         };
-        let unique = format!(
-            "{} {} {}",
-            std::process::id(),
-            self.facts.started_ms,
-            self.facts.finished_ms
-        );
         Some(Run {
-            id: Digest::of(unique.as_bytes()).hex()[..32].to_owned(),
+            id: self.facts.invocation.to_owned(),
             started: time(self.facts.started_ms),
             finished: time(self.facts.finished_ms),
         })

@@ -125,5 +125,6 @@ pub(super) fn stand_in(reference: &str, platform: &ImagePlatform) -> BaseImage {
         manifest: None,
         layers: Vec::new(),
         source: None,
+        unnamed: None,
     }
 }

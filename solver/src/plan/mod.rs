@@ -296,6 +296,11 @@ impl Planner<'_> {
         platform: &Platform,
         span: Span,
     ) -> Result<ImageId, Diagnostics> {
+        let name = if self.index && !name.starts_with('[') {
+            format!("[{platform}] {name}")
+        } else {
+            name
+        };
         let key = (reference.to_owned(), platform.to_string());
         if let Some(id) = self.images.get(&key).copied() {
             // Shown where the file first names it, though later stages may be planned before.

@@ -173,7 +173,11 @@ impl StageState {
 /// The image crate's form of a platform.
 pub(crate) fn image_platform(platform: &Platform) -> ImagePlatform {
     let variant = Some(platform.variant.as_str()).filter(|variant| !variant.is_empty());
-    ImagePlatform::new(&platform.os, &platform.arch, variant)
+    let version = Some(platform.os_version.clone()).filter(|version| !version.is_empty());
+    ImagePlatform {
+        os_version: version,
+        ..ImagePlatform::new(&platform.os, &platform.arch, variant)
+    }
 }
 
 /// One instruction while it is applied.

@@ -30,6 +30,7 @@ impl Bases for Fake {
             manifest: None,
             layers: Vec::new(),
             source: None,
+            unnamed: None,
         })
     }
 }

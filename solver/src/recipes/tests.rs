@@ -206,6 +206,7 @@ impl Bases for Base {
             manifest: None,
             layers: Vec::new(),
             source: None,
+            unnamed: None,
         })
     }
 }

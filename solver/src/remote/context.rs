@@ -197,6 +197,9 @@ pub fn prepare<'store>(
         error @ (RemoteError::Fetch(_)
         | RemoteError::Body { .. }
         | RemoteError::NoGit { .. }
+        | RemoteError::Unsigned { .. }
+        | RemoteError::BadKeys { .. }
+        | RemoteError::NoVerifier { .. }
         | RemoteError::Git { .. }
         | RemoteError::NoReference { .. }) => BuildError::Remote {
             name: name.clone(),
@@ -210,11 +213,13 @@ pub fn prepare<'store>(
     let agent = request.ssh.iter().find(|agent| agent.id == "default");
     let agent = agent.map(|agent| agent.socket.clone());
     let secrets = request.secrets.clone();
+    let signed = request.signed.clone();
     let surroundings = Surroundings {
         store,
         secrets: &secrets,
         agent: agent.as_deref(),
         cancel,
+        signed: &signed,
         progress: &|_, _| {},
     };
     let fetcher = Fetcher::default();

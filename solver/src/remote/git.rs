@@ -5,12 +5,9 @@
 //! over as configuration in the environment, never as arguments, which every user of the machine can
 //! read.
 
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use base64::Engine as _;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
@@ -18,10 +15,9 @@ use strata_cache::view::FileKind;
 use strata_cache::{HardLinks, LayerView, Store};
 
 use super::context::Unpacked;
+use super::process::{self, NotRun, Ran};
+use super::signed::{Keys, Kind, Signed, last_line, why_not};
 use super::{GitAddress, RemoteError, Surroundings};
-
-/// Pause between two looks at a running command.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// Keys are those of the agent that the build was given, never the user's files: what a Dockerfile
 /// names must not open what only its user may see. Unknown hosts are refused.
@@ -67,7 +63,13 @@ struct Git<'a> {
     address: &'a GitAddress,
 }
 
-/// The commit that `address` means.
+/// A tag that is an object of its own.
+struct Tag {
+    name: String,
+    id: String,
+}
+
+/// The commit that `address` means. If the policy wants it signed, it is.
 pub(crate) fn resolve(
     surroundings: Surroundings<'_>,
     address: &GitAddress,
@@ -76,18 +78,24 @@ pub(crate) fn resolve(
         surroundings,
         address,
     };
-    let commit = match &address.reference {
-        Some(id) if is_whole_id(id) => id.to_ascii_lowercase(),
+    let (commit, tag) = match &address.reference {
+        Some(id) if is_whole_id(id) => (id.to_ascii_lowercase(), None),
         reference => git.ask(reference.as_deref())?,
     };
-    match &address.commit {
-        Some(expected) if !commit.starts_with(expected.as_str()) => Err(RemoteError::Checksum {
+    if let Some(expected) = &address.commit
+        && !commit.starts_with(expected.as_str())
+    {
+        return Err(RemoteError::Checksum {
             url: address.to_string(),
             expected: expected.clone(),
             found: commit,
-        }),
-        _ => Ok(commit),
+        });
     }
+    // Before anything is looked up by the commit: an older build may have had no policy.
+    if let Some(rule) = surroundings.signed.of_git(&address.url) {
+        git.check(rule, &commit, tag.as_ref())?;
+    }
+    Ok(commit)
 }
 
 /// The files of `commit`, in a scratch directory of the store.
@@ -190,8 +198,8 @@ impl<'a> At<'a> {
 }
 
 impl Git<'_> {
-    /// Asks the server for the commit of a branch or tag, or of what it points at itself.
-    fn ask(&self, reference: Option<&str>) -> Result<String, RemoteError> {
+    /// Asks the server for the commit of a branch or tag, or of what it points at itself, and for the tag.
+    fn ask(&self, reference: Option<&str>) -> Result<(String, Option<Tag>), RemoteError> {
         let wanted = reference.unwrap_or("HEAD");
         let peeled = format!("{wanted}^{{}}");
         let arguments = ["origin", wanted, peeled.as_str()];
@@ -214,12 +222,125 @@ impl Git<'_> {
             format!("refs/{wanted}"),
         ]
         .iter()
-        .find_map(|name| find(name))
-        .filter(|id| is_whole_id(id))
+        .find_map(|name| Some((find(name)?, name.strip_suffix("^{}"))))
+        .filter(|(id, _)| is_whole_id(id))
+        .map(|(id, name)| {
+            let tag = name.and_then(|name| {
+                let id = find(name).filter(|id| is_whole_id(id))?;
+                let name = name.strip_prefix("refs/tags/")?.to_owned();
+                Some(Tag { name, id })
+            });
+            (id, tag)
+        })
         .ok_or_else(|| RemoteError::NoReference {
             url: self.address.to_string(),
             reference: wanted.to_owned(),
         })
+    }
+
+    /// Checks that `commit`, or the tag that it was found by, is signed as `rule` asks.
+    fn check(&self, rule: &Signed, commit: &str, tag: Option<&Tag>) -> Result<(), RemoteError> {
+        let keys = Keys::read(self.surroundings, rule)?;
+        let (mirror, _guard) = self
+            .surroundings
+            .directory(&format!("git {}", self.address.url))?;
+        self.fetch(&mirror, commit)?;
+        let mut why = match self.signature(&mirror, "commit", commit, &keys)? {
+            Ok(()) => return Ok(()),
+            Err(why) => why,
+        };
+        if let Some(tag) = tag {
+            let of_tag = match self.of_tag(&mirror, commit, tag)? {
+                Ok(()) => self.signature(&mirror, "tag", &tag.id, &keys)?,
+                refused => refused,
+            };
+            match of_tag {
+                Ok(()) => return Ok(()),
+                Err(of_tag) => {
+                    why = format!("of the commit, {why}; of the tag `{}`, {of_tag}", tag.name);
+                }
+            }
+        }
+        Err(RemoteError::Unsigned {
+            what: format!("commit {commit} of `{}`", self.address),
+            rule: rule.url.clone(),
+            reason: why,
+        })
+    }
+
+    /// Brings a tag into the mirror. An error says why it can't stand for the commit.
+    fn of_tag(
+        &self,
+        mirror: &Path,
+        commit: &str,
+        tag: &Tag,
+    ) -> Result<Result<(), String>, RemoteError> {
+        let at = At::bare(mirror);
+        if self.run("cat-file", &["-e", &tag.id], at).is_err() {
+            let refs = format!("+refs/tags/{0}:refs/strata/tags/{0}", tag.name);
+            let mut arguments = vec![
+                "--quiet",
+                "--no-tags",
+                "--force",
+                "--depth=1",
+                "origin",
+                &refs,
+            ];
+            if self.run("fetch", &arguments, at).is_err() {
+                arguments.remove(3);
+                self.run("fetch", &arguments, at)?;
+            }
+        }
+        let text = self.run("cat-file", &["tag", &tag.id], at)?;
+        let header = |name: &str| {
+            let mut lines = text.lines().take_while(|line| !line.is_empty());
+            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        };
+        // A server could show an old tag under a new name.
+        Ok(if header("object") != Some(commit) {
+            Err("it is of something else".to_owned())
+        } else if header("tag") != Some(tag.name.as_str()) {
+            Err("it was made under another name".to_owned())
+        } else {
+            Ok(())
+        })
+    }
+
+    /// Whether the object `id`, a commit or a tag, is signed by one of `keys`; an error says why not.
+    fn signature(
+        &self,
+        mirror: &Path,
+        kind: &str,
+        id: &str,
+        keys: &Keys<'_>,
+    ) -> Result<Result<(), String>, RemoteError> {
+        let at = At::bare(mirror);
+        let text = self.run("cat-file", &[kind, id], at)?;
+        let Some(begin) = signature_of(kind, &text) else {
+            return Ok(Err("there is no signature".to_owned()));
+        };
+        let begin = Kind::of(begin.as_bytes());
+        let settings = match keys.git_settings(begin) {
+            Ok(settings) => settings,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut command = self.command(&format!("verify-{kind}"), &["--raw", id], at, settings);
+        command.env("GNUPGHOME", keys.gnupg_home());
+        let ran = self.finish(&mut command)?;
+        if ran.status.success() {
+            return Ok(Ok(()));
+        }
+        let why = match begin {
+            Kind::OpenPgp => why_not(&ran.errors),
+            _ if ran.errors.contains("No principal matched") => Some(
+                "its signature is by a key that is none of the signers', or was not at that time"
+                    .to_owned(),
+            ),
+            _ => None,
+        };
+        Ok(Err(why.unwrap_or_else(|| {
+            format!("its signature is not good: {}", last_line(&ran.errors))
+        })))
     }
 
     /// When `commit`, which is in the mirror, was made.
@@ -310,15 +431,44 @@ impl Git<'_> {
     }
 
     fn run(&self, name: &str, arguments: &[&str], at: At<'_>) -> Result<String, RemoteError> {
+        let mut command = self.command(name, arguments, at, Vec::new());
+        let ran = self.finish(&mut command)?;
+        if ran.status.success() {
+            return Ok(ran.output);
+        }
+        let lines: Vec<&str> = ran.errors.lines().filter(|line| !line.is_empty()).collect();
+        let last = &lines[lines.len().saturating_sub(4)..];
+        Err(RemoteError::Git {
+            command: name.to_owned(),
+            url: self.address.to_string(),
+            message: last
+                .join("; ")
+                .replace(&self.address.url, &self.address.to_string()),
+        })
+    }
+
+    /// Runs a command to its end, or until the build is stopped.
+    fn finish(&self, command: &mut Command) -> Result<Ran, RemoteError> {
+        process::run(self.surroundings.cancel, command).map_err(|problem| match problem {
+            NotRun::Cancelled => RemoteError::Cancelled,
+            NotRun::Start(source) => RemoteError::NoGit { source },
+        })
+    }
+
+    /// A command of git with its surroundings and `more` settings.
+    fn command(
+        &self,
+        name: &str,
+        arguments: &[&str],
+        at: At<'_>,
+        more: Vec<(String, String)>,
+    ) -> Command {
         let mut command = Command::new("git");
         command
             .arg(name)
             .args(arguments)
             .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+            .stdin(Stdio::null());
         for name in PASSED {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
@@ -351,13 +501,14 @@ impl Git<'_> {
             command.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE");
         }
         command.current_dir(at.work_tree.or(at.git_dir).unwrap_or(Path::new("/")));
-        let settings = self.settings(at.local);
+        let mut settings = self.settings(at.local);
+        settings.extend(more);
         command.env("GIT_CONFIG_COUNT", settings.len().to_string());
         for (number, (key, value)) in settings.iter().enumerate() {
             command.env(format!("GIT_CONFIG_KEY_{number}"), key);
             command.env(format!("GIT_CONFIG_VALUE_{number}"), value);
         }
-        self.wait(name, &mut command)
+        command
     }
 
     fn settings(&self, local: bool) -> Vec<(String, String)> {
@@ -401,69 +552,22 @@ impl Git<'_> {
             format!("Authorization: {value}"),
         ))
     }
-
-    /// Runs a command to its end, or until the build is stopped.
-    fn wait(&self, name: &str, command: &mut Command) -> Result<String, RemoteError> {
-        let mut child = command
-            .spawn()
-            .map_err(|source| RemoteError::NoGit { source })?;
-        let mut stdout = child.stdout.take();
-        let mut stderr = child.stderr.take();
-        let status = std::thread::scope(|scope| {
-            let output =
-                scope.spawn(move || read(stdout.as_mut().map(|pipe| pipe as &mut dyn Read)));
-            let errors =
-                scope.spawn(move || read(stderr.as_mut().map(|pipe| pipe as &mut dyn Read)));
-            let status = loop {
-                if self.surroundings.cancel.is_cancelled() {
-                    // The transport that it started goes with it.
-                    if let Some(group) = i32::try_from(child.id())
-                        .ok()
-                        .and_then(rustix::process::Pid::from_raw)
-                    {
-                        let killed = rustix::process::kill_process_group(
-                            group,
-                            rustix::process::Signal::KILL,
-                        );
-                        // Gone already is as good.
-                        killed.unwrap_or_default();
-                    }
-                    drop(child.wait());
-                    break Err(RemoteError::Cancelled);
-                }
-                match child.try_wait() {
-                    Ok(Some(status)) => break Ok(status),
-                    Ok(None) => std::thread::sleep(PAUSE),
-                    Err(source) => break Err(RemoteError::NoGit { source }),
-                }
-            };
-            let output = output.join().unwrap_or_default();
-            let errors = errors.join().unwrap_or_default();
-            status.map(|status| (status, output, errors))
-        });
-        let (status, output, errors) = status?;
-        if status.success() {
-            return Ok(output);
-        }
-        let lines: Vec<&str> = errors.lines().filter(|line| !line.is_empty()).collect();
-        let last = &lines[lines.len().saturating_sub(4)..];
-        Err(RemoteError::Git {
-            command: name.to_owned(),
-            url: self.address.to_string(),
-            message: last
-                .join("; ")
-                .replace(&self.address.url, &self.address.to_string()),
-        })
-    }
 }
 
-fn read(pipe: Option<&mut dyn Read>) -> String {
-    let mut bytes = Vec::new();
-    if let Some(pipe) = pipe {
-        // What could be read is all there is to show.
-        drop(pipe.read_to_end(&mut bytes));
+/// The signature that the text of a commit or tag holds.
+fn signature_of<'t>(kind: &str, text: &'t str) -> Option<&'t str> {
+    if kind == "commit" {
+        let mut headers = text.lines().take_while(|line| !line.is_empty());
+        return headers.find_map(|line| {
+            line.strip_prefix("gpgsig ")
+                .or_else(|| line.strip_prefix("gpgsig-sha256 "))
+        });
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    let at = text
+        .rfind("\n-----BEGIN ")
+        .map(|at| at + 1)
+        .filter(|at| text[*at..].contains("-----END "))?;
+    Some(&text[at..])
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RemoteError {

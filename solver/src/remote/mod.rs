@@ -8,6 +8,8 @@
 pub(crate) mod address;
 pub(crate) mod context;
 pub(crate) mod git;
+mod process;
+mod signed;
 pub(crate) mod web;
 
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ use strata_image::fetch::FetchError;
 use crate::request::{Cancel, Secret};
 pub use address::{AddressError, GitAddress, Remote};
 pub use context::{DockerfileAt, Origin, Prepared, Stdin, prepare};
+pub use signed::{SignaturePolicy, Signed};
 
 /// Pause between two looks at a mirror that another build fetches into.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -84,6 +87,36 @@ pub enum RemoteError {
         /// The subdirectory.
         directory: String,
     },
+    /// The policy asks for a signature that is not there, or not good.
+    #[error(
+        "{what} is not signed as the policy for `{rule}` asks: {reason}; have it signed by one of the signers, or \
+         change the rule in `config.toml`"
+    )]
+    Unsigned {
+        /// A commit of a repository, or a file.
+        what: String,
+        /// The pattern of the rule.
+        rule: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The keys of a policy can't be used.
+    #[error("the signers' keys in `{path}` can't be used: {reason}")]
+    BadKeys {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// What checks signatures can't be run.
+    #[error("`{program}` can't be run, which checks signatures")]
+    NoVerifier {
+        /// Its name.
+        program: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// A file of a checkout or of an unpacked archive could not be read or written.
     #[error("{action} `{path}`")]
     Io {
@@ -114,6 +147,8 @@ pub(crate) struct Surroundings<'a> {
     /// Socket of the SSH agent `default`.
     pub(crate) agent: Option<&'a std::path::Path>,
     pub(crate) cancel: &'a Cancel,
+    /// What has to be signed.
+    pub(crate) signed: &'a SignaturePolicy,
     /// Told the bytes so far and, if known, in all.
     pub(crate) progress: &'a (dyn Fn(u64, Option<u64>) + Sync),
 }

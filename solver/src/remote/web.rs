@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use strata_cache::{Digest, StoreError};
 use strata_image::fetch::{self, Answer, Fetcher, Question};
 
+use super::signed::Keys;
 use super::{RemoteError, Surroundings, WebFile};
 
 /// What is known of a URL from the last time.
@@ -29,8 +30,61 @@ impl Known {
 const KNOWN: &str = "known.json";
 
 /// Has the file at `url` in the store's blobs. With a `checksum` whose blob is there, nobody is
-/// asked.
+/// asked for it. If the policy wants it signed, it is.
 pub(crate) fn file(
+    fetcher: &Fetcher,
+    surroundings: Surroundings<'_>,
+    url: &str,
+    checksum: Option<Digest>,
+) -> Result<WebFile, RemoteError> {
+    let file = fetch_file(fetcher, surroundings, url, checksum)?;
+    let Some(rule) = surroundings.signed.of_http(url) else {
+        return Ok(file);
+    };
+    let beside = beside(url, rule.signature.as_deref().unwrap_or(SIGNATURE));
+    let unsigned = |reason: String| RemoteError::Unsigned {
+        what: format!("`{}`", fetch::shown(url)),
+        rule: rule.url.clone(),
+        reason,
+    };
+    let signature =
+        fetch_file(fetcher, surroundings, &beside, None).map_err(|error| match error {
+            RemoteError::Fetch(error) => unsigned(format!(
+                "there is no signature at `{}` ({})",
+                fetch::shown(&beside),
+                crate::error::chain(&error)
+            )),
+            error => error,
+        })?;
+    let blobs = surroundings.store.blobs();
+    let path = blobs.path(signature.digest);
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(&path)
+        .and_then(|signature| signature.take(LONGEST_SIGNATURE).read_to_end(&mut bytes));
+    read.map_err(|source| RemoteError::Io {
+        action: "read",
+        path,
+        source,
+    })?;
+    let keys = Keys::read(surroundings, rule)?;
+    keys.check(surroundings, &blobs.path(file.digest), &bytes)?
+        .map_err(unsigned)?;
+    Ok(file)
+}
+
+/// What a signature's path ends with if nothing is said.
+const SIGNATURE: &str = ".sig";
+
+/// No signature is longer.
+const LONGEST_SIGNATURE: u64 = 1 << 20;
+
+/// The address with `suffix` behind its path.
+fn beside(url: &str, suffix: &str) -> String {
+    let (path, rest) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
+    format!("{path}{suffix}{rest}")
+}
+
+fn fetch_file(
     fetcher: &Fetcher,
     surroundings: Surroundings<'_>,
     url: &str,
@@ -173,7 +227,7 @@ pub(crate) fn file_name(url: &str) -> String {
 }
 
 /// Resolves `%41`. What is no such escape stays.
-fn decode(text: &str) -> String {
+pub(super) fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -196,7 +250,17 @@ fn decode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::file_name;
+    use super::{beside, file_name};
+
+    #[test]
+    fn a_signature_lies_beside_its_file() {
+        for (url, expected) in [
+            ("https://h/a.tgz", "https://h/a.tgz.asc"),
+            ("https://h/a?x=/y#z", "https://h/a.asc?x=/y#z"),
+        ] {
+            assert_eq!(beside(url, ".asc"), expected);
+        }
+    }
 
     #[test]
     fn a_file_is_named_after_the_last_part_of_its_path() {

@@ -1,13 +1,14 @@
 //! RUN: a sandbox for one command.
 
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use strata_cache::lock::KeyGuard;
 use strata_cache::{LayerView, Resources, RootfsPlan, Scratch};
 use strata_executor::copy::{CopyError, CopySpec};
 use strata_executor::sandbox::{
-    self, Ended, Mount, MountKind, MountOptions, RunSpec, SecretBytes, Stdio,
+    self, Credentials, Ended, Hooks, Mount, MountKind, MountOptions, RunSpec, SecretBytes, Stdio,
     Stream as SandboxStream,
 };
 use strata_executor::tree::LayerTree;
@@ -48,6 +49,7 @@ impl Shared<'_> {
         stacks: Stacks<'_>,
     ) -> Result<Resources, Failure> {
         let view = self.view(scratch.stack());
+        self.check_machine(vertex, run, &view)?;
         let mut credentials = credentials(&view, &run.user, vertex.span)?;
         let mut held = self.mounts(vertex, run, stacks)?;
         if let Some((name, text)) = &run.script {
@@ -85,8 +87,11 @@ impl Shared<'_> {
             }
         }
 
+        let rootfs = scratch.rootfs(Some(self.stub()?))?;
+        let hooks = self.hooks(vertex, run, &rootfs, &credentials, &mut held)?;
         let spec = RunSpec {
-            rootfs: scratch.rootfs(Some(self.stub()?))?,
+            rootfs,
+            hooks: hooks.clone(),
             argv: run.argv.clone(),
             env,
             cwd: PathBuf::from(&run.cwd),
@@ -103,6 +108,7 @@ impl Shared<'_> {
             confinement: self.request.confinement.clone(),
             isolation: self.request.isolation,
             stdio: Stdio::Piped,
+            redactor: self.redactor.clone(),
             timeout: self.request.step_timeout,
             stop_signal: SIGTERM,
             stop_timeout: STOP_TIMEOUT,
@@ -136,7 +142,12 @@ impl Shared<'_> {
             });
             running.wait()
         })
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| failed(&error));
+        for problem in hooks.iter().flat_map(Hooks::run_after) {
+            let warning = Diagnostic::warning("hook", vertex.span, problem);
+            self.events.event(Event::Warning(warning));
+        }
+        let ended = ended?;
         drop(held);
         for path in &ended.created {
             scratch.forget_mount_point(path)?;
@@ -183,6 +194,34 @@ impl Shared<'_> {
                 ))
             }
         }
+    }
+
+    /// What its devices want to be run around the command.
+    fn hooks<'s>(
+        &'s self,
+        vertex: &Vertex,
+        run: &RunOp,
+        rootfs: &RootfsPlan,
+        credentials: &Credentials,
+        held: &mut Held<'s>,
+    ) -> Result<Option<Hooks>, Failure> {
+        if run.edits.hooks.is_empty() {
+            return Ok(None);
+        }
+        let scratch = self.store.scratch(&[])?;
+        let hooks = Hooks {
+            bundle: scratch.upper().to_owned(),
+            list: run.edits.hooks.clone(),
+        };
+        held.scratches.push(scratch);
+        let cwd = std::path::Path::new(&run.cwd);
+        hooks
+            .write_config(rootfs, &run.argv, cwd, credentials, &run.hostname)
+            .map_err(|error| {
+                let message = format!("`{}` can't be written: {error}", hooks.bundle.display());
+                Diagnostic::error("sandbox", vertex.span, message)
+            })?;
+        Ok(Some(hooks))
     }
 
     fn stub(&self) -> Result<&std::path::Path, Failure> {
@@ -382,6 +421,10 @@ impl Shared<'_> {
             }
             Root::Step(step) => format!("{id}?from={}{path}", self.recipes.keys[step.0].0),
         };
+        let id = match &self.request.trial {
+            Some(trial) => format!("{id} in {trial}"),
+            None => id,
+        };
         let mut name = id.clone();
         let shared = sharing == Sharing::Shared;
         let mut pause = None;
@@ -401,6 +444,12 @@ impl Shared<'_> {
             } else {
                 self.wait(&mut pause, vertex)?;
             }
+        }
+        if self.request.trial.is_some() {
+            let mounts = self.trial_mounts.lock();
+            mounts
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(name.clone());
         }
         let directory = self.store.cache_mount_path(&name)?;
         let fill = || -> Result<(), CopyError> {

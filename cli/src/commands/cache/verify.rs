@@ -29,6 +29,8 @@ pub(crate) fn run(flags: &low::CacheVerify, root: &Path) -> Result<(), CommandEr
             "blobs": report.blobs,
             "bytes": report.bytes,
             "leftovers": report.leftovers,
+            "remote": report.remote,
+            "lost": report.lost,
             "problems": report.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "repaired": report.repaired,
         }))?,
@@ -36,6 +38,20 @@ pub(crate) fn run(flags: &low::CacheVerify, root: &Path) -> Result<(), CommandEr
             for problem in &report.problems {
                 let problem = problem.to_string();
                 writeln!(out, "{}", crate::progress::text::printable(&problem))?;
+            }
+            if report.remote > 0 {
+                let layers = human::plural(report.remote, "layer");
+                writeln!(
+                    out,
+                    "{layers} in registries only, to be fetched when needed"
+                )?;
+            }
+            if report.lost > 0 {
+                let layers = human::plural(report.lost, "layer");
+                writeln!(
+                    out,
+                    "{layers} of images missing: pull or load the images again"
+                )?;
             }
             writeln!(
                 out,

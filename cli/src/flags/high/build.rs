@@ -7,6 +7,7 @@ use strata_cache::codec::Codec;
 use strata_executor::cdi::SPEC_DIRECTORIES;
 use strata_executor::sandbox::Isolation;
 use strata_image::export::Encoding;
+use strata_solver::remote::SignaturePolicy;
 use strata_solver::request::BuildRequest;
 use strata_solver::request::Context;
 use strata_solver::request::Output;
@@ -43,8 +44,10 @@ use crate::flags::secret;
 use crate::flags::ssh;
 use crate::flags::value;
 use crate::flags::volume;
+use crate::metadata;
 use crate::progress::Mode;
 use crate::sign::Sign;
+use crate::verify;
 
 /// A build and what to do with its result.
 #[derive(Debug)]
@@ -63,6 +66,8 @@ pub(crate) struct Build {
     pub(crate) metadata_file: Option<PathBuf>,
     /// What to do with the Dockerfile in place of building it.
     pub(crate) call: Option<Call>,
+    /// Build twice first, and compare.
+    pub(crate) verify: Option<verify::Format>,
     /// How to sign what is pushed.
     pub(crate) sign: Option<Sign>,
     /// What is not done as asked.
@@ -87,11 +92,16 @@ impl Build {
             (false, mode) => mode.unwrap_or_default(),
         };
         let attest::Parsed {
-            attestations,
+            mut attestations,
             notices,
             ..
         } = attest::attestations(&low.attest, low.provenance.as_deref(), low.sbom.as_deref())
             .map_err(|(name, error)| CommandError::usage(format!("`{name}`: {error}")))?;
+        if low.metadata_file.is_some() {
+            let value = flag("--metadata-file", surroundings.text(metadata::PROVENANCE))?;
+            attestations.metadata =
+                flag("--metadata-file", metadata::provenance(value.as_deref()))?;
+        }
         let mut tags = each("--tag", &low.tag, value::tag)?;
         let outputs = outputs(low, &mut tags, surroundings)?;
         let pushes = |output: &Output| matches!(output, Output::Registry { .. });
@@ -107,6 +117,12 @@ impl Build {
         } else {
             None
         };
+        if low.verify.is_some() && outputs.iter().any(output::writes_stdout) {
+            return Err(CommandError::usage(
+                "`--verify` writes what it found to standard output, and so does `--output` its \
+                 archive: give `dest=FILE`",
+            ));
+        }
         let print_id = low.quiet;
         if print_id && outputs.iter().any(output::writes_stdout) {
             return Err(CommandError::usage(
@@ -253,6 +269,7 @@ impl Build {
                 omit_history: low.omit_history,
                 tags,
                 outputs,
+                signed: SignaturePolicy::default(),
                 neutral_modes: low.neutral_modes.unwrap_or(false),
                 no_cache: low.no_cache,
                 no_cache_filter: low.no_cache_filter.clone(),
@@ -287,6 +304,7 @@ impl Build {
                 context_time: None,
                 origin: None,
                 fetched: Vec::new(),
+                trial: None,
                 attestations,
             },
             elsewhere,
@@ -298,6 +316,7 @@ impl Build {
                 .as_deref()
                 .map(|path| surroundings.path(path)),
             call,
+            verify: low.verify,
             sign,
             notices,
         })

@@ -10,6 +10,7 @@ use super::Networking;
 use super::Security;
 use super::Walls;
 use crate::progress::Mode;
+use crate::verify;
 
 /// `strata build`
 #[derive(Debug, Args)]
@@ -93,6 +94,17 @@ pub(crate) struct Build {
     /// Key for --sign, as cosign takes it: a file, `env://NAME`, a key manager's URI
     #[arg(long, value_name = "KEY", requires = "sign")]
     pub(crate) sign_key: Option<String>,
+    /// Build twice without the cache, compare, and go on only if both made the same; otherwise list
+    /// what differs, as text or json, and end with the exit code 4
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text"
+    )]
+    pub(crate) verify: Option<verify::Format>,
     /// Write the image ID to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,

@@ -50,6 +50,9 @@ pub(crate) struct Inspect {
     /// Names or IDs
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
+    /// Of names for several platforms, the images for this one [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// How to write it
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = InspectFormat::Json)]
     pub(crate) format: InspectFormat,
@@ -98,9 +101,12 @@ pub(crate) struct Pull {
     /// Names, with tag or digest
     #[arg(value_name = "NAME", required = true)]
     pub(crate) images: Vec<String>,
-    /// Platform, such as linux/arm64 [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    /// Platform, such as linux/arm64 (repeatable, or separated by commas) [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
+    /// Every platform that there is, and the attestations
+    #[arg(long, conflicts_with = "platform")]
+    pub(crate) all_platforms: bool,
     /// Show nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -115,6 +121,9 @@ pub(crate) struct Push {
     /// Name in the registry [default: the image's]
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Of a name for several platforms, only the image for this one
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// Compression of layers that were built here
     #[arg(long, value_name = "CODEC", default_value = "gzip")]
     pub(crate) compression: String,
@@ -182,6 +191,9 @@ pub(crate) struct Save {
     /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Of names for several platforms, only the images for this one
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// Form of the archive
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ArchiveFormat::Docker)]
     pub(crate) format: ArchiveFormat,

@@ -14,6 +14,7 @@
 mod build;
 mod cache;
 mod images;
+mod manifest;
 mod run;
 
 use std::path::PathBuf;
@@ -51,6 +52,17 @@ pub(crate) use images::Push;
 pub(crate) use images::Rmi;
 pub(crate) use images::Save;
 pub(crate) use images::Tag;
+pub(crate) use manifest::Described;
+pub(crate) use manifest::ListFormat;
+pub(crate) use manifest::Manifest;
+pub(crate) use manifest::ManifestAdd;
+pub(crate) use manifest::ManifestAnnotate;
+pub(crate) use manifest::ManifestCreate;
+pub(crate) use manifest::ManifestExists;
+pub(crate) use manifest::ManifestInspect;
+pub(crate) use manifest::ManifestPush;
+pub(crate) use manifest::ManifestRemove;
+pub(crate) use manifest::ManifestRm;
 pub(crate) use run::PullWhen;
 pub(crate) use run::Run;
 
@@ -139,6 +151,9 @@ pub(crate) enum Command {
     Load(Load),
     /// Make an image of a root file system in a tar
     Import(Import),
+    /// Work on lists of images: one name for several platforms
+    #[command(subcommand)]
+    Manifest(Manifest),
     /// Look at the build cache, and clean it
     #[command(subcommand)]
     Cache(Cache),
