@@ -78,12 +78,12 @@ pub(crate) fn run(flags: &low::Build, root: &Path, place: Place) -> Result<(), C
     if flags.neutral_modes.is_none() {
         build.request.neutral_modes = config.neutral_modes();
     }
+    build.request.isolation = place.isolation;
     build.request.signed = config.signed();
     if !build.request.secrets.is_empty() {
         // Where it can't be had, a build is still better than none.
         strata_executor::sandbox::hide_memory().ok();
     }
-    build.request.isolation = place.isolation;
     if build.request.step_timeout.is_none() {
         build.request.step_timeout = config.step_timeout();
     }

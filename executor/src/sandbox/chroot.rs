@@ -102,6 +102,9 @@ fn check(spec: &mut RunSpec) -> Result<(), Failure> {
     if !spec.confinement.masks.is_empty() {
         return Err(refused("masks take mounts"));
     }
+    if spec.hooks.is_some() {
+        return Err(refused("hooks are for namespaces"));
+    }
     for mount in &spec.mounts {
         let what = match &mount.kind {
             MountKind::Secret { .. } if mount.target.starts_with(SCRIPTS) => continue,

@@ -296,10 +296,10 @@ pub struct RunSpec {
     pub insecure: bool,
     /// How the command is confined, if it is not `insecure`; labels are set in any case.
     pub confinement: Confinement,
-    /// Programs to run around the command.
-    pub hooks: Option<Hooks>,
     /// Which walls there are.
     pub isolation: Isolation,
+    /// Programs to run around the command.
+    pub hooks: Option<Hooks>,
     /// Streams.
     pub stdio: Stdio,
     /// What the caller's sink must not get to see of the output.
