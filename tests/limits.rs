@@ -15,7 +15,7 @@ cases! { Root =>
     a_limit_of_processors_is_set,
     limits_hold_for_build_steps,
     shares_and_sets_of_processors_are_set,
-    a_given_control_group_holds_those_of_sandboxes,
+    the_given_control_group_holds_those_of_sandboxes,
     rates_of_disks_are_set,
     a_killed_run_leaves_no_control_group,
     what_a_dead_sandbox_left_is_removed_by_the_next,
@@ -238,7 +238,7 @@ fn shares_and_sets_of_processors_are_set(sandbox: &Sandbox) {
     refused.says("set `cpuset.cpus` of a control group to 9999");
 }
 
-fn a_given_control_group_holds_those_of_sandboxes(sandbox: &Sandbox) {
+fn the_given_control_group_holds_those_of_sandboxes(sandbox: &Sandbox) {
     image(sandbox);
     let name = format!("strata-e2e-parent-{}", std::process::id());
     let parent = format!("/{name}/inner");
