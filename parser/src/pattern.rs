@@ -141,7 +141,9 @@ impl Pattern {
                 Some(part) if part == name => {}
                 Some(part) => match plain(part) {
                     Ok(tokens) if match_tokens(&tokens, name) => {}
-                    _ => return false,
+                    Ok(_) => return false,
+                    // It ends in a backslash, which is for the slash after it.
+                    Err(_) => return true,
                 },
             }
         }

@@ -101,6 +101,9 @@ fn what_could_match_below_is_never_missed() {
         ("a/**", "a/b/c", true),
         ("b/**", "a", false),
         ("[a/]b", "q", true),
+        // The backslash is for the slash.
+        ("*\\/*", "!*\\", true),
+        ("a\\/b", "a", true),
     ];
     for (pattern, dir, expected) in rows {
         assert_eq!(
