@@ -85,7 +85,7 @@ pub struct HostOptions {
     pub certificates: Vec<PathBuf>,
     /// The certificate (PEM, with its chain) and the key by which the registry knows us.
     pub identity: Option<Identity>,
-    /// [`RegistryOptions::transfers`] for this registry.
+    /// How many blobs may be on their way from or to this registry at once, where it isn't what all have.
     pub transfers: Option<usize>,
 }
 

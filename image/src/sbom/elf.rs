@@ -112,7 +112,7 @@ impl<'a> Elf<'a> {
         })
     }
 
-    /// Keeps of the sections only the one that is asked for: see [`section`](Self::section).
+    /// Keeps only the section that Go's linker writes, found by its name.
     fn name_sections(&mut self, head: &[u8]) {
         let index = if self.wide { 0x3e } else { 0x32 };
         let names = self

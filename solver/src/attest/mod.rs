@@ -1,4 +1,4 @@
-//! What a build says of its result: how it was made ([`provenance`]), and what is in it (a list of
+//! What a build says of its result: how it was made (`provenance.rs`), and what is in it (a list of
 //! packages, by [`strata_image::sbom`]).
 
 mod clean;

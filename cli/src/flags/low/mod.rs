@@ -271,7 +271,7 @@ pub(crate) struct Security {
     pub(crate) cap_drop: Vec<String>,
     /// Change a wall of the sandbox (repeatable): seccomp=FILE, seccomp=unconfined,
     /// apparmor=PROFILE, label=user|role|type|level:VALUE, label=disable, no-new-privileges,
-    /// mask=PATH[:PATH], unmask=ALL, unmask=PATH[:PATH]
+    /// mask=PATH:PATH..., unmask=ALL, unmask=PATH:PATH...
     #[arg(long, value_name = "OPTION")]
     pub(crate) security_opt: Vec<String>,
 }
