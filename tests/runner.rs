@@ -39,6 +39,7 @@ mod explain;
 mod faults;
 mod formats;
 mod full;
+mod hand_over;
 mod ignore;
 mod images;
 mod incremental;

@@ -201,6 +201,7 @@ pub fn build(
         lease: &lease,
         images,
         request,
+        cancel,
         events,
         graph: &graph,
         targets: &targets,

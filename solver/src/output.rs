@@ -9,16 +9,17 @@ use strata_image::config::{History, Time};
 use strata_image::export::{
     self, Artifact, Encoding, ExportOptions, FilesBeside, Format, ImageSet, MakeFiles, MediaTypes,
 };
+use strata_image::handover::{self, Engine, HandOver, HandOverError};
 use strata_image::manifest::Descriptor;
 use strata_image::registry::PushOptions;
 use strata_image::{BuiltImage, ImageConfig, Images, Reference};
 
 use crate::attest::{Facts, Material, Mode, Reach, Said};
 use crate::error::BuildError;
-use crate::event::{Event, EventSink, Outcome, StepId, StepInfo};
+use crate::event::{Event, EventSink, Outcome, StepId, StepInfo, Stream};
 use crate::graph::Graph;
 use crate::plan::{PlannedHistory, StageState, Target, image_platform};
-use crate::request::{BuildRequest, Codec, Destination, Output};
+use crate::request::{BuildRequest, Cancel, Codec, Destination, Output};
 use crate::schedule::{Results, base_of};
 use crate::step::now_ms;
 
@@ -31,6 +32,7 @@ pub(crate) struct Finished<'a> {
     pub(crate) lease: &'a Lease,
     pub(crate) images: &'a Images<'a>,
     pub(crate) request: &'a BuildRequest,
+    pub(crate) cancel: &'a Cancel,
     pub(crate) events: &'a dyn EventSink,
     pub(crate) graph: &'a Graph,
     pub(crate) targets: &'a [Target],
@@ -221,6 +223,7 @@ impl Finished<'_> {
                 Output::Tar { .. } => "exporting the root file system as a tar".to_owned(),
                 Output::Local { .. } => "exporting the root file system".to_owned(),
                 Output::Registry { .. } => "pushing the image".to_owned(),
+                Output::Engine { engine, .. } => format!("handing the image over to {engine}"),
             };
             let step = StepId(next);
             next += 1;
@@ -286,6 +289,15 @@ impl Finished<'_> {
                     .map_err(|error| output_error("the local image store", error))?;
                 if made.manifests.is_empty() {
                     made.image = Some(stored);
+                }
+                return Ok(());
+            }
+            Output::Engine { engine, names: own } => {
+                self.no_place(engine.name());
+                let names = if own.is_empty() { &names } else { own };
+                let id = self.hand_over(*engine, set.images, names, step)?;
+                if made.manifests.is_empty() {
+                    made.image = Some(id);
                 }
                 return Ok(());
             }
@@ -420,6 +432,58 @@ impl Finished<'_> {
             .map_err(|error| output_error(&format!("push to `{target}`"), error))
     }
 
+    /// Hands the image to an engine, which takes one. Answers its ID.
+    fn hand_over(
+        &self,
+        engine: Engine,
+        images: &[BuiltImage],
+        names: &[String],
+        step: StepId,
+    ) -> Result<Digest, BuildError> {
+        let image = handover::choose(images).map_err(|platforms| {
+            BuildError::Request(format!(
+                "{engine} takes the image for one platform, and this machine's is not among \
+                 {platforms}: give one `--platform`"
+            ))
+        })?;
+        if images.len() > 1 {
+            self.events.event(Event::Notice(format!(
+                "{engine} takes the image for one platform: it gets that for {}",
+                image.platform()
+            )));
+        }
+        let names = names
+            .iter()
+            .map(|name| {
+                Reference::parse(name)
+                    .map_err(|error| BuildError::Request(format!("tag `{name}`: {error}")))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let what = HandOver {
+            engine,
+            image,
+            names: &names,
+            write: self.options(),
+            user: strata_executor::userns::user_outside(),
+            stop: &|| self.cancel.is_cancelled(),
+        };
+        let handed = self
+            .images
+            .hand_over(self.lease, &what, &self.progress(step))
+            .map_err(|error| match error {
+                HandOverError::Stopped => BuildError::Cancelled,
+                // A signal of the terminal ends the engine's program, too.
+                _ if self.cancel.is_cancelled() => BuildError::Cancelled,
+                error => output_error(&format!("hand the image over to {engine}"), error),
+            })?;
+        self.events.event(Event::Output {
+            step,
+            stream: Stream::Stdout,
+            line: handed.to_string(),
+        });
+        Ok(handed.id)
+    }
+
     fn progress(&self, step: StepId) -> impl Fn(&str, u64, Option<u64>) + Sync {
         move |what: &str, done: u64, total: Option<u64>| {
             self.events.event(Event::Transfer {
@@ -437,7 +501,7 @@ impl Finished<'_> {
         let takes = |output: &Output| {
             !matches!(
                 output,
-                Output::Store | Output::Docker { .. } | Output::CacheOnly
+                Output::Store | Output::Docker { .. } | Output::Engine { .. } | Output::CacheOnly
             )
         };
         if !self.request.outputs.iter().any(takes) {
@@ -496,7 +560,8 @@ impl Finished<'_> {
     fn all_names(&self) -> Result<Vec<String>, BuildError> {
         let mut names = self.names()?;
         for output in &self.request.outputs {
-            if let Output::Registry { names: own, .. } = output {
+            if let Output::Registry { names: own, .. } | Output::Engine { names: own, .. } = output
+            {
                 names.extend(own.iter().cloned());
             }
         }

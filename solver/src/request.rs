@@ -11,6 +11,7 @@ use strata_executor::sandbox::{
     Confinement, Dns, Isolation, Limits, Network, Redactor, SecretBytes,
 };
 use strata_image::export::Encoding;
+use strata_image::handover::Engine;
 use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
 
@@ -145,6 +146,13 @@ pub enum Output {
         /// How blobs and manifest are written.
         encoding: Encoding,
     },
+    /// An engine on this machine. The names come from the request's tags or from `names`.
+    Engine {
+        /// Which.
+        engine: Engine,
+        /// Names in place of the tags.
+        names: Vec<String>,
+    },
     /// Nothing: only the cache is filled.
     CacheOnly,
 }
@@ -162,7 +170,11 @@ impl Output {
             Self::Oci { encoding, .. }
             | Self::Docker { encoding, .. }
             | Self::Registry { encoding, .. } => Some(encoding),
-            Self::Store | Self::Tar { .. } | Self::Local { .. } | Self::CacheOnly => None,
+            Self::Store
+            | Self::Tar { .. }
+            | Self::Local { .. }
+            | Self::Engine { .. }
+            | Self::CacheOnly => None,
         }
     }
 }

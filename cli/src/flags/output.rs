@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use strata_cache::codec::Codec;
 use strata_image::export::Encoding;
 use strata_image::export::MediaTypes;
+use strata_image::handover::Engine;
 use strata_solver::request::Destination;
 use strata_solver::request::Output;
 
@@ -98,6 +99,22 @@ pub(crate) fn encoding_mut(output: &mut Output) -> Option<&mut Encoding> {
     }
 }
 
+/// What `type` may be.
+const TYPES: &str = "local, tar, oci, docker, image, registry, docker-daemon, containers-storage, \
+                     containerd, cacheonly";
+
+/// The engine of which `transport` is the transport.
+fn engine(transport: &str) -> Option<Engine> {
+    let mut all = Engine::ALL.into_iter();
+    all.find(|engine| engine.transport() == transport)
+}
+
+/// Reads a name with the transport of an engine before it: `docker-daemon:NAME`. The name may be empty.
+pub(crate) fn in_engine(text: &str) -> Option<(Engine, &str)> {
+    let (transport, name) = text.split_once(':')?;
+    Some((engine(transport)?, name))
+}
+
 #[derive(Debug, Default)]
 struct Fields {
     kind: String,
@@ -125,10 +142,7 @@ impl Fields {
             out.set(&field)?;
         }
         if out.kind.is_empty() {
-            return Err(format!(
-                "`{text}` has no `type`: expected one of local, tar, oci, docker, image, registry, \
-                 cacheonly"
-            ));
+            return Err(format!("`{text}` has no `type`: expected one of {TYPES}"));
         }
         Ok(out)
     }
@@ -201,10 +215,10 @@ impl Fields {
             "image" => (&["name", "push", "push-by-digest", "store", "unpack"], true),
             "registry" => (&["name", "push", "push-by-digest"], true),
             "cacheonly" => (&[], false),
+            other if engine(other).is_some() => (&["name"], false),
             other => {
                 return Err(format!(
-                    "`type={other}` is not an output: expected one of local, tar, oci, docker, \
-                     image, registry, cacheonly"
+                    "`type={other}` is not an output: expected one of {TYPES}"
                 ));
             }
         };
@@ -288,7 +302,13 @@ impl Fields {
                     encoding,
                 })
             }
-            _ => Ok(Output::CacheOnly),
+            other => match engine(other) {
+                Some(engine) => Ok(Output::Engine {
+                    engine,
+                    names: self.names()?,
+                }),
+                None => Ok(Output::CacheOnly),
+            },
         }
     }
 
@@ -449,6 +469,20 @@ mod tests {
                 },
             ),
             ("type=cacheonly", Output::CacheOnly),
+            (
+                "type=docker-daemon",
+                Output::Engine {
+                    engine: Engine::Docker,
+                    names: Vec::new(),
+                },
+            ),
+            (
+                "type=containerd,name=a",
+                Output::Engine {
+                    engine: Engine::Containerd,
+                    names: vec!["docker.io/library/a:latest".into()],
+                },
+            ),
         ] {
             let parsed = output(text, false).unwrap();
             assert_eq!(parsed.output, expected, "{text}");
@@ -481,6 +515,8 @@ mod tests {
             ("type=oci,dest=", "needs a value"),
             ("type=tar,dest=x,annotation.a=b", "`annotation` has no"),
             ("type=image,compression=gzip", "leaves it"),
+            ("type=docker-daemon,dest=x", "no meaning"),
+            ("type=containers-storage,compression=gzip", "no meaning"),
             ("type=image,push-by-digest=true", "push=true"),
             ("type=image,store=false", "push=true"),
             ("type=registry,store=true", "no meaning"),

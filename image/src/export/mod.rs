@@ -12,8 +12,9 @@ mod set;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use archive::{Archive, LAYOUT, blob_name, json, named};
 pub use encoding::{Annotations, Encoding, MediaTypes, PlatformAnnotations};
-pub(crate) use layer::{blob_for, is_present, open_at};
+pub(crate) use layer::{blob_for, is_present, open_at, plain_size};
 pub use layer::{diff_id, image_blob, layer_blob};
 pub(crate) use list::{built, index_of, parsed};
 pub use set::{Artifact, Beside, ImageSet, reencoded};
@@ -167,6 +168,15 @@ pub enum ExportError {
         /// The blob.
         blob: Digest,
         /// The answer of the compressor or the kernel.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A blob can't be read, or can't be written to where it is to go.
+    #[error("send blob {blob}")]
+    Unread {
+        /// The blob.
+        blob: Digest,
+        /// The kernel's answer.
         #[source]
         source: std::io::Error,
     },
