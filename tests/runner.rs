@@ -42,6 +42,7 @@ mod full;
 mod ignore;
 mod images;
 mod incremental;
+mod kept;
 mod kills;
 mod lazy;
 mod limits;

@@ -366,11 +366,11 @@ fn outputs(
             encoding: Encoding::new(Codec::Gzip(6)),
         });
     }
-    if low.load && !outputs.contains(&Output::Store) {
-        outputs.push(Output::Store);
-    }
-    if outputs.is_empty() {
-        outputs.push(Output::Store);
+    let in_store = |output: &Output| matches!(output, Output::Store { .. });
+    if outputs.is_empty() || (low.load && !outputs.iter().any(in_store)) {
+        outputs.push(Output::Store {
+            encoding: Encoding::new(Codec::Gzip(6)),
+        });
     }
     for text in &low.annotation {
         let (places, name, value) = flag("--annotation", annotation::of_flag(text))?;
@@ -449,7 +449,7 @@ mod tests {
     #[test]
     fn without_flags_the_image_goes_into_the_store() {
         let build = build(&[]).unwrap();
-        assert_eq!(build.request.outputs, [Output::Store]);
+        assert!(matches!(build.request.outputs[..], [Output::Store { .. }]));
         assert_eq!(build.request.dockerfile, b"FROM scratch\n");
         assert_eq!(build.request.dockerfile_name, "Dockerfile");
         assert_eq!(build.request.jobs, 3);
@@ -574,6 +574,9 @@ mod tests {
             [Output::Local { destination, .. }] if destination.is_absolute()
         ));
         let build = self::build(&["-o", "out", "--load"]).unwrap();
-        assert_eq!(build.request.outputs.last(), Some(&Output::Store));
+        assert!(matches!(
+            build.request.outputs.last(),
+            Some(Output::Store { .. })
+        ));
     }
 }
