@@ -43,6 +43,7 @@ mod hand_over;
 mod ignore;
 mod images;
 mod incremental;
+mod kept;
 mod kills;
 mod lazy;
 mod limits;

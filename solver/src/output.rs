@@ -8,6 +8,7 @@ use strata_image::attest;
 use strata_image::config::{History, Time};
 use strata_image::export::{
     self, Artifact, Encoding, ExportOptions, FilesBeside, Format, ImageSet, MakeFiles, MediaTypes,
+    StoredSet,
 };
 use strata_image::handover::{self, Engine, HandOver, HandOverError};
 use strata_image::manifest::Descriptor;
@@ -203,21 +204,11 @@ impl Finished<'_> {
     pub(crate) fn write(&self, images: &[BuiltImage]) -> Result<Made, BuildError> {
         let mut made = Made::default();
         let said = self.said(images)?;
-        let names = self.all_names()?;
-        let beside = |image: &BuiltImage, descriptor: &Descriptor| -> Vec<Artifact> {
-            let artifact = attest::artifact(descriptor, &names, said.of(image));
-            artifact.into_iter().collect()
-        };
-        let set = ImageSet {
-            images,
-            index: self.index,
-            beside: (!said.is_empty()).then_some(&beside),
-        };
         let mut next = self.next_step;
         for output in &self.request.outputs {
             let name = match output {
                 Output::CacheOnly => continue,
-                Output::Store => "storing the image".to_owned(),
+                Output::Store { .. } => "storing the image".to_owned(),
                 Output::Oci { .. } => "exporting an OCI image".to_owned(),
                 Output::Docker { .. } => "exporting an image for docker".to_owned(),
                 Output::Tar { .. } => "exporting the root file system as a tar".to_owned(),
@@ -228,7 +219,7 @@ impl Finished<'_> {
             let step = StepId(next);
             next += 1;
             // Naming layers that are all there takes no time worth a line.
-            let quiet = *output == Output::Store;
+            let quiet = matches!(output, Output::Store { .. });
             if !quiet {
                 self.events.event(Event::Step(StepInfo {
                     id: step,
@@ -237,7 +228,7 @@ impl Finished<'_> {
                 self.events.event(Event::Started(step));
             }
             let begun = std::time::Instant::now();
-            let result = self.write_one(&set, &said, output, step, &mut made);
+            let result = self.write_one(images, &said, output, step, &mut made);
             match &result {
                 Ok(()) if quiet => {}
                 Ok(()) => self.events.event(Event::Finished {
@@ -257,7 +248,7 @@ impl Finished<'_> {
 
     fn write_one(
         &self,
-        set: &ImageSet<'_>,
+        images: &[BuiltImage],
         said: &Said<'_>,
         output: &Output,
         step: StepId,
@@ -267,15 +258,24 @@ impl Finished<'_> {
         let reencoded = match output.encoding() {
             Some(encoding) => {
                 let progress = self.progress(step);
-                export::reencoded(self.store, set.images, encoding, self.options(), &progress)
+                export::reencoded(self.store, images, encoding, self.options(), &progress)
                     .map_err(|error| output_error("the image's layers", error))?
             }
             None => None,
         };
+        // What is said of an image is said of the same one with other layers.
+        let images = reencoded.as_deref().unwrap_or(images);
+        let said = &said.of_images(images);
+        let all_names = self.all_names()?;
+        let beside = |image: &BuiltImage, descriptor: &Descriptor, encoding: &Encoding| {
+            let form = encoding.attestations;
+            let artifact = attest::artifact(descriptor, &all_names, said.of(image), form);
+            artifact.into_iter().collect::<Vec<Artifact>>()
+        };
         let set = &ImageSet {
-            images: reencoded.as_deref().unwrap_or(set.images),
-            index: set.index,
-            beside: set.beside,
+            images,
+            index: self.index,
+            beside: (!said.is_empty()).then_some(&beside),
         };
         let blobless = Encoding::new(Codec::None);
         let mut platform_split = None;
@@ -283,9 +283,15 @@ impl Finished<'_> {
         let mut delete = false;
         let (format, destination, encoding) = match output {
             Output::CacheOnly => return Ok(()),
-            Output::Store => {
-                self.no_place("an image in the store");
-                let stored = export::store_images(self.store, self.lease, set, &names)
+            Output::Store { encoding } => {
+                let set = StoredSet {
+                    images: set.images,
+                    index: set.index,
+                    encoding,
+                    said: &|image| said.of(image),
+                    names: &all_names,
+                };
+                let stored = export::store_images(self.store, self.lease, &set, &names)
                     .map_err(|error| output_error("the local image store", error))?;
                 if made.manifests.is_empty() {
                     made.image = Some(stored);
@@ -501,7 +507,7 @@ impl Finished<'_> {
         let takes = |output: &Output| {
             !matches!(
                 output,
-                Output::Store | Output::Docker { .. } | Output::Engine { .. } | Output::CacheOnly
+                Output::Docker { .. } | Output::Engine { .. } | Output::CacheOnly
             )
         };
         if !self.request.outputs.iter().any(takes) {
@@ -548,10 +554,10 @@ impl Finished<'_> {
     }
 
     fn no_place(&self, what: &str) {
-        let asked = &self.request.attestations;
-        if !asked.is_empty() {
+        if !self.request.attestations.is_empty() {
             self.events.event(Event::Notice(format!(
-                "{what} has no place for attestations: outputs of type oci, registry, local and tar do"
+                "{what} has no place for attestations: outputs of type image, oci, registry, local \
+                 and tar do"
             )));
         }
     }

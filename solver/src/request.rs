@@ -99,8 +99,11 @@ pub enum Destination {
 /// One result of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// An image in the local store under these names (possibly none: only an ID).
-    Store,
+    /// An image in the local store under the request's tags (possibly none: only an ID).
+    Store {
+        /// Annotations, and how attestations are attached, for when the image leaves the store.
+        encoding: Encoding,
+    },
     /// An OCI layout: an archive, or a directory.
     Oci {
         /// Where.
@@ -169,12 +172,9 @@ impl Output {
         match self {
             Self::Oci { encoding, .. }
             | Self::Docker { encoding, .. }
-            | Self::Registry { encoding, .. } => Some(encoding),
-            Self::Store
-            | Self::Tar { .. }
-            | Self::Local { .. }
-            | Self::Engine { .. }
-            | Self::CacheOnly => None,
+            | Self::Registry { encoding, .. }
+            | Self::Store { encoding } => Some(encoding),
+            Self::Tar { .. } | Self::Local { .. } | Self::Engine { .. } | Self::CacheOnly => None,
         }
     }
 }

@@ -261,7 +261,7 @@ fn sign(build: &Build, result: &BuildResult) -> Result<(), CommandError> {
             Output::Registry { names, .. } if names.is_empty() => build.request.tags.len(),
             Output::Registry { names, .. } => names.len(),
             Output::Oci { .. } | Output::Docker { .. } => 1,
-            Output::Store
+            Output::Store { .. }
             | Output::Tar { .. }
             | Output::Local { .. }
             | Output::Engine { .. }

@@ -69,7 +69,7 @@ pub(super) fn run(
         engine,
         image: &built,
         names: &names,
-        write: stored::write_options(&store, &image, built.config())?,
+        write: built.write_options(&store).or_kind(Kind::Store)?,
         user: strata_executor::userns::user_outside(),
         stop: &|| false,
     };

@@ -384,22 +384,29 @@ fn outputs(
             encoding: Encoding::new(Codec::Gzip(6)),
         });
     }
+    let in_store = |output: &Output| matches!(output, Output::Store { .. });
+    let stored = || Output::Store {
+        encoding: Encoding::new(Codec::Gzip(6)),
+    };
     let mut loads: Vec<Option<Engine>> = low.load.iter().map(|load| load.engine()).collect();
     loads.extend(store.then_some(None));
     for load in loads {
-        let output = match load {
-            None => Output::Store,
-            Some(engine) => Output::Engine {
-                engine,
-                names: Vec::new(),
-            },
-        };
-        if !outputs.contains(&output) {
-            outputs.push(output);
+        match load {
+            None if outputs.iter().any(in_store) => {}
+            None => outputs.push(stored()),
+            Some(engine) => {
+                let output = Output::Engine {
+                    engine,
+                    names: Vec::new(),
+                };
+                if !outputs.contains(&output) {
+                    outputs.push(output);
+                }
+            }
         }
     }
     if outputs.is_empty() {
-        outputs.push(Output::Store);
+        outputs.push(stored());
     }
     for text in &low.annotation {
         let (places, name, value) = flag("--annotation", annotation::of_flag(text))?;
@@ -490,7 +497,7 @@ mod tests {
     #[test]
     fn without_flags_the_image_goes_into_the_store() {
         let build = build(&[]).unwrap();
-        assert_eq!(build.request.outputs, [Output::Store]);
+        assert!(matches!(build.request.outputs[..], [Output::Store { .. }]));
         assert_eq!(build.request.dockerfile, b"FROM scratch\n");
         assert_eq!(build.request.dockerfile_name, "Dockerfile");
         assert_eq!(build.request.jobs, 3);
@@ -613,7 +620,10 @@ mod tests {
             [Output::Local { destination, .. }] if destination.is_absolute()
         ));
         let made = build(&["-o", "out", "--load"]).unwrap();
-        assert_eq!(made.request.outputs.last(), Some(&Output::Store));
+        assert!(matches!(
+            made.request.outputs.last(),
+            Some(Output::Store { .. })
+        ));
         let made = build(&["--load=podman", "--load=podman"]).unwrap();
         let podman = Output::Engine {
             engine: Engine::Podman,
