@@ -46,7 +46,7 @@ pub(super) fn write_layer(
             writer.whiteout(&path)?;
             continue;
         }
-        let metadata = Metadata::of(&stat);
+        let metadata = Metadata::of_file(&stat, file.as_fd());
         let xattrs = xattr::list_portable(file.as_fd())
             .map_err(|source| fail("read attributes of", &path, source))?;
         let source = Source {
