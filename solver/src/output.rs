@@ -277,6 +277,7 @@ impl Finished<'_> {
         let blobless = Encoding::new(Codec::None);
         let mut platform_split = None;
         let mut prefix = "";
+        let mut delete = false;
         let (format, destination, encoding) = match output {
             Output::CacheOnly => return Ok(()),
             Output::Store => {
@@ -337,8 +338,10 @@ impl Finished<'_> {
                 destination,
                 platform_split: split,
                 attestation_prefix,
+                delete: stale,
             } => {
                 platform_split = *split;
+                delete = *stale;
                 prefix = attestation_prefix;
                 let destination = Destination::Path(destination.clone());
                 (Format::Local, destination, &blobless)
@@ -365,6 +368,7 @@ impl Finished<'_> {
             write: self.options(),
             names: &names,
             platform_split,
+            delete,
             files: with_files.then_some(FilesBeside(files)),
         };
         if !output.reads_files() {

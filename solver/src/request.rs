@@ -133,6 +133,8 @@ pub enum Output {
         platform_split: Option<bool>,
         /// What the names of attestations begin with, which are files beside those of the image.
         attestation_prefix: String,
+        /// What is there and not in the result is removed.
+        delete: bool,
     },
     /// A registry. The names come from the request's tags or from `names`.
     Registry {

@@ -98,6 +98,7 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
         write,
         names: &[],
         platform_split: None,
+        delete: false,
         files: None,
     };
     let sets: Vec<(Saved<'_>, &[String])> = images

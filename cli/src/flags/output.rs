@@ -22,12 +22,15 @@ pub(crate) struct Parsed {
     pub(crate) output: Output,
     /// Further names for the image in the store, in full.
     pub(crate) names: Vec<String>,
+    /// The image is to be in the store besides.
+    pub(crate) store: bool,
 }
 
 /// Reads one `--output`. `stdout_is_terminal` refuses archives that would land on a screen.
 pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, String> {
     // `-o -` and `-o DIR`, as for docker build.
     let mut names = Vec::new();
+    let mut store = false;
     let output = if text == "-" {
         Output::Tar {
             destination: Destination::Stdout,
@@ -35,7 +38,9 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
             attestation_prefix: String::new(),
         }
     } else if text.contains('=') {
-        Fields::read(text)?.output(&mut names)?
+        let fields = Fields::read(text)?;
+        store = fields.store == Some(true);
+        fields.output(&mut names)?
     } else if text.is_empty() {
         return Err("an empty value names no output".into());
     } else {
@@ -43,6 +48,7 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
             destination: PathBuf::from(text),
             platform_split: None,
             attestation_prefix: String::new(),
+            delete: false,
         }
     };
     if stdout_is_terminal && writes_stdout(&output) {
@@ -51,7 +57,11 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
              `dest=FILE`"
         ));
     }
-    Ok(Parsed { output, names })
+    Ok(Parsed {
+        output,
+        names,
+        store,
+    })
 }
 
 /// True if the output goes to standard output.
@@ -102,6 +112,9 @@ struct Fields {
     by_digest: Option<bool>,
     platform_split: Option<bool>,
     attestation_prefix: Option<String>,
+    delete: Option<bool>,
+    store: Option<bool>,
+    unpack: Option<bool>,
     annotations: Vec<(Place, String, String)>,
 }
 
@@ -133,6 +146,16 @@ impl Fields {
             "oci-mediatypes" => self.oci_types = Some(switch(field)?),
             "push-by-digest" => self.by_digest = Some(switch(field)?),
             "platform-split" => self.platform_split = Some(switch(field)?),
+            "store" => self.store = Some(switch(field)?),
+            // Layers in the store are never anything but unpacked.
+            "unpack" => self.unpack = Some(switch(field)?),
+            "mode" => {
+                self.delete = Some(match required(field)? {
+                    "copy" => false,
+                    "delete" => true,
+                    other => return Err(format!("`mode={other}`: expected copy or delete")),
+                });
+            }
             // What BuildKit is asked for with it is done whenever SOURCE_DATE_EPOCH is set.
             "rewrite-timestamp" => {
                 if !switch(field)? {
@@ -168,10 +191,15 @@ impl Fields {
     fn output(self, store_names: &mut Vec<String>) -> Result<Output, String> {
         // What has a manifest can be told how to write it.
         let (allowed, has_manifest): (&[&str], bool) = match self.kind.as_str() {
-            "local" | "tar" => (&["dest", "platform-split", "attestation-prefix"], false),
+            "local" => (
+                &["dest", "platform-split", "attestation-prefix", "mode"],
+                false,
+            ),
+            "tar" => (&["dest", "platform-split", "attestation-prefix"], false),
             "oci" => (&["dest", "tar"], true),
             "docker" => (&["dest"], true),
-            "image" | "registry" => (&["name", "push", "push-by-digest"], true),
+            "image" => (&["name", "push", "push-by-digest", "store", "unpack"], true),
+            "registry" => (&["name", "push", "push-by-digest"], true),
             "cacheonly" => (&[], false),
             other => {
                 return Err(format!(
@@ -188,6 +216,9 @@ impl Fields {
             ("push-by-digest", self.by_digest.is_some()),
             ("platform-split", self.platform_split.is_some()),
             ("attestation-prefix", self.attestation_prefix.is_some()),
+            ("mode", self.delete.is_some()),
+            ("store", self.store.is_some()),
+            ("unpack", self.unpack.is_some()),
         ] {
             if given && !allowed.contains(&key) {
                 return Err(format!("`{key}` has no meaning with `type={}`", self.kind));
@@ -207,6 +238,7 @@ impl Fields {
                     destination,
                     platform_split: self.platform_split,
                     attestation_prefix: self.attestation_prefix.unwrap_or_default(),
+                    delete: self.delete.unwrap_or(false),
                 }),
                 Destination::Stdout => Err("`type=local` needs `dest=DIR`".into()),
             },
@@ -239,6 +271,9 @@ impl Fields {
                 self.no_manifest()?;
                 if self.by_digest == Some(true) {
                     return Err("`push-by-digest` needs `push=true`".into());
+                }
+                if self.store == Some(false) {
+                    return Err("`store=false` needs `push=true`: nothing would come out".into());
                 }
                 *store_names = self.names()?;
                 Ok(Output::Store)
@@ -343,6 +378,7 @@ mod tests {
                     destination: "out".into(),
                     platform_split: None,
                     attestation_prefix: String::new(),
+                    delete: false,
                 },
             ),
             (
@@ -367,6 +403,16 @@ mod tests {
                     destination: "out".into(),
                     platform_split: Some(false),
                     attestation_prefix: String::new(),
+                    delete: false,
+                },
+            ),
+            (
+                "type=local,dest=out,mode=delete",
+                Output::Local {
+                    destination: "out".into(),
+                    platform_split: None,
+                    attestation_prefix: String::new(),
+                    delete: true,
                 },
             ),
             (
@@ -418,6 +464,8 @@ mod tests {
             ("type=ocii,dest=x", "type=ocii"),
             ("type=local", "dest=DIR"),
             ("type=local,dest=-", "dest=DIR"),
+            ("type=local,dest=x,mode=mirror", "copy or delete"),
+            ("type=tar,dest=x,mode=delete", "no meaning"),
             ("type=oci,tar=false", "dest=DIR"),
             ("type=oci,dest=x,tar=maybe", "neither"),
             (
@@ -434,6 +482,8 @@ mod tests {
             ("type=tar,dest=x,annotation.a=b", "`annotation` has no"),
             ("type=image,compression=gzip", "leaves it"),
             ("type=image,push-by-digest=true", "push=true"),
+            ("type=image,store=false", "push=true"),
+            ("type=registry,store=true", "no meaning"),
             ("type=oci,dest=x,annotation-layer.a=b", "layer"),
             ("type=oci,dest=x,platform-split=true", "no meaning"),
             ("type=oci,dest=x,attestation-prefix=a", "no meaning"),
@@ -460,6 +510,11 @@ mod tests {
             ["docker.io/a/b:latest", "docker.io/library/c:1"]
         );
         assert!(output("type=image,name=A", false).is_err());
+        let pushed = "type=image,name=r.example/a,push=true,unpack=true";
+        assert!(!output(pushed, false).unwrap().store);
+        let kept = output(&format!("{pushed},store=true"), false).unwrap();
+        assert!(kept.store);
+        assert!(matches!(kept.output, Output::Registry { .. }));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod layer;
 mod list;
 mod local;
 mod output;
+mod place;
 mod set;
 
 use std::path::{Path, PathBuf};
@@ -354,6 +355,8 @@ pub struct ExportOptions<'a> {
     /// `linux_arm64`. Without, they are put into one tree, and no file may be in two of them. None
     /// means a directory each wherever there would be an index.
     pub platform_split: Option<bool>,
+    /// For the local form: what is in the directory and not in the result is removed.
+    pub delete: bool,
     /// For the tar and local forms: files about each image, beside its own.
     pub files: Option<FilesBeside<'a>>,
 }
@@ -419,7 +422,8 @@ pub fn export(
         }
         Format::Local => {
             let trees = local::Trees::open(store, set, options)?;
-            trees.copy_to(directory_of(destination)?, options.write, progress)?;
+            let directory = directory_of(destination)?;
+            trees.copy_to(directory, options.write, options.delete, progress)?;
             Ok(None)
         }
     }

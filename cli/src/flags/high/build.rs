@@ -43,6 +43,7 @@ use crate::flags::named;
 use crate::flags::output;
 use crate::flags::secret;
 use crate::flags::ssh;
+use crate::flags::stale;
 use crate::flags::value;
 use crate::flags::volume;
 use crate::metadata;
@@ -145,7 +146,9 @@ impl Build {
             .into_iter()
             .map(|(name, value)| (name, value.unwrap_or_default()))
             .collect();
-        let allow = each("--allow", &low.allow, entitlement)?;
+        let mut allow = each("--allow", &low.allow, entitlement)?;
+        // That one is no matter of steps.
+        allow.retain(|given| given != stale::LEAVE);
         let cdi_directories = if low.cdi_spec_dir.is_empty() {
             SPEC_DIRECTORIES.map(PathBuf::from).to_vec()
         } else {
@@ -339,6 +342,7 @@ fn outputs(
     surroundings: &Surroundings<'_>,
 ) -> Result<Vec<Output>, CommandError> {
     let mut outputs = Vec::new();
+    let mut store = low.load;
     for text in &low.output {
         let mut parsed = flag(
             "--output",
@@ -348,6 +352,19 @@ fn outputs(
         if let Some(path) = output::path_mut(&mut parsed.output) {
             *path = surroundings.path(path);
         }
+        if let Output::Local {
+            destination,
+            delete: true,
+            ..
+        } = &parsed.output
+        {
+            let allowed = low.allow.iter().any(|given| given == stale::LEAVE);
+            flag(
+                "--output",
+                stale::check(destination, &surroundings.directory, allowed),
+            )?;
+        }
+        store |= parsed.store;
         for name in parsed.names {
             if !tags.contains(&name) {
                 tags.push(name);
@@ -372,7 +389,7 @@ fn outputs(
             encoding: Encoding::new(Codec::Gzip(6)),
         });
     }
-    if low.load && !outputs.contains(&Output::Store) {
+    if store && !outputs.contains(&Output::Store) {
         outputs.push(Output::Store);
     }
     if outputs.is_empty() {

@@ -78,7 +78,7 @@ pub(crate) struct Build {
     /// type=local|tar|oci|docker|image|registry|cacheonly with dest=PATH,
     /// compression=gzip|zstd|estargz|zstd:chunked|uncompressed, compression-level=N,
     /// force-compression=true, oci-mediatypes=false, annotation.KEY=VALUE, tar=false, name=NAME, push=true,
-    /// push-by-digest=true, platform-split=false [default: type=image, the store]
+    /// push-by-digest=true, platform-split=false, mode=delete [default: type=image, the store]
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
     /// Put the image into the store, too: same as --output type=image
@@ -149,7 +149,7 @@ pub(crate) struct Build {
     )]
     pub(crate) foreign_owners: Owners,
     /// Allow steps what they otherwise can't have (repeatable): network.host, security.insecure,
-    /// device, device=NAME
+    /// device, device=NAME; or outputs: buildx.local.delete
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
     /// Where CDI specs for RUN --device are, in place of /etc/cdi and /var/run/cdi (repeatable; the
