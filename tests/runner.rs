@@ -37,6 +37,7 @@ mod errors;
 mod escape;
 mod explain;
 mod faults;
+mod foreign_owners;
 mod formats;
 mod full;
 mod hand_over;

@@ -311,6 +311,7 @@ fn show_warnings(progress: &Progress, build: &Build) {
         return;
     }
     let source = strata_parser::source::text(&build.request.dockerfile);
+    let source = strata_image::redact::in_place(&source);
     let colour = terminal::colour();
     for warning in &warnings {
         let picture = strata_parser::diagnostic::render_with(

@@ -11,6 +11,7 @@ use strata_image::handover::Engine;
 use strata_solver::remote::SignaturePolicy;
 use strata_solver::request::BuildRequest;
 use strata_solver::request::Context;
+use strata_solver::request::ForeignOwners;
 use strata_solver::request::Output;
 use strata_solver::request::Pull;
 use strata_solver::request::SshAgent;
@@ -300,6 +301,11 @@ impl Build {
                 limits,
                 // What can be had is found out when the process begins.
                 isolation: Isolation::default(),
+                foreign_owners: match low.foreign_owners {
+                    low::Owners::Record => ForeignOwners::Record,
+                    low::Owners::Squash => ForeignOwners::Squash,
+                    low::Owners::Refuse => ForeignOwners::Refuse,
+                },
                 step_timeout,
                 ulimits,
                 shm_size,
