@@ -201,6 +201,7 @@ pub fn build(
         lease: &lease,
         images,
         request,
+        cancel,
         events,
         graph: &graph,
         targets: &targets,
@@ -340,12 +341,7 @@ fn check_annotations(
     targets: &[Target],
     index: bool,
 ) -> Result<(), BuildError> {
-    let encodings = request.outputs.iter().filter_map(|output| match output {
-        Output::Oci { encoding, .. }
-        | Output::Docker { encoding, .. }
-        | Output::Registry { encoding, .. } => Some(encoding),
-        _ => None,
-    });
+    let encodings = request.outputs.iter().filter_map(Output::encoding);
     // What is said of an image stands beside it in an index.
     let has_index = index || !request.attestations.is_empty();
     for encoding in encodings {

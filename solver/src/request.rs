@@ -11,6 +11,7 @@ use strata_executor::sandbox::{
     Confinement, Dns, Isolation, Limits, Network, Redactor, SecretBytes,
 };
 use strata_image::export::Encoding;
+use strata_image::handover::Engine;
 use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
 
@@ -98,8 +99,11 @@ pub enum Destination {
 /// One result of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// An image in the local store under these names (possibly none: only an ID).
-    Store,
+    /// An image in the local store under the request's tags (possibly none: only an ID).
+    Store {
+        /// Annotations, and how attestations are attached, for when the image leaves the store.
+        encoding: Encoding,
+    },
     /// An OCI layout: an archive, or a directory.
     Oci {
         /// Where.
@@ -145,6 +149,13 @@ pub enum Output {
         /// How blobs and manifest are written.
         encoding: Encoding,
     },
+    /// An engine on this machine. The names come from the request's tags or from `names`.
+    Engine {
+        /// Which.
+        engine: Engine,
+        /// Names in place of the tags.
+        names: Vec<String>,
+    },
     /// Nothing: only the cache is filled.
     CacheOnly,
 }
@@ -161,8 +172,9 @@ impl Output {
         match self {
             Self::Oci { encoding, .. }
             | Self::Docker { encoding, .. }
-            | Self::Registry { encoding, .. } => Some(encoding),
-            Self::Store | Self::Tar { .. } | Self::Local { .. } | Self::CacheOnly => None,
+            | Self::Registry { encoding, .. }
+            | Self::Store { encoding } => Some(encoding),
+            Self::Tar { .. } | Self::Local { .. } | Self::Engine { .. } | Self::CacheOnly => None,
         }
     }
 }

@@ -261,7 +261,11 @@ fn sign(build: &Build, result: &BuildResult) -> Result<(), CommandError> {
             Output::Registry { names, .. } if names.is_empty() => build.request.tags.len(),
             Output::Registry { names, .. } => names.len(),
             Output::Oci { .. } | Output::Docker { .. } => 1,
-            Output::Store | Output::Tar { .. } | Output::Local { .. } | Output::CacheOnly => 0,
+            Output::Store { .. }
+            | Output::Tar { .. }
+            | Output::Local { .. }
+            | Output::Engine { .. }
+            | Output::CacheOnly => 0,
         };
         for (name, manifest) in pushed.by_ref().take(count) {
             if matches!(output, Output::Registry { .. }) {
