@@ -27,6 +27,7 @@ cases! { Root =>
     remote_sources_are_dependencies,
     each_platform_has_its_own_statements,
     what_has_no_place_for_statements_is_told,
+    the_commit_of_a_checkout_is_named,
 }
 
 const SPDX: &str = "https://spdx.dev/Document";
@@ -385,6 +386,24 @@ fn a_registry_has_the_index_with_the_statements(sandbox: &Sandbox) {
     other.steps(&[]);
 }
 
+/// What `cosign sign [flags] IMAGE-DIGEST` takes, by its documentation (`cosign_sign.md`): of its flags the
+/// two that strata gives, `--yes` without a value and `--key` with one, and one image by its digest.
+const COSIGN: &str = "[ \"$1\" = sign ] || exit 64
+shift
+images=0
+while [ $# -gt 0 ]; do
+    case $1 in
+    --yes) ;;
+    --key) shift; [ -n \"$1\" ] || exit 65 ;;
+    -*) exit 66 ;;
+    *@sha256:????????????????????????????????????????????????????????????????) images=$((images + 1)) ;;
+    *) exit 67 ;;
+    esac
+    shift
+done
+[ $images = 1 ] || exit 68
+";
+
 /// A stand-in for cosign that notes its arguments, and what it was given besides.
 fn what_is_pushed_is_signed(sandbox: &Sandbox) {
     let registry = Registry::start();
@@ -395,7 +414,7 @@ fn what_is_pushed_is_signed(sandbox: &Sandbox) {
     let log = sandbox.path("out/cosign");
     let script = |code: i32| {
         let text = format!(
-            "#!/bin/sh\necho \"$@\" \"$COSIGN_PASSWORD\" >> {}\necho said\nexit {code}\n",
+            "#!/bin/sh\necho \"$@\" \"$COSIGN_PASSWORD\" >> {}\necho said\n{COSIGN}exit {code}\n",
             log.display()
         );
         fs::write(bin.join("cosign"), text).unwrap();
@@ -506,4 +525,83 @@ fn each_platform_has_its_own_statements(sandbox: &Sandbox) {
     sandbox.steps(&[&platforms[..], &["--output", &to]].concat());
     assert!(together.join("sbom.spdx.linux_amd64.json").is_file());
     assert!(together.join("sbom.spdx.linux_arm64.json").is_file());
+}
+
+/// Runs git in the context's repository.
+fn git(directory: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(directory);
+    for setting in ["user.name=a", "user.email=a@b", "init.defaultBranch=main"] {
+        command.args(["-c", setting]);
+    }
+    run(command.args(arguments)).trim().to_owned()
+}
+
+fn the_commit_of_a_checkout_is_named(sandbox: &Sandbox) {
+    sandbox
+        .busybox()
+        .write("sub/file", "content")
+        .write("docker/Dockerfile", "FROM busybox\nCOPY file /\n")
+        .dockerfile("FROM busybox\nCOPY sub/file /\n");
+    let root = sandbox.context();
+    git(&root, &["init", "--quiet"]);
+    let remote = "https://me:hunter2@example.com/app.git?token=hunter2";
+    git(&root, &["remote", "add", "origin", remote]);
+    git(&root, &["add", "."]);
+    git(&root, &["commit", "--quiet", "-m", "first"]);
+    let commit = git(&root, &["rev-parse", "HEAD"]);
+    let vcs = |variables: &[(&str, &str)], args: &[&str]| {
+        let path = sandbox.fresh_output("layout");
+        let output = format!("type=oci,tar=false,dest={}", path.display());
+        let mut strata = sandbox.strata();
+        for (name, value) in variables {
+            strata = strata.env(name, value);
+        }
+        let strata = strata.args(["build", "--output", &output]).args(args);
+        strata.output().success();
+        let said = Layout::read(&path).statements();
+        let (kind, statement) = said.iter().next().unwrap();
+        assert!(!statement.to_string().contains("hunter2"), "{statement}");
+        let metadata = if kind == SLSA {
+            &statement["predicate"]["runDetails"]["metadata"]["buildkit_metadata"]
+        } else {
+            &statement["predicate"]["metadata"]["https://mobyproject.org/buildkit@v1#metadata"]
+        };
+        metadata["vcs"].clone()
+    };
+    let context = root.to_str().unwrap();
+    let expected = serde_json::json!({
+        "localdir:context": ".",
+        "localdir:dockerfile": ".",
+        "revision": commit,
+        "source": "https://example.com/app.git",
+    });
+    assert_eq!(vcs(&[], &["--provenance=true", context]), expected);
+    let older = ["--provenance", "version=v0.2,mode=max", context];
+    assert_eq!(vcs(&[], &older), expected);
+    // Parts of a checkout.
+    let (sub, file) = (root.join("sub"), root.join("docker/Dockerfile"));
+    let parts = [
+        "--provenance=true",
+        "-f",
+        file.to_str().unwrap(),
+        sub.to_str().unwrap(),
+    ];
+    let parts = vcs(&[], &parts);
+    assert_eq!(parts["localdir:context"], "sub");
+    assert_eq!(parts["localdir:dockerfile"], "docker");
+    // A change is told if somebody wants that looked for, and nothing if somebody doesn't.
+    sandbox.write("sub/file", "changed");
+    let args = ["--provenance=true", context];
+    assert_eq!(vcs(&[], &args)["revision"], commit);
+    let dirty = vcs(&[("BUILDX_GIT_CHECK_DIRTY", "true")], &args);
+    assert_eq!(dirty["revision"], format!("{commit}-dirty"));
+    let off = vcs(&[("BUILDX_GIT_INFO", "false")], &args);
+    assert_eq!(off, Value::Null);
+    // What a repository's settings name is not run.
+    let mark = sandbox.path("out/ran");
+    let touch = format!("touch {}", mark.display());
+    git(&root, &["config", "core.fsmonitor", &touch]);
+    vcs(&[("BUILDX_GIT_CHECK_DIRTY", "true")], &args);
+    assert!(!mark.exists());
 }

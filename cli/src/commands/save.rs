@@ -52,7 +52,7 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
     let mut write = WriteOptions::default();
     let mut left_out: Vec<&str> = Vec::new();
     for text in &flags.images {
-        let (name, found) = stored::find_for(&store, text, flags.platform.as_deref())?;
+        let (name, found) = stored::find_for(&store, text, flags.one.platform.as_deref())?;
         let image = match found {
             Found::Image(image) => image,
             Found::List(list) if format == Format::DockerArchive => {

@@ -29,6 +29,22 @@ pub struct Attestations {
     ///
     /// [`BuiltPlatform::provenance`]: crate::request::BuiltPlatform::provenance
     pub metadata: Option<Mode>,
+    /// The commit that a context of this machine is checked out from, for either.
+    pub vcs: Option<Vcs>,
+}
+
+/// Where a directory that is checked out from a repository is from. Nothing in it is secret, nor a path of
+/// this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Vcs {
+    /// The repository's address.
+    pub source: Option<String>,
+    /// The commit, with `-dirty` if files were seen to be changed.
+    pub revision: Option<String>,
+    /// The context's place in the repository.
+    pub context: Option<String>,
+    /// That of the Dockerfile's directory.
+    pub dockerfile: Option<String>,
 }
 
 impl Attestations {
