@@ -28,6 +28,7 @@ cases! { Root =>
     each_platform_has_its_own_statements,
     what_has_no_place_for_statements_is_told,
     the_commit_of_a_checkout_is_named,
+    stages_and_the_context_are_listed_where_asked_for,
 }
 
 const SPDX: &str = "https://spdx.dev/Document";
@@ -604,4 +605,90 @@ fn the_commit_of_a_checkout_is_named(sandbox: &Sandbox) {
     git(&root, &["config", "core.fsmonitor", &touch]);
     vcs(&[("BUILDX_GIT_CHECK_DIRTY", "true")], &args);
     assert!(!mark.exists());
+}
+
+fn stages_and_the_context_are_listed_where_asked_for(sandbox: &Sandbox) {
+    let lock = |name: &str| format!("[[package]]\nname = \"{name}\"\nversion = \"1.0.0\"\n");
+    sandbox
+        .busybox()
+        .write("Cargo.lock", lock("of-context"))
+        .write("hidden/Cargo.lock", lock("of-nobody"))
+        .write(".dockerignore", "hidden\n")
+        .write("stage/Cargo.lock", lock("of-stage"))
+        .dockerfile(
+            "ARG BUILDKIT_SBOM_SCAN_CONTEXT=false\nFROM busybox AS tools\n\
+             FROM busybox AS build\nARG BUILDKIT_SBOM_SCAN_STAGE=true\n\
+             COPY stage/Cargo.lock /src/\nRUN --network=none echo made > /made\n\
+             FROM tools\nCOPY --from=build /made /\n",
+        );
+    // Names of packages, by document.
+    let lists = |args: &[&str]| {
+        let local = sandbox.fresh_output("local");
+        let to = format!("type=local,dest={}", local.display());
+        let mut all = vec!["--output", &to];
+        all.extend(args);
+        sandbox.steps(&all);
+        let mut lists = BTreeMap::new();
+        for entry in fs::read_dir(&local).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if !name.ends_with(".spdx.json") {
+                continue;
+            }
+            let statement: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            let packages = statement["predicate"]["packages"].as_array().unwrap();
+            let names = packages.iter().skip(1);
+            let names: Vec<String> = names
+                .map(|package| package["name"].as_str().unwrap().to_owned())
+                .collect();
+            lists.insert(name, names.join(" "));
+        }
+        lists
+    };
+    let of = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, list)| ((*name).to_owned(), (*list).to_owned()))
+            .collect()
+    };
+    let image = ("sbom.spdx.json", "");
+    let build = ("sbom-build.spdx.json", "of-stage");
+    let context = ("sbom-context.spdx.json", "of-context of-stage");
+    assert_eq!(lists(&["--sbom=true"]), of(&[image, build]));
+    let with = [
+        "--sbom=true",
+        "--build-arg",
+        "BUILDKIT_SBOM_SCAN_CONTEXT=true",
+    ];
+    assert_eq!(lists(&with), of(&[image, build, context]));
+    // All steps are hits, and their stage is listed all the same; a list of stages names which.
+    let named = "BUILDKIT_SBOM_SCAN_STAGE=other, build";
+    let named = ["--sbom=true", "--build-arg", named];
+    assert_eq!(lists(&named), of(&[image, build]));
+    let others = [
+        "--sbom=true",
+        "--build-arg",
+        "BUILDKIT_SBOM_SCAN_STAGE=other",
+    ];
+    assert_eq!(lists(&others), of(&[image]));
+    assert_eq!(lists(&[]), of(&[]));
+    // What the Dockerfile does not declare is not asked for.
+    sandbox.dockerfile("FROM busybox AS build\nRUN : one\nFROM build\nRUN : two\n");
+    let undeclared = [
+        "--sbom=true",
+        "--build-arg",
+        "BUILDKIT_SBOM_SCAN_STAGE=true",
+    ];
+    assert_eq!(lists(&undeclared), of(&[image]));
+    // In an image each is a statement of its own.
+    sandbox.dockerfile(
+        "ARG BUILDKIT_SBOM_SCAN_STAGE=true\nFROM busybox AS build\n\
+         COPY stage/Cargo.lock /src/\nFROM scratch\nCOPY --from=build /src/Cargo.lock /there/\n",
+    );
+    let layout = sandbox.fresh_output("layout");
+    let to = format!("type=oci,tar=false,dest={}", layout.display());
+    sandbox.steps(&["--output", &to, "--sbom=true"]);
+    let made = Layout::read(&layout);
+    let manifest = made.json(&made.index["manifests"][1]["digest"]);
+    assert_eq!(manifest["layers"].as_array().unwrap().len(), 2);
 }
