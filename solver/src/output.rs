@@ -10,6 +10,7 @@ use strata_image::export::{
     self, Artifact, Encoding, ExportOptions, FilesBeside, Format, ImageSet, MakeFiles, MediaTypes,
     StoredSet,
 };
+use strata_image::handover::{self, Engine, HandOver, HandOverError};
 use strata_image::manifest::Descriptor;
 use strata_image::registry::PushOptions;
 use strata_image::{BuiltImage, ImageConfig, Images, Reference};
@@ -17,10 +18,10 @@ use strata_image::{BuiltImage, ImageConfig, Images, Reference};
 use crate::attest::{Facts, Material, Mode, Reach, Said, Scanned};
 use crate::context::IgnoreAt;
 use crate::error::BuildError;
-use crate::event::{Event, EventSink, Outcome, StepId, StepInfo};
+use crate::event::{Event, EventSink, Outcome, StepId, StepInfo, Stream};
 use crate::graph::Graph;
 use crate::plan::{PlannedHistory, StageState, Target, image_platform};
-use crate::request::{BuildRequest, Codec, Context, Destination, Output};
+use crate::request::{BuildRequest, Cancel, Codec, Context, Destination, Output};
 use crate::schedule::{Results, base_of};
 use crate::step::now_ms;
 
@@ -33,6 +34,7 @@ pub(crate) struct Finished<'a> {
     pub(crate) lease: &'a Lease,
     pub(crate) images: &'a Images<'a>,
     pub(crate) request: &'a BuildRequest,
+    pub(crate) cancel: &'a Cancel,
     pub(crate) events: &'a dyn EventSink,
     pub(crate) graph: &'a Graph,
     pub(crate) targets: &'a [Target],
@@ -213,6 +215,7 @@ impl Finished<'_> {
                 Output::Tar { .. } => "exporting the root file system as a tar".to_owned(),
                 Output::Local { .. } => "exporting the root file system".to_owned(),
                 Output::Registry { .. } => "pushing the image".to_owned(),
+                Output::Engine { engine, .. } => format!("handing the image over to {engine}"),
             };
             let step = StepId(next);
             next += 1;
@@ -278,6 +281,7 @@ impl Finished<'_> {
         let blobless = Encoding::new(Codec::None);
         let mut platform_split = None;
         let mut prefix = "";
+        let mut delete = false;
         let (format, destination, encoding) = match output {
             Output::CacheOnly => return Ok(()),
             Output::Store { encoding } => {
@@ -292,6 +296,15 @@ impl Finished<'_> {
                     .map_err(|error| output_error("the local image store", error))?;
                 if made.manifests.is_empty() {
                     made.image = Some(stored);
+                }
+                return Ok(());
+            }
+            Output::Engine { engine, names: own } => {
+                self.no_place(engine.name());
+                let names = if own.is_empty() { &names } else { own };
+                let id = self.hand_over(*engine, set.images, names, step)?;
+                if made.manifests.is_empty() {
+                    made.image = Some(id);
                 }
                 return Ok(());
             }
@@ -328,7 +341,7 @@ impl Finished<'_> {
                 destination,
                 encoding,
             } => {
-                self.no_place_in_an_archive();
+                self.no_place("an archive for docker");
                 (Format::DockerArchive, destination.clone(), encoding)
             }
             Output::Tar {
@@ -344,8 +357,10 @@ impl Finished<'_> {
                 destination,
                 platform_split: split,
                 attestation_prefix,
+                delete: stale,
             } => {
                 platform_split = *split;
+                delete = *stale;
                 prefix = attestation_prefix;
                 let destination = Destination::Path(destination.clone());
                 (Format::Local, destination, &blobless)
@@ -372,6 +387,7 @@ impl Finished<'_> {
             write: self.options(),
             names: &names,
             platform_split,
+            delete,
             files: with_files.then_some(FilesBeside(files)),
         };
         if !output.reads_files() {
@@ -423,6 +439,58 @@ impl Finished<'_> {
             .map_err(|error| output_error(&format!("push to `{target}`"), error))
     }
 
+    /// Hands the image to an engine, which takes one. Answers its ID.
+    fn hand_over(
+        &self,
+        engine: Engine,
+        images: &[BuiltImage],
+        names: &[String],
+        step: StepId,
+    ) -> Result<Digest, BuildError> {
+        let image = handover::choose(images).map_err(|platforms| {
+            BuildError::Request(format!(
+                "{engine} takes the image for one platform, and this machine's is not among \
+                 {platforms}: give one `--platform`"
+            ))
+        })?;
+        if images.len() > 1 {
+            self.events.event(Event::Notice(format!(
+                "{engine} takes the image for one platform: it gets that for {}",
+                image.platform()
+            )));
+        }
+        let names = names
+            .iter()
+            .map(|name| {
+                Reference::parse(name)
+                    .map_err(|error| BuildError::Request(format!("tag `{name}`: {error}")))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let what = HandOver {
+            engine,
+            image,
+            names: &names,
+            write: self.options(),
+            user: strata_executor::userns::user_outside(),
+            stop: &|| self.cancel.is_cancelled(),
+        };
+        let handed = self
+            .images
+            .hand_over(self.lease, &what, &self.progress(step))
+            .map_err(|error| match error {
+                HandOverError::Stopped => BuildError::Cancelled,
+                // A signal of the terminal ends the engine's program, too.
+                _ if self.cancel.is_cancelled() => BuildError::Cancelled,
+                error => output_error(&format!("hand the image over to {engine}"), error),
+            })?;
+        self.events.event(Event::Output {
+            step,
+            stream: Stream::Stdout,
+            line: handed.to_string(),
+        });
+        Ok(handed.id)
+    }
+
     fn progress(&self, step: StepId) -> impl Fn(&str, u64, Option<u64>) + Sync {
         move |what: &str, done: u64, total: Option<u64>| {
             self.events.event(Event::Transfer {
@@ -437,7 +505,12 @@ impl Finished<'_> {
     /// What is to be said of the images.
     fn said<'i>(&self, images: &'i [BuiltImage]) -> Result<Said<'i>, BuildError> {
         let mut statements = Vec::with_capacity(images.len());
-        let takes = |output: &Output| !matches!(output, Output::Docker { .. } | Output::CacheOnly);
+        let takes = |output: &Output| {
+            !matches!(
+                output,
+                Output::Docker { .. } | Output::Engine { .. } | Output::CacheOnly
+            )
+        };
         if !self.request.outputs.iter().any(takes) {
             return Ok(Said::new(images, vec![Vec::new(); images.len()]));
         }
@@ -508,13 +581,12 @@ impl Finished<'_> {
         encoding
     }
 
-    fn no_place_in_an_archive(&self) {
+    fn no_place(&self, what: &str) {
         if !self.request.attestations.is_empty() {
-            self.events.event(Event::Notice(
-                "an archive for docker has no place for attestations: outputs of type image, oci, \
-                 registry, local and tar do"
-                    .to_owned(),
-            ));
+            self.events.event(Event::Notice(format!(
+                "{what} has no place for attestations: outputs of type image, oci, registry, local \
+                 and tar do"
+            )));
         }
     }
 
@@ -522,7 +594,8 @@ impl Finished<'_> {
     fn all_names(&self) -> Result<Vec<String>, BuildError> {
         let mut names = self.names()?;
         for output in &self.request.outputs {
-            if let Output::Registry { names: own, .. } = output {
+            if let Output::Registry { names: own, .. } | Output::Engine { names: own, .. } = output
+            {
                 names.extend(own.iter().cloned());
             }
         }

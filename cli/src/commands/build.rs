@@ -285,6 +285,7 @@ fn sign(build: &Build, result: &BuildResult) -> Result<(), CommandError> {
             Output::Store { .. }
             | Output::Tar { .. }
             | Output::Local { .. }
+            | Output::Engine { .. }
             | Output::CacheOnly => 0,
         };
         for (name, manifest) in pushed.by_ref().take(count) {
@@ -331,6 +332,7 @@ fn show_warnings(progress: &Progress, build: &Build) {
         return;
     }
     let source = strata_parser::source::text(&build.request.dockerfile);
+    let source = strata_image::redact::in_place(&source);
     let colour = terminal::colour();
     for warning in &warnings {
         let picture = strata_parser::diagnostic::render_with(

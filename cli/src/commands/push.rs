@@ -16,6 +16,7 @@ use strata_image::manifest::Descriptor;
 use strata_image::registry::PushError;
 use strata_image::registry::PushOptions;
 
+use super::hand_over;
 use super::stored;
 use super::stored::Found;
 use super::transfer::Transfers;
@@ -25,12 +26,16 @@ use crate::error::Kind;
 use crate::error::OrKind;
 use crate::flags::high;
 use crate::flags::low;
+use crate::flags::output::in_engine;
 use crate::output;
 
 /// Uploads what was found.
 type Push<'a> = dyn Fn(&dyn Progress) -> Result<Descriptor, PushError> + 'a;
 
 pub(crate) fn run(flags: &low::Push, root: &Path) -> Result<(), CommandError> {
+    if let Some((engine, name)) = flags.name.as_deref().and_then(in_engine) {
+        return hand_over::run(flags, root, engine, name);
+    }
     let codec = high::compression(&flags.compression)?;
     let store = stored::open(root, &flags.image)?;
     let (found_by, found) = stored::find_for(&store, &flags.image, flags.one.platform.as_deref())?;

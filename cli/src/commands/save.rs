@@ -4,10 +4,8 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use strata_cache::Digest;
-use strata_cache::Store;
 use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredImage;
-use strata_cache::image::StoredList;
 use strata_image::BuiltImage;
 use strata_image::ImageError;
 use strata_image::Images;
@@ -56,7 +54,7 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
         let image = match found {
             Found::Image(image) => image,
             Found::List(list) if format == Format::DockerArchive => {
-                let Some((image, says_more)) = only_image(&store, &list)? else {
+                let Some((image, says_more)) = stored::only_image(&store, &list)? else {
                     return Err(CommandError::failed(format!(
                         "`{text}` is several images, and a docker archive holds one for each name"
                     ))
@@ -108,6 +106,7 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
         write,
         names: &[],
         platform_split: None,
+        delete: false,
         files: None,
     };
     let registries = Images::new(&store, Config::load()?.registries());
@@ -154,20 +153,4 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
     });
     transfers.close();
     saved
-}
-
-/// The only image of a list, and whether the list says anything of it.
-fn only_image(
-    store: &Store,
-    list: &StoredList,
-) -> Result<Option<(StoredImage, bool)>, CommandError> {
-    let list = List::parse(list)?;
-    let Some(only) = list.only_image() else {
-        return Ok(None);
-    };
-    let says_more = list.says_more();
-    match only.image {
-        Some(config) => Ok(store.index().image(config)?.map(|image| (image, says_more))),
-        None => Ok(None),
-    }
 }

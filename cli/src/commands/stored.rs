@@ -9,6 +9,7 @@ use strata_cache::image::StoredImage;
 use strata_cache::image::StoredList;
 use strata_image::ImageConfig;
 use strata_image::Images;
+use strata_image::List;
 use strata_image::Platform;
 use strata_image::RegistryOptions;
 
@@ -167,4 +168,20 @@ pub(super) fn shown_id(id: Digest, whole: bool) -> String {
 /// Full names in their short form.
 pub(super) fn familiar(names: &[String]) -> Vec<String> {
     names.iter().map(|name| names::familiar(name)).collect()
+}
+
+/// The only image of a list, and whether the list says anything of it.
+pub(super) fn only_image(
+    store: &Store,
+    list: &StoredList,
+) -> Result<Option<(StoredImage, bool)>, CommandError> {
+    let list = List::parse(list)?;
+    let Some(only) = list.only_image() else {
+        return Ok(None);
+    };
+    let says_more = list.says_more();
+    match only.image {
+        Some(config) => Ok(store.index().image(config)?.map(|image| (image, says_more))),
+        None => Ok(None),
+    }
 }

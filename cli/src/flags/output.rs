@@ -6,6 +6,7 @@ use strata_cache::codec::Codec;
 use strata_image::attest::Form;
 use strata_image::export::Encoding;
 use strata_image::export::MediaTypes;
+use strata_image::handover::Engine;
 use strata_solver::request::Destination;
 use strata_solver::request::Output;
 
@@ -23,12 +24,15 @@ pub(crate) struct Parsed {
     pub(crate) output: Output,
     /// Further names for the image in the store, in full.
     pub(crate) names: Vec<String>,
+    /// The image is to be in the store besides.
+    pub(crate) store: bool,
 }
 
 /// Reads one `--output`. `stdout_is_terminal` refuses archives that would land on a screen.
 pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, String> {
     // `-o -` and `-o DIR`, as for docker build.
     let mut names = Vec::new();
+    let mut store = false;
     let output = if text == "-" {
         Output::Tar {
             destination: Destination::Stdout,
@@ -36,7 +40,9 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
             attestation_prefix: String::new(),
         }
     } else if text.contains('=') {
-        Fields::read(text)?.output(&mut names)?
+        let fields = Fields::read(text)?;
+        store = fields.store == Some(true);
+        fields.output(&mut names)?
     } else if text.is_empty() {
         return Err("an empty value names no output".into());
     } else {
@@ -44,6 +50,7 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
             destination: PathBuf::from(text),
             platform_split: None,
             attestation_prefix: String::new(),
+            delete: false,
         }
     };
     if stdout_is_terminal && writes_stdout(&output) {
@@ -52,7 +59,11 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
              `dest=FILE`"
         ));
     }
-    Ok(Parsed { output, names })
+    Ok(Parsed {
+        output,
+        names,
+        store,
+    })
 }
 
 /// True if the output goes to standard output.
@@ -90,6 +101,22 @@ pub(crate) fn encoding_mut(output: &mut Output) -> Option<&mut Encoding> {
     }
 }
 
+/// What `type` may be.
+const TYPES: &str = "local, tar, oci, docker, image, registry, docker-daemon, containers-storage, \
+                     containerd, cacheonly";
+
+/// The engine of which `transport` is the transport.
+fn engine(transport: &str) -> Option<Engine> {
+    let mut all = Engine::ALL.into_iter();
+    all.find(|engine| engine.transport() == transport)
+}
+
+/// Reads a name with the transport of an engine before it: `docker-daemon:NAME`. The name may be empty.
+pub(crate) fn in_engine(text: &str) -> Option<(Engine, &str)> {
+    let (transport, name) = text.split_once(':')?;
+    Some((engine(transport)?, name))
+}
+
 #[derive(Debug, Default)]
 struct Fields {
     kind: String,
@@ -105,6 +132,9 @@ struct Fields {
     by_digest: Option<bool>,
     platform_split: Option<bool>,
     attestation_prefix: Option<String>,
+    delete: Option<bool>,
+    store: Option<bool>,
+    unpack: Option<bool>,
     annotations: Vec<(Place, String, String)>,
 }
 
@@ -115,10 +145,7 @@ impl Fields {
             out.set(&field)?;
         }
         if out.kind.is_empty() {
-            return Err(format!(
-                "`{text}` has no `type`: expected one of local, tar, oci, docker, image, registry, \
-                 cacheonly"
-            ));
+            return Err(format!("`{text}` has no `type`: expected one of {TYPES}"));
         }
         Ok(out)
     }
@@ -137,6 +164,16 @@ impl Fields {
             "oci-artifact" => self.oci_artifact = Some(switch(field)?),
             "push-by-digest" => self.by_digest = Some(switch(field)?),
             "platform-split" => self.platform_split = Some(switch(field)?),
+            "store" => self.store = Some(switch(field)?),
+            // Layers in the store are never anything but unpacked.
+            "unpack" => self.unpack = Some(switch(field)?),
+            "mode" => {
+                self.delete = Some(match required(field)? {
+                    "copy" => false,
+                    "delete" => true,
+                    other => return Err(format!("`mode={other}`: expected copy or delete")),
+                });
+            }
             // What BuildKit is asked for with it is done whenever SOURCE_DATE_EPOCH is set.
             "rewrite-timestamp" => {
                 if !switch(field)? {
@@ -172,15 +209,20 @@ impl Fields {
     fn output(self, store_names: &mut Vec<String>) -> Result<Output, String> {
         // What has a manifest can be told how to write it.
         let (allowed, has_manifest): (&[&str], bool) = match self.kind.as_str() {
-            "local" | "tar" => (&["dest", "platform-split", "attestation-prefix"], false),
+            "local" => (
+                &["dest", "platform-split", "attestation-prefix", "mode"],
+                false,
+            ),
+            "tar" => (&["dest", "platform-split", "attestation-prefix"], false),
             "oci" => (&["dest", "tar"], true),
             "docker" => (&["dest"], true),
-            "image" | "registry" => (&["name", "push", "push-by-digest"], true),
+            "image" => (&["name", "push", "push-by-digest", "store", "unpack"], true),
+            "registry" => (&["name", "push", "push-by-digest"], true),
             "cacheonly" => (&[], false),
+            other if engine(other).is_some() => (&["name"], false),
             other => {
                 return Err(format!(
-                    "`type={other}` is not an output: expected one of local, tar, oci, docker, \
-                     image, registry, cacheonly"
+                    "`type={other}` is not an output: expected one of {TYPES}"
                 ));
             }
         };
@@ -192,6 +234,9 @@ impl Fields {
             ("push-by-digest", self.by_digest.is_some()),
             ("platform-split", self.platform_split.is_some()),
             ("attestation-prefix", self.attestation_prefix.is_some()),
+            ("mode", self.delete.is_some()),
+            ("store", self.store.is_some()),
+            ("unpack", self.unpack.is_some()),
         ] {
             if given && !allowed.contains(&key) {
                 return Err(format!("`{key}` has no meaning with `type={}`", self.kind));
@@ -211,6 +256,7 @@ impl Fields {
                     destination,
                     platform_split: self.platform_split,
                     attestation_prefix: self.attestation_prefix.unwrap_or_default(),
+                    delete: self.delete.unwrap_or(false),
                 }),
                 Destination::Stdout => Err("`type=local` needs `dest=DIR`".into()),
             },
@@ -244,6 +290,9 @@ impl Fields {
                 if self.by_digest == Some(true) {
                     return Err("`push-by-digest` needs `push=true`".into());
                 }
+                if self.store == Some(false) {
+                    return Err("`store=false` needs `push=true`: nothing would come out".into());
+                }
                 *store_names = self.names()?;
                 Ok(Output::Store { encoding })
             }
@@ -257,7 +306,13 @@ impl Fields {
                     encoding,
                 })
             }
-            _ => Ok(Output::CacheOnly),
+            other => match engine(other) {
+                Some(engine) => Ok(Output::Engine {
+                    engine,
+                    names: self.names()?,
+                }),
+                None => Ok(Output::CacheOnly),
+            },
         }
     }
 
@@ -365,6 +420,7 @@ mod tests {
                     destination: "out".into(),
                     platform_split: None,
                     attestation_prefix: String::new(),
+                    delete: false,
                 },
             ),
             (
@@ -389,6 +445,16 @@ mod tests {
                     destination: "out".into(),
                     platform_split: Some(false),
                     attestation_prefix: String::new(),
+                    delete: false,
+                },
+            ),
+            (
+                "type=local,dest=out,mode=delete",
+                Output::Local {
+                    destination: "out".into(),
+                    platform_split: None,
+                    attestation_prefix: String::new(),
+                    delete: true,
                 },
             ),
             (
@@ -425,6 +491,20 @@ mod tests {
                 },
             ),
             ("type=cacheonly", Output::CacheOnly),
+            (
+                "type=docker-daemon",
+                Output::Engine {
+                    engine: Engine::Docker,
+                    names: Vec::new(),
+                },
+            ),
+            (
+                "type=containerd,name=a",
+                Output::Engine {
+                    engine: Engine::Containerd,
+                    names: vec!["docker.io/library/a:latest".into()],
+                },
+            ),
         ] {
             let parsed = output(text, false).unwrap();
             assert_eq!(parsed.output, expected, "{text}");
@@ -456,6 +536,8 @@ mod tests {
             ("type=ocii,dest=x", "type=ocii"),
             ("type=local", "dest=DIR"),
             ("type=local,dest=-", "dest=DIR"),
+            ("type=local,dest=x,mode=mirror", "copy or delete"),
+            ("type=tar,dest=x,mode=delete", "no meaning"),
             ("type=oci,tar=false", "dest=DIR"),
             ("type=oci,dest=x,tar=maybe", "neither"),
             (
@@ -471,7 +553,11 @@ mod tests {
             ("type=oci,dest=", "needs a value"),
             ("type=tar,dest=x,annotation.a=b", "`annotation` has no"),
             ("type=image,compression=gzip", "leaves it"),
+            ("type=docker-daemon,dest=x", "no meaning"),
+            ("type=containers-storage,compression=gzip", "no meaning"),
             ("type=image,push-by-digest=true", "push=true"),
+            ("type=image,store=false", "push=true"),
+            ("type=registry,store=true", "no meaning"),
             ("type=oci,dest=x,annotation-layer.a=b", "layer"),
             ("type=oci,dest=x,platform-split=true", "no meaning"),
             ("type=oci,dest=x,attestation-prefix=a", "no meaning"),
@@ -503,6 +589,11 @@ mod tests {
             ["docker.io/a/b:latest", "docker.io/library/c:1"]
         );
         assert!(output("type=image,name=A", false).is_err());
+        let pushed = "type=image,name=r.example/a,push=true,unpack=true";
+        assert!(!output(pushed, false).unwrap().store);
+        let kept = output(&format!("{pushed},store=true"), false).unwrap();
+        assert!(kept.store);
+        assert!(matches!(kept.output, Output::Registry { .. }));
     }
 
     #[test]

@@ -7,13 +7,15 @@ mod layer;
 mod list;
 mod local;
 mod output;
+mod place;
 mod set;
 mod stored;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use archive::{Archive, LAYOUT, blob_name, json, named};
 pub use encoding::{Annotations, Encoding, MediaTypes, PlatformAnnotations};
-pub(crate) use layer::{blob_for, is_present, open_at};
+pub(crate) use layer::{blob_for, is_present, open_at, plain_size};
 pub use layer::{diff_id, image_blob, layer_blob};
 pub(crate) use list::{built, index_of, member_manifest, parsed};
 pub use set::{Artifact, Beside, ImageSet, reencoded};
@@ -167,6 +169,15 @@ pub enum ExportError {
         /// The blob.
         blob: Digest,
         /// The answer of the compressor or the kernel.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A blob can't be read, or can't be written to where it is to go.
+    #[error("send blob {blob}")]
+    Unread {
+        /// The blob.
+        blob: Digest,
+        /// The kernel's answer.
         #[source]
         source: std::io::Error,
     },
@@ -325,6 +336,8 @@ pub struct ExportOptions<'a> {
     /// `linux_arm64`. Without, they are put into one tree, and no file may be in two of them. None
     /// means a directory each wherever there would be an index.
     pub platform_split: Option<bool>,
+    /// For the local form: what is in the directory and not in the result is removed.
+    pub delete: bool,
     /// For the tar and local forms: files about each image, beside its own.
     pub files: Option<FilesBeside<'a>>,
 }
@@ -390,7 +403,8 @@ pub fn export(
         }
         Format::Local => {
             let trees = local::Trees::open(store, set, options)?;
-            trees.copy_to(directory_of(destination)?, options.write, progress)?;
+            let directory = directory_of(destination)?;
+            trees.copy_to(directory, options.write, options.delete, progress)?;
             Ok(None)
         }
     }

@@ -48,6 +48,7 @@ fn export_to(
         write: WriteOptions::default(),
         names: &names,
         platform_split: None,
+        delete: false,
         files: None,
     };
     export::export(
@@ -243,6 +244,7 @@ fn files_of_platforms_go_to_directories_of_their_own_or_may_not_meet() {
         write: WriteOptions::default(),
         names: &[],
         platform_split: Some(false),
+        delete: false,
         files: None,
     };
     let together = sandbox.path("together");
