@@ -114,7 +114,10 @@ pub fn build(
             Output::CacheOnly | Output::Tar { .. } | Output::Local { .. }
         )
     });
-    let roots: Vec<Root> = targets.iter().map(|target| target.state.root).collect();
+    let mut roots: Vec<Root> = targets.iter().map(|target| target.state.root).collect();
+    // What is only listed has to be there, too.
+    let scanned = targets.iter().flat_map(|target| &target.scans.stages);
+    roots.extend(scanned.map(|(_, root)| *root));
     let (made, layers_made) = crossbeam_channel::unbounded();
     let scheduler = Scheduler::new(
         &shared,
