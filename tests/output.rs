@@ -579,8 +579,11 @@ fn a_manifest_is_annotated_or_dockers(sandbox: &Sandbox) {
         types.iter().all(|it| it.unwrap().starts_with(family)),
         "{types:?}"
     );
-    let store = ["--output", "type=image", "--annotation", "a=b"];
-    let refused = sandbox.try_build(&store);
+    let to = format!(
+        "type=local,dest={}",
+        sandbox.fresh_output("local").display()
+    );
+    let refused = sandbox.try_build(&["--output", &to, "--annotation", "a=b"]);
     assert_eq!(refused.code(), 2, "{refused}");
     assert!(refused.stderr.contains("--annotation"), "{refused}");
 }

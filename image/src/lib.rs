@@ -28,6 +28,7 @@ pub mod import;
 pub mod list;
 pub mod load;
 pub mod manifest;
+mod nested;
 mod origin;
 mod parallel;
 mod pipe;

@@ -8,18 +8,20 @@ use strata_image::attest;
 use strata_image::config::{History, Time};
 use strata_image::export::{
     self, Artifact, Encoding, ExportOptions, FilesBeside, Format, ImageSet, MakeFiles, MediaTypes,
+    StoredSet,
 };
 use strata_image::handover::{self, Engine, HandOver, HandOverError};
 use strata_image::manifest::Descriptor;
 use strata_image::registry::PushOptions;
 use strata_image::{BuiltImage, ImageConfig, Images, Reference};
 
-use crate::attest::{Facts, Material, Mode, Reach, Said};
+use crate::attest::{Facts, Material, Mode, Reach, Said, Scanned};
+use crate::context::IgnoreAt;
 use crate::error::BuildError;
 use crate::event::{Event, EventSink, Outcome, StepId, StepInfo, Stream};
 use crate::graph::Graph;
 use crate::plan::{PlannedHistory, StageState, Target, image_platform};
-use crate::request::{BuildRequest, Cancel, Codec, Destination, Output};
+use crate::request::{BuildRequest, Cancel, Codec, Context, Destination, Output};
 use crate::schedule::{Results, base_of};
 use crate::step::now_ms;
 
@@ -203,21 +205,11 @@ impl Finished<'_> {
     pub(crate) fn write(&self, images: &[BuiltImage]) -> Result<Made, BuildError> {
         let mut made = Made::default();
         let said = self.said(images)?;
-        let names = self.all_names()?;
-        let beside = |image: &BuiltImage, descriptor: &Descriptor| -> Vec<Artifact> {
-            let artifact = attest::artifact(descriptor, &names, said.of(image));
-            artifact.into_iter().collect()
-        };
-        let set = ImageSet {
-            images,
-            index: self.index,
-            beside: (!said.is_empty()).then_some(&beside),
-        };
         let mut next = self.next_step;
         for output in &self.request.outputs {
             let name = match output {
                 Output::CacheOnly => continue,
-                Output::Store => "storing the image".to_owned(),
+                Output::Store { .. } => "storing the image".to_owned(),
                 Output::Oci { .. } => "exporting an OCI image".to_owned(),
                 Output::Docker { .. } => "exporting an image for docker".to_owned(),
                 Output::Tar { .. } => "exporting the root file system as a tar".to_owned(),
@@ -228,7 +220,7 @@ impl Finished<'_> {
             let step = StepId(next);
             next += 1;
             // Naming layers that are all there takes no time worth a line.
-            let quiet = *output == Output::Store;
+            let quiet = matches!(output, Output::Store { .. });
             if !quiet {
                 self.events.event(Event::Step(StepInfo {
                     id: step,
@@ -237,7 +229,7 @@ impl Finished<'_> {
                 self.events.event(Event::Started(step));
             }
             let begun = std::time::Instant::now();
-            let result = self.write_one(&set, &said, output, step, &mut made);
+            let result = self.write_one(images, &said, output, step, &mut made);
             match &result {
                 Ok(()) if quiet => {}
                 Ok(()) => self.events.event(Event::Finished {
@@ -257,7 +249,7 @@ impl Finished<'_> {
 
     fn write_one(
         &self,
-        set: &ImageSet<'_>,
+        images: &[BuiltImage],
         said: &Said<'_>,
         output: &Output,
         step: StepId,
@@ -267,15 +259,24 @@ impl Finished<'_> {
         let reencoded = match output.encoding() {
             Some(encoding) => {
                 let progress = self.progress(step);
-                export::reencoded(self.store, set.images, encoding, self.options(), &progress)
+                export::reencoded(self.store, images, encoding, self.options(), &progress)
                     .map_err(|error| output_error("the image's layers", error))?
             }
             None => None,
         };
+        // What is said of an image is said of the same one with other layers.
+        let images = reencoded.as_deref().unwrap_or(images);
+        let said = &said.of_images(images);
+        let all_names = self.all_names()?;
+        let beside = |image: &BuiltImage, descriptor: &Descriptor, encoding: &Encoding| {
+            let form = encoding.attestations;
+            let artifact = attest::artifact(descriptor, &all_names, said.of(image), form);
+            artifact.into_iter().collect::<Vec<Artifact>>()
+        };
         let set = &ImageSet {
-            images: reencoded.as_deref().unwrap_or(set.images),
-            index: set.index,
-            beside: set.beside,
+            images,
+            index: self.index,
+            beside: (!said.is_empty()).then_some(&beside),
         };
         let blobless = Encoding::new(Codec::None);
         let mut platform_split = None;
@@ -283,9 +284,15 @@ impl Finished<'_> {
         let mut delete = false;
         let (format, destination, encoding) = match output {
             Output::CacheOnly => return Ok(()),
-            Output::Store => {
-                self.no_place("an image in the store");
-                let stored = export::store_images(self.store, self.lease, set, &names)
+            Output::Store { encoding } => {
+                let set = StoredSet {
+                    images: set.images,
+                    index: set.index,
+                    encoding,
+                    said: &|image| said.of(image),
+                    names: &all_names,
+                };
+                let stored = export::store_images(self.store, self.lease, &set, &names)
                     .map_err(|error| output_error("the local image store", error))?;
                 if made.manifests.is_empty() {
                     made.image = Some(stored);
@@ -501,7 +508,7 @@ impl Finished<'_> {
         let takes = |output: &Output| {
             !matches!(
                 output,
-                Output::Store | Output::Docker { .. } | Output::Engine { .. } | Output::CacheOnly
+                Output::Docker { .. } | Output::Engine { .. } | Output::CacheOnly
             )
         };
         if !self.request.outputs.iter().any(takes) {
@@ -509,11 +516,38 @@ impl Finished<'_> {
         }
         let notice = |text| self.events.event(Event::Notice(text));
         for (image, target) in images.iter().zip(self.targets) {
-            let said = crate::attest::statements(&self.facts(target), image, self.store, &notice)
+            let scanned = self.scanned(target)?;
+            let facts = self.facts(target);
+            let said = crate::attest::statements(&facts, image, &scanned, self.store, &notice)
                 .map_err(|error| output_error("what is said of the image", error))?;
             statements.push(said);
         }
         Ok(Said::new(images, statements))
+    }
+
+    /// What is listed besides the image for a target.
+    fn scanned(&self, target: &Target) -> Result<Vec<Scanned>, BuildError> {
+        let mut scanned: Vec<Scanned> = Vec::new();
+        for (name, root) in &target.scans.stages {
+            scanned.push(Scanned::Stage {
+                name: name.clone(),
+                layers: self.results.stack(self.graph, *root),
+            });
+        }
+        if target.scans.context {
+            match &self.request.context {
+                Context::Empty => {}
+                Context::Unpacked { root, .. } => scanned.push(Scanned::Context {
+                    root: root.clone(),
+                    ignore: None,
+                }),
+                Context::Directory(root) => scanned.push(Scanned::Context {
+                    root: root.clone(),
+                    ignore: Some(IgnoreAt::of(self.request).read(root)?),
+                }),
+            }
+        }
+        Ok(scanned)
     }
 
     fn facts(&self, target: &Target) -> Facts<'_> {
@@ -548,10 +582,10 @@ impl Finished<'_> {
     }
 
     fn no_place(&self, what: &str) {
-        let asked = &self.request.attestations;
-        if !asked.is_empty() {
+        if !self.request.attestations.is_empty() {
             self.events.event(Event::Notice(format!(
-                "{what} has no place for attestations: outputs of type oci, registry, local and tar do"
+                "{what} has no place for attestations: outputs of type image, oci, registry, local \
+                 and tar do"
             )));
         }
     }

@@ -180,7 +180,7 @@ impl<'a> LayerWriter<'a> {
                 self.whiteout(&path)?;
                 continue;
             }
-            let metadata = Metadata::of(&stat);
+            let metadata = Metadata::of_file(&stat, file.as_fd());
             let xattrs = xattr::list_portable(file.as_fd())
                 .map_err(|source| fail("read attributes of", &path, source))?;
             let source = Source {

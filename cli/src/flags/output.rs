@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use strata_cache::codec::Codec;
+use strata_image::attest::Form;
 use strata_image::export::Encoding;
 use strata_image::export::MediaTypes;
 use strata_image::handover::Engine;
@@ -94,7 +95,8 @@ pub(crate) fn encoding_mut(output: &mut Output) -> Option<&mut Encoding> {
     match output {
         Output::Oci { encoding, .. }
         | Output::Docker { encoding, .. }
-        | Output::Registry { encoding, .. } => Some(encoding),
+        | Output::Registry { encoding, .. }
+        | Output::Store { encoding } => Some(encoding),
         _ => None,
     }
 }
@@ -126,6 +128,7 @@ struct Fields {
     level: Option<String>,
     force: Option<bool>,
     oci_types: Option<bool>,
+    oci_artifact: Option<bool>,
     by_digest: Option<bool>,
     platform_split: Option<bool>,
     attestation_prefix: Option<String>,
@@ -158,6 +161,7 @@ impl Fields {
             "compression-level" => self.level = Some(required(field)?.to_owned()),
             "force-compression" => self.force = Some(switch(field)?),
             "oci-mediatypes" => self.oci_types = Some(switch(field)?),
+            "oci-artifact" => self.oci_artifact = Some(switch(field)?),
             "push-by-digest" => self.by_digest = Some(switch(field)?),
             "platform-split" => self.platform_split = Some(switch(field)?),
             "store" => self.store = Some(switch(field)?),
@@ -274,15 +278,15 @@ impl Fields {
             }
             // Without a file, docker's own exporter loads the image: here, into the store.
             "docker" if self.destination.is_none() => {
-                self.no_manifest()?;
-                Ok(Output::Store)
+                self.no_blobs()?;
+                Ok(Output::Store { encoding })
             }
             "docker" => Ok(Output::Docker {
                 destination,
                 encoding,
             }),
             "image" if self.push != Some(true) => {
-                self.no_manifest()?;
+                self.no_blobs()?;
                 if self.by_digest == Some(true) {
                     return Err("`push-by-digest` needs `push=true`".into());
                 }
@@ -290,7 +294,7 @@ impl Fields {
                     return Err("`store=false` needs `push=true`: nothing would come out".into());
                 }
                 *store_names = self.names()?;
-                Ok(Output::Store)
+                Ok(Output::Store { encoding })
             }
             "image" | "registry" => {
                 if self.push == Some(false) {
@@ -321,17 +325,27 @@ impl Fields {
     /// A key that tells how to write blobs or a manifest.
     fn manifest_key(&self) -> Option<&'static str> {
         let keys = [
+            ("annotation", !self.annotations.is_empty()),
+            ("oci-artifact", self.oci_artifact.is_some()),
+        ];
+        let given = keys.iter().find(|(_, given)| *given).map(|(key, _)| *key);
+        self.blob_key().or(given)
+    }
+
+    /// A key that tells how to write blobs.
+    fn blob_key(&self) -> Option<&'static str> {
+        let keys = [
             ("compression", self.compression.is_some()),
             ("compression-level", self.level.is_some()),
             ("force-compression", self.force.is_some()),
             ("oci-mediatypes", self.oci_types.is_some()),
-            ("annotation", !self.annotations.is_empty()),
         ];
         keys.iter().find(|(_, given)| *given).map(|(key, _)| *key)
     }
 
-    fn no_manifest(&self) -> Result<(), String> {
-        match self.manifest_key() {
+    /// In the store an image has no blobs: its manifest's annotations can be kept for it.
+    fn no_blobs(&self) -> Result<(), String> {
+        match self.blob_key() {
             Some(key) => Err(format!(
                 "`{key}` has no meaning for an image in the store: blobs and a manifest are made \
                  when it leaves it"
@@ -347,6 +361,14 @@ impl Fields {
         };
         if self.oci_types == Some(false) {
             encoding.types = MediaTypes::Docker;
+        }
+        if self.oci_artifact == Some(true) {
+            if self.oci_types == Some(false) {
+                return Err("`oci-artifact=true` needs OCI's media types: leave out \
+                     `oci-mediatypes=false`"
+                    .into());
+            }
+            encoding.attestations = Form::Artifact;
         }
         for (place, name, value) in &self.annotations {
             annotation::add(&mut encoding, place, name, value)?;
@@ -458,8 +480,8 @@ mod tests {
                     encoding: Encoding::new(Codec::None),
                 },
             ),
-            ("type=docker", Output::Store),
-            ("type=image", Output::Store),
+            ("type=docker", store()),
+            ("type=image", store()),
             (
                 "type=image,push=true",
                 Output::Registry {
@@ -488,6 +510,22 @@ mod tests {
             assert_eq!(parsed.output, expected, "{text}");
             assert_eq!(parsed.names, [""; 0], "{text}");
         }
+    }
+
+    fn store() -> Output {
+        Output::Store {
+            encoding: Encoding::new(Codec::Gzip(6)),
+        }
+    }
+
+    #[test]
+    fn an_image_in_the_store_keeps_annotations_and_the_form_of_attestations() {
+        let text = "type=image,annotation.a=b,oci-artifact=true";
+        let Output::Store { encoding } = output(text, false).unwrap().output else {
+            panic!("{text}");
+        };
+        assert_eq!(encoding.annotations.manifest["a"], "b");
+        assert_eq!(encoding.attestations, Form::Artifact);
     }
 
     #[test]
@@ -530,6 +568,11 @@ mod tests {
                 "type=oci,dest=x,oci-mediatypes=false,annotation.a=b",
                 "Docker's",
             ),
+            (
+                "type=oci,dest=x,oci-mediatypes=false,oci-artifact=true",
+                "OCI's media types",
+            ),
+            ("type=tar,dest=x,oci-artifact=true", "no meaning"),
             ("type=cacheonly,dest=x", "`dest` has no meaning"),
         ] {
             let error = output(text, false).unwrap_err();
@@ -540,7 +583,7 @@ mod tests {
     #[test]
     fn an_image_in_the_store_can_be_named() {
         let parsed = output("type=image,\"name=a/b,c:1\"", false).unwrap();
-        assert_eq!(parsed.output, Output::Store);
+        assert_eq!(parsed.output, store());
         assert_eq!(
             parsed.names,
             ["docker.io/a/b:latest", "docker.io/library/c:1"]

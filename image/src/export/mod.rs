@@ -9,6 +9,7 @@ mod local;
 mod output;
 mod place;
 mod set;
+mod stored;
 
 use std::path::{Path, PathBuf};
 
@@ -16,18 +17,18 @@ pub(crate) use archive::{Archive, LAYOUT, blob_name, json, named};
 pub use encoding::{Annotations, Encoding, MediaTypes, PlatformAnnotations};
 pub(crate) use layer::{blob_for, is_present, open_at, plain_size};
 pub use layer::{diff_id, image_blob, layer_blob, small_diff_id};
-pub(crate) use list::{built, index_of, parsed};
+pub(crate) use list::{built, index_of, member_manifest, parsed};
 pub use set::{Artifact, Beside, ImageSet, reencoded};
 pub(crate) use set::{Document, manifest_of};
+pub use stored::{Statements, StoredSet, store_image, store_images};
 
 use strata_cache::diff::{DiffError, WriteOptions};
 use strata_cache::image::{StoredImage, StoredLayer};
 use strata_cache::{Digest, LayerId, Lease, Store, StoreError};
 
 use crate::attest::Subject;
-use crate::list::{List, Member};
+use crate::list::List;
 use crate::manifest::{Descriptor, ManifestError};
-use crate::resolve::now_ms;
 use crate::{ImageConfig, Platform, Progress};
 
 /// Why an image could not be written.
@@ -187,6 +188,15 @@ pub enum ExportError {
         #[source]
         source: DiffError,
     },
+    /// What is said of an image can't be read.
+    #[error("statement {digest} about the image can't be parsed")]
+    Statement {
+        /// Its digest.
+        digest: Digest,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A stored config can't be parsed.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
@@ -285,45 +295,6 @@ impl BuiltImage {
     pub fn layers(&self) -> &[StoredLayer] {
         &self.layers
     }
-}
-
-/// Stores the image under `names` (in full). No blob is made: layers stay as they are.
-pub fn store_image(
-    store: &Store,
-    lease: &Lease,
-    image: &BuiltImage,
-    names: &[String],
-) -> Result<StoredImage, ExportError> {
-    claim(store, lease, image)?;
-    let config = store.blobs().put(image.config_bytes())?;
-    let stored = StoredImage {
-        config,
-        manifest: None,
-        layers: image.layers.clone(),
-        created_ms: now_ms(),
-    };
-    store.index().put_image(&stored, names)?;
-    Ok(stored)
-}
-
-/// Stores images: one as [`store_image`] does, several as a list. Answers the ID of the image or the
-/// list.
-pub fn store_images(
-    store: &Store,
-    lease: &Lease,
-    set: &ImageSet<'_>,
-    names: &[String],
-) -> Result<Digest, ExportError> {
-    if let ([image], false) = (set.images, set.index) {
-        return Ok(store_image(store, lease, image, names)?.config);
-    }
-    let mut list = List::default();
-    for image in set.images {
-        let stored = store_image(store, lease, image, &[])?;
-        let member = Member::built(stored.config, image.platform().clone());
-        list.members.push(member);
-    }
-    Ok(list.store(store, names)?)
 }
 
 /// Where an export goes.
@@ -491,9 +462,7 @@ pub fn save(
                     count: list.members.len(),
                 });
             }
-            Saved::List(list) => {
-                list::assemble(store, list, options.encoding, options.write, progress)?
-            }
+            Saved::List(list) => list::assemble(store, list, options.encoding, progress)?,
         };
         assembled.push((*names, one));
     }

@@ -11,6 +11,7 @@ use strata_image::handover::Engine;
 use strata_solver::remote::SignaturePolicy;
 use strata_solver::request::BuildRequest;
 use strata_solver::request::Context;
+use strata_solver::request::ForeignOwners;
 use strata_solver::request::Output;
 use strata_solver::request::Pull;
 use strata_solver::request::SshAgent;
@@ -300,6 +301,11 @@ impl Build {
                 limits,
                 // What can be had is found out when the process begins.
                 isolation: Isolation::default(),
+                foreign_owners: match low.foreign_owners {
+                    low::Owners::Record => ForeignOwners::Record,
+                    low::Owners::Squash => ForeignOwners::Squash,
+                    low::Owners::Refuse => ForeignOwners::Refuse,
+                },
                 step_timeout,
                 ulimits,
                 shm_size,
@@ -384,22 +390,29 @@ fn outputs(
             encoding: Encoding::new(Codec::Gzip(6)),
         });
     }
+    let in_store = |output: &Output| matches!(output, Output::Store { .. });
+    let stored = || Output::Store {
+        encoding: Encoding::new(Codec::Gzip(6)),
+    };
     let mut loads: Vec<Option<Engine>> = low.load.iter().map(|load| load.engine()).collect();
     loads.extend(store.then_some(None));
     for load in loads {
-        let output = match load {
-            None => Output::Store,
-            Some(engine) => Output::Engine {
-                engine,
-                names: Vec::new(),
-            },
-        };
-        if !outputs.contains(&output) {
-            outputs.push(output);
+        match load {
+            None if outputs.iter().any(in_store) => {}
+            None => outputs.push(stored()),
+            Some(engine) => {
+                let output = Output::Engine {
+                    engine,
+                    names: Vec::new(),
+                };
+                if !outputs.contains(&output) {
+                    outputs.push(output);
+                }
+            }
         }
     }
     if outputs.is_empty() {
-        outputs.push(Output::Store);
+        outputs.push(stored());
     }
     for text in &low.annotation {
         let (places, name, value) = flag("--annotation", annotation::of_flag(text))?;
@@ -490,7 +503,7 @@ mod tests {
     #[test]
     fn without_flags_the_image_goes_into_the_store() {
         let build = build(&[]).unwrap();
-        assert_eq!(build.request.outputs, [Output::Store]);
+        assert!(matches!(build.request.outputs[..], [Output::Store { .. }]));
         assert_eq!(build.request.dockerfile, b"FROM scratch\n");
         assert_eq!(build.request.dockerfile_name, "Dockerfile");
         assert_eq!(build.request.jobs, 3);
@@ -613,7 +626,10 @@ mod tests {
             [Output::Local { destination, .. }] if destination.is_absolute()
         ));
         let made = build(&["-o", "out", "--load"]).unwrap();
-        assert_eq!(made.request.outputs.last(), Some(&Output::Store));
+        assert!(matches!(
+            made.request.outputs.last(),
+            Some(Output::Store { .. })
+        ));
         let made = build(&["--load=podman", "--load=podman"]).unwrap();
         let podman = Output::Engine {
             engine: Engine::Podman,

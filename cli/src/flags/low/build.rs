@@ -8,8 +8,8 @@ use strata_image::handover::Engine;
 
 use super::Limits;
 use super::Networking;
+use super::Owners;
 use super::Security;
-use super::Walls;
 use crate::progress::Mode;
 use crate::verify;
 
@@ -148,17 +148,16 @@ pub(crate) struct Build {
     pub(crate) all_platforms: bool,
     #[command(flatten)]
     pub(crate) networking: Networking,
-    /// Walls around what is run: those of a sandbox, or, for containers that allow no namespaces,
-    /// chroot alone
+    /// What becomes of owners that COPY, ADD and WORKDIR ask for and that no id is mapped for here
     #[arg(
         long,
-        value_name = "WALLS",
+        value_name = "WHAT",
         value_enum,
-        env = "STRATA_ISOLATION",
+        env = "STRATA_FOREIGN_OWNERS",
         hide_env_values = true,
         default_value_t
     )]
-    pub(crate) isolation: Walls,
+    pub(crate) foreign_owners: Owners,
     /// Allow steps what they otherwise can't have (repeatable): network.host, security.insecure,
     /// device, device=NAME; or outputs: buildx.local.delete
     #[arg(long, value_name = "ENTITLEMENT")]
