@@ -72,6 +72,10 @@ deny: ## Check licences, sources and banned or doubled dependencies
 crates: ## Check that the crates depend on each other in one direction
 	.ci/crates
 
+bench-curves: bases release ## Measure how costs grow with files, steps, layers, records and bytes (BENCH="--scale 0.1")
+	$(CARGO) build --release --locked -p strata-cache --example fill_store
+	benches/curves --strata target/strata --fill target/release/examples/fill_store --busybox .test-cache/busybox.tar $(BENCH)
+
 bench-compare: bases release ## Measure strata beside buildah, docker.io and the machine's limits (BENCH="--only P1 --scale 0.1")
 	$(CARGO) build --release --locked -p strata-cache --example limits
 	python3 benches/compare $(BENCH)

@@ -1,5 +1,6 @@
 //! The road of one build, from text to results.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::error::Error;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -7,6 +8,7 @@ use std::time::Instant;
 
 use strata_cache::{Digest, LayerId, Lease, Store};
 use strata_executor::copy::Owners;
+use strata_executor::sandbox::Spawner;
 use strata_image::{Images, Platform, PullPolicy};
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
 
@@ -92,6 +94,7 @@ pub fn build(
     let stop = Cancel::default();
     let inner = stop.clone();
     let _hook = cancel.on_cancel(move || inner.cancel());
+    let spawner = OnceCell::new();
     let shared = Shared {
         store,
         lease: &lease,
@@ -102,6 +105,7 @@ pub fn build(
         events,
         redactor: request.redactor(),
         stop: &stop,
+        spawner: OnceLock::new(),
         stub: OnceLock::new(),
         owners: Mutex::default(),
         given_up: Mutex::default(),
@@ -136,21 +140,36 @@ pub fn build(
     if ran_something && wants_image {
         hold_blobs(&graph, store);
     }
+    if scheduler.runs_commands() {
+        // Without it, each sandbox is started by itself.
+        if let Ok(started) = Spawner::start() {
+            let started = spawner.get_or_init(|| started);
+            shared.spawner.set(started).ok();
+        }
+    }
     let results = if ran_something {
         std::thread::scope(|scope| {
             // Layers of the image get their diff IDs while later steps run.
             scope.spawn(|| {
                 let options = strata_cache::diff::WriteOptions { epoch };
+                let mut small = Vec::new();
                 for layer in layers_made {
                     // An error comes again, with a place to be reported, when the image is made.
-                    drop(strata_image::export::diff_id(store, layer, options));
+                    match strata_image::export::small_diff_id(store, layer, options) {
+                        Ok(Some(diff_id)) => small.push((layer, diff_id)),
+                        _ => drop(strata_image::export::diff_id(store, layer, options)),
+                    }
                 }
+                drop(store.index().set_diff_ids(&small));
             });
             scheduler.run()
         })
     } else {
         scheduler.run()
     };
+    if let Some(spawner) = spawner.get() {
+        spawner.dismiss();
+    }
     let given_up = std::mem::take(
         &mut *shared
             .given_up
@@ -292,7 +311,7 @@ pub fn build(
         synced => synced?,
     }
     if ran_something {
-        store.collect_leftovers()?;
+        store.collect_leftovers_of_the_dead()?;
     }
     Ok(result)
 }
