@@ -19,6 +19,7 @@ mod support;
 
 mod add;
 mod attest;
+mod bombs;
 mod broken;
 mod buckets;
 mod cache_commands;
