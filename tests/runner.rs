@@ -54,6 +54,7 @@ mod native;
 mod network;
 mod odd_contexts;
 mod output;
+mod partial;
 mod places;
 mod platforms;
 mod power;
