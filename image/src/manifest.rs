@@ -15,6 +15,8 @@ pub mod media {
     pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     /// OCI config.
     pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// The config of what is no image: `{}`.
+    pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
     /// OCI layer, plain tar.
     pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
     /// OCI layer, gzip.
@@ -94,6 +96,30 @@ pub enum ManifestError {
         /// What the index has, separated by commas.
         available: String,
     },
+    /// An index names as a manifest what is an index.
+    #[error("{digest} is an index, but is named as a manifest")]
+    DisguisedIndex {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// Indexes within indexes.
+    #[error("indexes within indexes are followed {limit} levels deep, and there are more")]
+    TooDeep {
+        /// How many are followed.
+        limit: usize,
+    },
+    /// Indexes within indexes.
+    #[error("there are more than {limit} indexes within the index")]
+    TooManyIndexes {
+        /// How many may be.
+        limit: usize,
+    },
+    /// Members of an index and of those within it.
+    #[error("the index has more than {limit} members")]
+    TooManyMembers {
+        /// How many may be.
+        limit: usize,
+    },
     /// Manifest and config name different numbers of layers.
     #[error("manifest has {manifest} layers but its config has {config}")]
     LayerCount {
@@ -126,6 +152,9 @@ pub struct Descriptor {
     /// What it runs on (members of an index).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// The blob itself, in base 64, where it is small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
 }
 
 impl Descriptor {
@@ -139,17 +168,43 @@ impl Descriptor {
             annotations: BTreeMap::new(),
             artifact_type: None,
             platform: None,
+            data: None,
         }
+    }
+
+    /// The descriptor of a manifest's bytes. `media_type` is what the sender called it, if it does not
+    /// say itself what it is.
+    pub(crate) fn of_document(bytes: &[u8], digest: Digest, media_type: Option<&str>) -> Self {
+        let own = serde_json::from_slice::<Look>(bytes).ok();
+        let own = own.and_then(|look| look.media_type);
+        let media_type = own.as_deref().or(media_type).unwrap_or(media::OCI_MANIFEST);
+        Self::new(media_type, digest, bytes.len() as u64)
     }
 
     /// True for a member of an index that says something about another member.
     pub fn is_attestation(&self) -> bool {
-        self.annotations.contains_key("vnd.docker.reference.type")
-            || self
-                .platform
-                .as_ref()
-                .is_some_and(|platform| platform.os == "unknown")
+        is_attestation(&self.annotations, self.platform.as_ref())
     }
+}
+
+/// What serves `platform` best: exact before older variants, first among equals. What does not say what
+/// it runs on never does.
+pub(crate) fn best<'a, T>(
+    offered: impl Iterator<Item = (Option<&'a Platform>, T)>,
+    platform: &Platform,
+) -> Option<T> {
+    let fitting = offered.filter_map(|(own, member)| Some((platform.accepts(own?)?, member)));
+    let best = fitting.min_by_key(|(distance, _)| *distance);
+    best.map(|(_, member)| member)
+}
+
+/// What tells such a member from an image, as BuildKit writes it.
+pub(crate) fn is_attestation(
+    annotations: &BTreeMap<String, String>,
+    platform: Option<&Platform>,
+) -> bool {
+    annotations.contains_key(crate::attest::TYPE_ANNOTATION)
+        || platform.is_some_and(|platform| platform.os == "unknown")
 }
 
 /// An image manifest.
@@ -161,11 +216,17 @@ pub struct Manifest {
     /// Its own media type; OCI manifests may leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
+    /// What it is, if it is no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// The config.
     pub config: Descriptor,
     /// Layers, base first.
     #[serde(default)]
     pub layers: Vec<Descriptor>,
+    /// The manifest that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Box<Descriptor>>,
     /// Any texts by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -178,6 +239,11 @@ impl Manifest {
             self.config.media_type.as_str(),
             media::OCI_CONFIG | media::DOCKER_CONFIG
         )
+    }
+
+    /// Layers and config.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        self.layers.iter().chain([&self.config])
     }
 }
 
@@ -222,14 +288,8 @@ impl Index {
         {
             return Ok(only);
         }
-        let best = images
-            .iter()
-            .filter_map(|member| {
-                let distance = platform.accepts(member.platform.as_ref()?)?;
-                Some((distance, *member))
-            })
-            .min_by_key(|(distance, _)| *distance);
-        best.map(|(_, member)| member).ok_or_else(|| {
+        let offered = images.iter().map(|it| (it.platform.as_ref(), *it));
+        best(offered, platform).ok_or_else(|| {
             let available: Vec<String> = images
                 .iter()
                 .filter_map(|member| member.platform.as_ref().map(ToString::to_string))
@@ -246,6 +306,17 @@ impl Index {
     }
 }
 
+/// What tells documents apart.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Look {
+    media_type: Option<String>,
+    schema_version: Option<u32>,
+    manifests: Option<serde::de::IgnoredAny>,
+    config: Option<serde::de::IgnoredAny>,
+    layers: Option<serde::de::IgnoredAny>,
+}
+
 /// A manifest or an index, by what its bytes say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
@@ -259,15 +330,6 @@ impl Document {
     /// Parses `bytes`. `media_type` is what the sender called it; what the bytes say of
     /// themselves counts more, so that an index can't pass as a manifest or the other way round.
     pub fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Self, ManifestError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Look {
-            media_type: Option<String>,
-            schema_version: Option<u32>,
-            manifests: Option<serde::de::IgnoredAny>,
-            config: Option<serde::de::IgnoredAny>,
-            layers: Option<serde::de::IgnoredAny>,
-        }
         let look: Look = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
         let refused = |media_type: String| ManifestError::MediaType { media_type };
         if look.schema_version != Some(2) {

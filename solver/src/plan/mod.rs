@@ -29,7 +29,7 @@ use std::collections::HashMap;
 
 use strata_cache::StoreError;
 use strata_executor::cdi::Devices;
-use strata_image::{ImageError, Platform as ImagePlatform};
+use strata_image::{ImageError, Platform as ImagePlatform, redact};
 use strata_parser::platform::Platform;
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
 
@@ -84,7 +84,12 @@ pub fn plan(
         planner.check_bases()?;
         let state = planner.target(target)?;
         planner.check_dependencies()?;
-        targets.push(Target { platform, state });
+        let scans = planner.scans(target);
+        targets.push(Target {
+            platform,
+            state,
+            scans,
+        });
     }
     let (graph, steps) = planner.number_steps();
     let mut warnings: Vec<Diagnostic> = Vec::with_capacity(planner.warnings.len());
@@ -268,8 +273,9 @@ impl Planner<'_> {
     fn add_vertex(&mut self, place: Place, vertex: NewVertex) -> VertexId {
         let vertex = Vertex {
             step: StepId(0),
-            name: vertex.name,
-            text: vertex.text,
+            // What is shown and kept in records.
+            name: redact::passwords(&vertex.name).into_owned(),
+            text: redact::passwords(&vertex.text).into_owned(),
             parent: vertex.parent,
             op: vertex.op,
             span: vertex.span,
