@@ -593,8 +593,7 @@ fn a_mirror_that_fails_under_way_is_left_for_the_next(sandbox: &Sandbox) {
         for mirror in [&first, &second] {
             mirror.mend();
         }
-        // The first mirror never gets better; a half that came from it is not put before what comes
-        // from the next.
+        // The first mirror never gets better; the next one goes on with a half that came from it.
         first.harm(1, "GET", &place.path(what), harm.clone());
         first.harm(usize::MAX, "GET", &place.path(what), busy(500));
         second.harm(1, "GET", &place.path(what), harm);

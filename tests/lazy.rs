@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Harm, Proxy, Registry, Reply, Sandbox, cases, run_quietly};
+use crate::support::{Harm, Proxy, Registry, Reply, Sandbox, cases, run_quietly, wait_until};
 
 cases! { Root, User =>
     a_base_that_nothing_reads_is_not_fetched,
@@ -12,6 +13,8 @@ cases! { Root, User =>
     an_image_on_an_absent_base_is_passed_on_to_another_registry,
     what_needs_the_bytes_fetches_them,
     an_absent_base_is_told_of_and_survives_pruning,
+    a_kill_at_any_place_leaves_an_absent_base_as_it_was,
+    a_killed_push_of_an_absent_base_is_begun_again,
 }
 
 cases! { Root =>
@@ -231,4 +234,100 @@ fn a_base_that_is_gone_is_told_by_name_and_host(sandbox: &Sandbox) {
     }
     assert!(!archive.exists());
     sandbox.run(&["cache", "verify", "--deep"]);
+}
+
+/// A build onto the absent base that is pushed beside it, as `number`.
+fn pushing(sandbox: &Sandbox, place: &Place, number: usize) -> Vec<String> {
+    sandbox
+        .write("mine", format!("{number}"))
+        .dockerfile(&format!(
+            "FROM {}\nCOPY --link mine /mine\nENV number={number}\n",
+            place.base()
+        ));
+    let to = place.home.reference(&format!("out:{number}"));
+    let context = sandbox.context();
+    let output = format!("type=registry,name={to}");
+    let stored = "type=image,name=app:1";
+    let words = ["build", "--progress", "json", "-o", &output, "-o", stored];
+    let words = words.into_iter().chain([context.to_str().unwrap()]);
+    words.map(str::to_owned).collect()
+}
+
+/// After a kill: the store is sound, the same build does what it should, and the base stays where it is.
+fn finishes(sandbox: &Sandbox, place: &Place, number: usize, case: &str) {
+    wait_until("the children are gone", || sandbox.processes().is_empty());
+    let verified = sandbox.try_run(&["cache", "verify", "--deep"]);
+    assert_eq!(verified.code(), 0, "{case}: {verified}");
+    let built = sandbox
+        .strata()
+        .args(pushing(sandbox, place, number))
+        .output();
+    assert_eq!(built.code(), 0, "{case}: {built}");
+    assert!(place.fetched() < SMALL, "{case}");
+    let base = manifest(&place.registries.0, "team/base:1");
+    let pushed = manifest(&place.registries.0, &format!("out:{number}"));
+    let layers = |manifest: &Value| manifest["layers"].as_array().unwrap().clone();
+    let (base, pushed) = (layers(&base), layers(&pushed));
+    assert_eq!(pushed[..base.len()], base, "{case}");
+    assert_eq!(pushed.len(), base.len() + 1, "{case}");
+    let verified = sandbox.try_run(&["cache", "verify", "--deep"]);
+    assert_eq!(verified.code(), 0, "{case}: {verified}");
+}
+
+fn a_kill_at_any_place_leaves_an_absent_base_as_it_was(sandbox: &Sandbox) {
+    let place = Place::new(sandbox);
+    let points = [
+        "scratch.made:abort",
+        "layer.renamed:abort",
+        "layer.published:abort",
+        "blob.renamed:abort",
+        "blob.published:abort",
+        "image.inserted:abort",
+        "image.published:abort",
+        "sync.before:abort",
+        "sync.flushed:abort",
+    ];
+    for (number, point) in points.into_iter().enumerate() {
+        let arguments = pushing(sandbox, &place, number);
+        let killed = sandbox
+            .strata()
+            .args(arguments)
+            .env("STRATA_FAILPOINT", point);
+        let killed = killed.output();
+        assert_eq!(killed.code(), -9, "{point}: {killed}");
+        finishes(sandbox, &place, number, point);
+    }
+    // Of what was built last all is there once it is needed.
+    let image = sandbox.saved("app:1");
+    assert_eq!(image.tree().at("noise").line(), "f 0644 0:0");
+    assert_eq!(image.tree().text("mine"), "8");
+}
+
+fn a_killed_push_of_an_absent_base_is_begun_again(sandbox: &Sandbox) {
+    let place = Place::new(sandbox);
+    // The mount of the base, the upload of the layer, the manifest: what comes next waits until the kill.
+    for (number, (method, part)) in [
+        ("POST", "from=team%2Fbase"),
+        ("PUT", "/blobs/uploads/"),
+        ("PUT", "/manifests/"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        sandbox.configure("[transfer]\nretry-pause = \"1h\"\n");
+        place.home.mend();
+        place.home.harm(usize::MAX, method, part, Harm::HangUp);
+        place.home.log();
+        let build = sandbox.strata().args(pushing(sandbox, &place, number));
+        let build = build.spawn();
+        wait_until("it is being pushed", || {
+            place.home.log().iter().any(|asked| asked.is(method, part))
+        });
+        build.signal(Signal::SIGKILL);
+        assert_eq!(build.wait().code(), -9);
+        sandbox.configure("[transfer]\nretry-pause = \"1ms\"\n");
+        place.home.mend();
+        place.home.log();
+        finishes(sandbox, &place, number, part);
+    }
 }

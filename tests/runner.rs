@@ -19,6 +19,7 @@ mod support;
 
 mod add;
 mod attest;
+mod bombs;
 mod broken;
 mod buckets;
 mod cache_commands;
@@ -56,6 +57,7 @@ mod native;
 mod network;
 mod odd_contexts;
 mod output;
+mod partial;
 mod places;
 mod platforms;
 mod power;

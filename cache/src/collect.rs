@@ -2,11 +2,16 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use crate::blob::{partial_directory, partial_lock};
 use crate::failpoint::failpoint;
 use crate::lock::FileLock;
 use crate::prune::{discard_mount, mount_lock};
 use crate::{Digest, LayerId, Store, StoreError, tree};
+
+/// How long a part of a blob waits for somebody to go on with it.
+const PARTIAL_AGE: Duration = Duration::from_hours(24);
 
 impl Store {
     /// Flushes layers and blobs to the disk with one `syncfs` and marks this boot's records as
@@ -62,6 +67,7 @@ impl Store {
             self.collect_blobs()?;
             self.note_collection();
         }
+        self.collect_partial(PARTIAL_AGE)?;
         drop(dead);
         self.keep_reserve();
         Ok(())
@@ -182,6 +188,34 @@ impl Store {
                 .and_then(|name| format!("sha256:{name}").parse().ok());
             if let Some(digest) = digest.filter(|digest| !known.contains(digest)) {
                 self.discard_blob_file(digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Parts of blobs that nobody fetches and nobody went on with for `age`, or whose whole is there.
+    pub(crate) fn collect_partial(&self, age: Duration) -> Result<(), StoreError> {
+        let directory = partial_directory(self.root());
+        for name in names(&directory)? {
+            let path = directory.join(&name);
+            let digest: Option<Digest> = name
+                .to_str()
+                .and_then(|name| format!("sha256:{name}").parse().ok());
+            let Some(digest) = digest else {
+                tree::remove(&path)?;
+                continue;
+            };
+            let lock = self.locks_dir().join(partial_lock(digest));
+            let Some(_lock) = FileLock::try_acquire(lock, false)? else {
+                continue;
+            };
+            let written = std::fs::symlink_metadata(&path).and_then(|data| data.modified());
+            // A time in the future is as good as none.
+            let now = SystemTime::now();
+            let young =
+                written.is_ok_and(|time| now.duration_since(time).is_ok_and(|past| past < age));
+            if !young || self.index().has_blob_row(digest)? {
+                tree::remove(&path)?;
             }
         }
         Ok(())

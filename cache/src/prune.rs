@@ -151,6 +151,9 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<PruneReport, Store
         FileLock::acquire(lock, false, &mut || {})?
     };
     store.collect_leftovers()?;
+    if options.all {
+        store.collect_partial(Duration::ZERO)?;
+    }
     let (snapshot, plan) = plan(store, options)?;
     failpoint!("prune.decided");
     let mut gone = Victims::default();

@@ -99,24 +99,54 @@ impl Write for PipeWriter {
     }
 }
 
+impl PipeReader {
+    /// Hands over all pieces as they are, until the end.
+    pub(crate) fn each(&mut self, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        while self.next_piece()? {
+            take(&self.current[self.position..])?;
+            self.position = self.current.len();
+        }
+        Ok(())
+    }
+
+    /// The digest of everything.
+    pub(crate) fn digest(mut self) -> io::Result<strata_cache::Digest> {
+        let mut hasher = strata_cache::Hasher::default();
+        self.each(&mut |piece| {
+            hasher.update(piece);
+            Ok(())
+        })?;
+        Ok(hasher.finish())
+    }
+
+    /// Sees to it that something of the current piece is left. False at the end.
+    fn next_piece(&mut self) -> io::Result<bool> {
+        if self.ended {
+            return Ok(false);
+        }
+        if self.position < self.current.len() {
+            return Ok(true);
+        }
+        match self.receiver.recv() {
+            Ok(Ok(piece)) if piece.is_empty() => {
+                self.ended = true;
+                Ok(false)
+            }
+            Ok(Ok(piece)) => {
+                self.current = piece;
+                self.position = 0;
+                Ok(true)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
 impl Read for PipeReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() || self.ended {
+        if buffer.is_empty() || !self.next_piece()? {
             return Ok(0);
-        }
-        if self.position == self.current.len() {
-            match self.receiver.recv() {
-                Ok(Ok(piece)) if piece.is_empty() => {
-                    self.ended = true;
-                    return Ok(0);
-                }
-                Ok(Ok(piece)) => {
-                    self.current = piece;
-                    self.position = 0;
-                }
-                Ok(Err(error)) => return Err(error),
-                Err(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            }
         }
         let rest = &self.current[self.position..];
         let count = rest.len().min(buffer.len());

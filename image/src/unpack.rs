@@ -9,7 +9,7 @@ use strata_cache::{
     CacheKey, ChainId, DiffId, Digest, LayerId, LayerView, Lease, Scratch, Store, StoreError,
 };
 
-use crate::pipe::{Hashing, copy, pipe};
+use crate::pipe::{copy, pipe};
 
 /// What one layer may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub(crate) struct Extracted<'store> {
     pub(crate) diff_id: DiffId,
 }
 
-/// Unpacks `input` onto `stack`. Reading, decompressing and hashing run in a thread of their own.
+/// Unpacks `input` onto `stack`. Reading with decompressing, hashing, and writing run beside each other.
 pub(crate) fn extract<'store, 'a>(
     store: &'store Store,
     stack: &[LayerId],
@@ -95,30 +95,26 @@ pub(crate) fn extract<'store, 'a>(
 ) -> Result<Extracted<'store>, UnpackError> {
     let scratch = store.scratch(stack)?;
     let below = LayerView::new(store.layer_paths(stack));
-    let (mut sink, [mut source]) = pipe();
-    let (applied, hashed) = std::thread::scope(|scope| {
-        let reader = scope.spawn(move || -> io::Result<Digest> {
+    let (mut sink, [mut source, to_hash]) = pipe();
+    let (applied, read, hashed) = std::thread::scope(|scope| {
+        let hash = scope.spawn(move || to_hash.digest());
+        let reader = scope.spawn(move || -> io::Result<()> {
             let result = (|| {
                 let packed = AtomicU64::new(0);
                 let input = Counted {
                     inner: input,
                     count: &packed,
                 };
-                let plain = Hashing::new(codec::decoder(Box::new(input))?);
                 let mut plain = Bounded {
-                    inner: plain,
+                    inner: codec::decoder(Box::new(input))?,
                     packed: &packed,
                     count: 0,
                     ratio: limits.ratio,
                 };
-                copy(&mut plain, &mut sink)?;
-                Ok(plain.inner.finish().0)
+                copy(&mut plain, &mut sink)
             })();
             match result {
-                Ok(digest) => {
-                    sink.finish()?;
-                    Ok(digest)
-                }
+                Ok(_) => sink.finish(),
                 Err(error) => {
                     sink.fail(&error);
                     Err(error)
@@ -141,13 +137,15 @@ pub(crate) fn extract<'store, 'a>(
             Ok(applied)
         });
         drop(source);
-        let hashed = reader
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the reading thread panicked")));
-        (applied, hashed)
+        let panicked = || io::Error::other("a helper thread panicked");
+        let read = reader.join().unwrap_or_else(|_| Err(panicked()));
+        let hashed = hash.join().unwrap_or_else(|_| Err(panicked()));
+        (applied, read, hashed)
     });
+    let broken = |error| UnpackError::Diff(DiffError::Stream(error));
     let applied = applied.map_err(UnpackError::Diff)?;
-    let digest = hashed.map_err(|error| UnpackError::Diff(DiffError::Stream(error)))?;
+    read.map_err(broken)?;
+    let digest = hashed.map_err(broken)?;
     Ok(Extracted {
         scratch,
         applied,

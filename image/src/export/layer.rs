@@ -38,14 +38,14 @@ pub fn diff_id(
     if let Some(known) = known_diff_id(store, layer, options)? {
         return Ok(known);
     }
-    let (writer, [mut tar]) = pipe();
+    let (writer, [tar]) = pipe();
     let (written, hashed) = std::thread::scope(|scope| {
-        let hash = scope.spawn(move || Digest::of_reader(&mut tar));
+        let hash = scope.spawn(move || tar.digest());
         let written = write_tar(store, layer, options, writer);
         (written, join(hash))
     });
     written?;
-    let (digest, _) = hashed.map_err(|source| stream_error(layer, source))?;
+    let digest = hashed.map_err(|source| stream_error(layer, source))?;
     let diff_id = DiffId(digest);
     remember_diff_id(store, layer, options, diff_id)?;
     Ok(diff_id)
@@ -155,9 +155,9 @@ pub fn layer_blob(
 
     let mut blob = store.blobs().writer()?;
     let what = layer.to_string();
-    let (writer, [mut to_hash, to_compress]) = pipe();
+    let (writer, [to_hash, to_compress]) = pipe();
     let (written, hashed, compressed) = std::thread::scope(|scope| {
-        let hash = scope.spawn(move || Digest::of_reader(&mut to_hash));
+        let hash = scope.spawn(move || to_hash.digest());
         let blob = &mut blob;
         let compress = scope.spawn(move || compress(codec, to_compress, blob));
         let mut writer = Reported {
@@ -181,7 +181,7 @@ pub fn layer_blob(
     // The compressor's error says more than the pipe that it left behind.
     compressed.map_err(|source| ExportError::Compress { layer, source })?;
     written?;
-    let (digest, _) = hashed.map_err(|source| stream_error(layer, source))?;
+    let digest = hashed.map_err(|source| stream_error(layer, source))?;
     match known_diff_id(store, layer, options)? {
         Some(expected) if expected.0 != digest => {
             return Err(ExportError::DiffId {
@@ -212,7 +212,7 @@ fn compress(
         return indexed::compress(codec, &mut input, output).map(drop);
     }
     let mut encoder = codec.encoder(Box::new(output))?;
-    copy(&mut input, &mut encoder)?;
+    input.each(&mut |piece| encoder.write_all(piece))?;
     encoder.finish()
 }
 

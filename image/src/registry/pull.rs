@@ -1,8 +1,10 @@
 //! Fetching manifests and blobs, checked against their digests.
 
 use std::io::{Read, Write as _};
+use std::path::PathBuf;
 
-use strata_cache::{Digest, Hasher, Store};
+use strata_cache::blob::BlobWriter;
+use strata_cache::{Digest, Store, StoreError};
 
 use super::client::{Answer, Call};
 use super::{Client, RegistryError, retry};
@@ -139,7 +141,8 @@ impl Client {
     }
 
     /// Fetches a blob of `size` bytes into the store, unless it is there. A broken download goes
-    /// on where it stopped; what arrives must have the digest, or nothing is stored.
+    /// on where it stopped, be it in a process that is gone; what arrives must have the digest, or nothing
+    /// is stored.
     pub fn download(
         &self,
         reference: &Reference,
@@ -151,41 +154,20 @@ impl Client {
         if store.blobs().contains(digest) {
             return Ok(());
         }
-        let what = digest.short();
-        let mut writer = store.blobs().writer()?;
-        let mut write_error = None;
-        let result = self.fetch(reference, digest, size, &mut |event| match event {
-            Event::Restart => match store.blobs().writer() {
-                Ok(fresh) => {
-                    writer = fresh;
-                    true
-                }
-                Err(error) => {
-                    write_error = Some(error);
-                    false
-                }
-            },
-            Event::Data(bytes, done) => {
-                let before = done - bytes.len() as u64;
-                if let Err(source) = writer.write_all(bytes) {
-                    write_error = Some(strata_cache::StoreError::Io {
-                        action: "write",
-                        path: store.blobs().path(digest),
-                        source,
-                    });
-                    return false;
-                }
-                if before / REPORT != done / REPORT || done == size {
-                    progress.update(&what, done, Some(size));
-                }
-                true
-            }
-        });
-        if let Some(error) = write_error {
+        let mut target = Download {
+            writer: store.blobs().resume(digest, size)?,
+            failure: None,
+            path: store.blobs().path(digest),
+            what: digest.short(),
+            size,
+            progress,
+        };
+        let result = self.fetch(reference, digest, size, &mut target);
+        if let Some(error) = target.failure {
             return Err(error.into());
         }
         result?;
-        writer.commit(Some(digest))?;
+        target.writer.commit(Some(digest))?;
         Ok(())
     }
 
@@ -202,42 +184,33 @@ impl Client {
             return Err(protocol(&call, format!("a config of {size} bytes")));
         }
         let mut bytes = Vec::new();
-        self.fetch(reference, digest, size, &mut |event| {
-            match event {
-                Event::Restart => bytes.clear(),
-                Event::Data(data, _) => bytes.extend_from_slice(data),
-            }
-            true
-        })?;
+        self.fetch(reference, digest, size, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// Streams a blob to `take`, which may say stop (then `Ok` means nothing).
+    /// Streams a blob to `target`, which may say stop (then `Ok` means nothing).
     fn fetch(
         &self,
         reference: &Reference,
         digest: Digest,
         size: u64,
-        take: &mut dyn FnMut(Event<'_>) -> bool,
+        target: &mut dyn Target,
     ) -> Result<(), RegistryError> {
-        let mut begun = false;
+        // What one place has sent of it another one need not send again: the digest tells if they differ.
         self.first(reference, |place| {
-            if begun && !take(Event::Restart) {
-                return Ok(());
-            }
-            begun = true;
-            self.fetch_at(place, digest, size, take)
+            self.fetch_at(place, digest, size, target)
         })
     }
 
-    /// Streams a blob from one place. What a cache on the way has spoilt is asked for once more, and
-    /// read as what its headers say it is, if they say that it was compressed under way.
+    /// Streams a blob from one place. What turns out to be spoilt, on the disk or by a cache on the way, is
+    /// asked for once more from its beginning, and read as what its headers say it is, if they say that it
+    /// was compressed under way.
     fn fetch_at(
         &self,
         reference: &Reference,
         digest: Digest,
         size: u64,
-        take: &mut dyn FnMut(Event<'_>) -> bool,
+        target: &mut dyn Target,
     ) -> Result<(), RegistryError> {
         let _turn = self.turn(&reference.registry);
         let mut transfer = Transfer {
@@ -249,29 +222,33 @@ impl Client {
             decode: false,
             encoded: false,
         };
-        match self.transfer(&mut transfer, take) {
-            Err(RegistryError::Content { .. } | RegistryError::Protocol { .. })
-                if take(Event::Restart) =>
-            {
-                transfer.decode = transfer.encoded;
-                self.transfer(&mut transfer, take)
-            }
-            result => result,
+        let is_resumed = target.held() > 0;
+        let mut result = self.transfer(&mut transfer, target);
+        if is_resumed && is_spoilt(&result) && target.restart() {
+            result = self.transfer(&mut transfer, target);
         }
+        if is_spoilt(&result) && target.restart() {
+            transfer.decode = transfer.encoded;
+            result = self.transfer(&mut transfer, target);
+        }
+        if is_spoilt(&result) {
+            // Nobody is to go on with it. The error is the same, whether that works or not.
+            let _: bool = target.restart();
+        }
+        result
     }
 
     fn transfer(
         &self,
         transfer: &mut Transfer<'_>,
-        take: &mut dyn FnMut(Event<'_>) -> bool,
+        target: &mut dyn Target,
     ) -> Result<(), RegistryError> {
         let (digest, size) = (transfer.digest, transfer.size);
-        let mut hasher = Hasher::default();
-        let mut done = 0;
-        let mut furthest = 0;
+        let mut furthest = target.held();
         let mut failures = 0;
-        let mut buffer = vec![0; 128 << 10];
-        loop {
+        let mut buffer = vec![0; 256 << 10];
+        while target.held() < size || size == 0 {
+            let mut done = target.held();
             let headers = [("range", format!("bytes={done}-"))];
             // A range would count compressed bytes.
             let resumes = done > 0 && !transfer.decode;
@@ -285,11 +262,17 @@ impl Client {
                 200 => {
                     if done > 0 {
                         done = 0;
-                        hasher = Hasher::default();
-                        if !take(Event::Restart) {
+                        if !target.restart() {
                             return Ok(());
                         }
                     }
+                }
+                // There is no more than what is held, or less.
+                416 if resumes => {
+                    if !target.restart() {
+                        return Ok(());
+                    }
+                    continue;
                 }
                 206 => {
                     return Err(protocol(
@@ -323,8 +306,7 @@ impl Client {
                                 format!("more than the {size} bytes of the blob"),
                             ));
                         }
-                        hasher.update(&buffer[..count]);
-                        if !take(Event::Data(&buffer[..count], done)) {
+                        if !target.take(&buffer[..count]) {
                             return Ok(());
                         }
                     }
@@ -345,7 +327,7 @@ impl Client {
             }
             std::thread::sleep(retry::pause(failures, None, self.options.retry_pause_ms));
         }
-        let found = hasher.finish();
+        let found = target.digest();
         if found != digest {
             let call = Call::get(transfer.action, transfer.reference, transfer.path);
             return Err(content(&call, digest, found, size));
@@ -383,11 +365,92 @@ fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
     (plain.len() as u64 <= MAX_MANIFEST).then_some(plain)
 }
 
-enum Event<'a> {
-    /// What came before is void.
-    Restart,
-    /// Bytes, and how many there are with them.
-    Data(&'a [u8], u64),
+/// What came is not the blob.
+fn is_spoilt(result: &Result<(), RegistryError>) -> bool {
+    matches!(
+        result,
+        Err(RegistryError::Content { .. } | RegistryError::Protocol { .. })
+    )
+}
+
+/// Where a blob goes.
+trait Target {
+    /// How much of it is there.
+    fn held(&self) -> u64;
+    /// Throws that away. False if it can't.
+    fn restart(&mut self) -> bool;
+    /// Appends. False if it can't.
+    fn take(&mut self, bytes: &[u8]) -> bool;
+    /// The digest of all that is there.
+    fn digest(&self) -> Digest;
+}
+
+impl Target for Vec<u8> {
+    fn held(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn restart(&mut self) -> bool {
+        self.clear();
+        true
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        self.extend_from_slice(bytes);
+        true
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::of(self)
+    }
+}
+
+/// A blob on its way into the store.
+struct Download<'a> {
+    writer: BlobWriter,
+    /// Why it can't be written.
+    failure: Option<StoreError>,
+    path: PathBuf,
+    what: String,
+    size: u64,
+    progress: &'a dyn Progress,
+}
+
+impl Target for Download<'_> {
+    fn held(&self) -> u64 {
+        self.writer.size()
+    }
+
+    fn restart(&mut self) -> bool {
+        match self.writer.restart() {
+            Ok(()) => true,
+            Err(error) => {
+                self.failure = Some(error);
+                false
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        let before = self.writer.size();
+        if let Err(source) = self.writer.write_all(bytes) {
+            self.failure = Some(StoreError::Io {
+                action: "write",
+                path: self.path.clone(),
+                source,
+            });
+            return false;
+        }
+        let done = self.writer.size();
+        if before / REPORT != done / REPORT || done == self.size {
+            self.progress.update(&self.what, done, Some(self.size));
+        }
+        true
+    }
+
+    fn digest(&self) -> Digest {
+        self.writer.digest()
+    }
 }
 
 pub(crate) fn manifest_path(reference: &Reference) -> String {
