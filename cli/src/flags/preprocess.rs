@@ -10,6 +10,9 @@ use std::path::Path;
 use std::process::Command;
 use std::process::Stdio;
 
+use rustix::process::Resource;
+use rustix::process::Rlimit;
+
 /// What the preprocessor knows behind a `#` in the first column.
 const DIRECTIVES: [&str; 16] = [
     "assert",
@@ -32,6 +35,9 @@ const DIRECTIVES: [&str; 16] = [
 
 /// Stands before a `#` that the preprocessor must not see in the first column. Means nothing to it.
 const HIDDEN: u8 = 0x01;
+
+/// How much memory `cpp` may take: macros that grow without end would have all there is.
+const MEMORY: u64 = 256 << 20;
 
 /// Whether a Dockerfile of this name goes through the preprocessor.
 pub(crate) fn is_wanted(name: &str) -> bool {
@@ -66,6 +72,16 @@ pub(crate) fn preprocess(
             ),
             _ => format!("can't run `cpp` for `{name}`: {error}"),
         })?;
+    let limited = Rlimit {
+        current: Some(MEMORY),
+        maximum: Some(MEMORY),
+    };
+    // Long before it has begun anything: it has no text yet. If it is gone, it says why itself.
+    let _gone = rustix::process::prlimit(
+        Some(rustix::process::Pid::from_child(&child)),
+        Resource::As,
+        limited,
+    );
     let problem = |error: std::io::Error| format!("can't talk to `cpp` for `{name}`: {error}");
     let (Some(mut stdin), Some(stdout), Some(mut stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -141,6 +157,8 @@ fn shown(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     const LIMIT: u64 = 1 << 20;
@@ -200,14 +218,18 @@ mod tests {
             let error = made(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
-        // One that grows without end.
-        let mut lines = vec!["#define a0 0123456789".to_owned()];
-        for level in 1..8 {
-            let below = format!("a{} ", level - 1).repeat(10);
-            lines.push(format!("#define a{level} {below}"));
-        }
-        lines.push("a7\n".to_owned());
-        let error = made(&lines.join("\n")).unwrap_err();
-        assert!(error.contains("larger than 1 MiB"), "{error}");
+        // One that grows tenfold with each line.
+        let growing = |levels: usize| {
+            let mut text = "#define a0 0123456789\n".to_owned();
+            for level in 1..=levels {
+                let below = format!("a{} ", level - 1).repeat(10);
+                writeln!(text, "#define a{level} {below}").unwrap();
+            }
+            made(&format!("{text}a{levels}\n")).unwrap_err()
+        };
+        let large = growing(5);
+        assert!(large.contains("larger than 1 MiB"), "{large}");
+        let boundless = growing(9);
+        assert!(boundless.contains("memory"), "{boundless}");
     }
 }
