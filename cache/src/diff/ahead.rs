@@ -32,26 +32,31 @@ pub(super) struct Ahead {
     pub(super) content: Content,
 }
 
-/// Opens the files at `paths` below `root`, and reads the small ones: the last one first. None for what is
+/// Opens the files at `paths` below `root`, and reads the small ones if `content` is wanted: the last one first. None for what is
 /// no regular file that can be opened: that is looked at more closely.
-pub(super) fn read_ahead(root: BorrowedFd<'_>, paths: &[&Path]) -> Vec<io::Result<Option<Ahead>>> {
-    let read = |path: &&Path| read(root, path);
+pub(super) fn read_ahead(
+    root: BorrowedFd<'_>,
+    paths: &[&Path],
+    content: bool,
+) -> Vec<io::Result<Option<Ahead>>> {
+    let most = if content { SMALL } else { 0 };
+    let read = |path: &&Path| read(root, path, most);
     if paths.len() < SERIAL {
         return paths.iter().rev().map(read).collect();
     }
     on_pool(|| paths.par_iter().rev().with_min_len(4).map(read).collect())
 }
 
-fn read(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<Ahead>> {
+fn read(root: BorrowedFd<'_>, path: &Path, most: u64) -> io::Result<Option<Ahead>> {
     let Ok((file, stat)) = beneath::open_regular(root, path) else {
         return Ok(None);
     };
-    let metadata = Metadata::of(&stat);
+    let metadata = Metadata::of_file(&stat, file.as_fd());
     if metadata.kind != FileKind::File {
         return Ok(None);
     }
     let xattrs = xattr::list_portable(file.as_fd())?;
-    let content = if metadata.size <= SMALL {
+    let content = if metadata.size <= most {
         Content::Bytes(whole(file, metadata.size)?)
     } else {
         Content::File(file)

@@ -27,111 +27,37 @@ pub(super) fn write_layer(
     options: WriteOptions,
     output: &mut dyn Write,
 ) -> Result<(), DiffError> {
-    let fail = |action, path: &Path, source: rustix::io::Errno| DiffError::Io {
-        action,
-        path: path.to_owned(),
-        source: source.into(),
-    };
-    let root = beneath::open_root(directory).map_err(|source| fail("open", directory, source))?;
     let mut writer = LayerWriter::new(links, options, output);
-
-    // Names still to be written, the next one last. Every file is opened by its path from the root,
-    // so that no depth of the tree takes more descriptors or stack.
-    let mut pending = vec![(PathBuf::new(), FileType::Directory)];
-    // Regular files that were read ahead, the next one last.
-    let mut ahead: Vec<io::Result<Option<Ahead>>> = Vec::new();
-    while let Some((path, kind)) = pending.pop() {
-        if kind == FileType::RegularFile {
-            if ahead.is_empty() {
-                // Those after this one in the same directory, which come next.
-                let more = pending.iter().rev();
-                let more = more.take_while(|(_, kind)| *kind == FileType::RegularFile);
-                let paths: Vec<&Path> = std::iter::once(&*path)
-                    .chain(more.map(|(path, _)| &**path))
-                    .take(READ_AHEAD)
-                    .collect();
-                ahead = read_ahead(root.as_fd(), &paths);
-            }
-            let found = ahead.pop().unwrap_or(Ok(None));
-            let found = found.map_err(|source| DiffError::Io {
-                action: "read",
-                path: path.clone(),
-                source,
-            })?;
-            if let Some(found) = found {
-                refuse_marked(&path)?;
-                let Ahead {
-                    metadata,
-                    xattrs,
-                    content,
-                } = found;
-                let source = Source {
-                    path: &path,
-                    metadata: &metadata,
-                    xattrs: &xattrs,
-                    group_layer: 0,
-                    same_inode: false,
-                };
-                let mut content = Some(content);
-                writer.entry(
-                    &source,
-                    &mut || {
-                        let gone = || fail("open", &path, rustix::io::Errno::NOENT);
-                        content.take().ok_or_else(gone)
-                    },
-                    &mut || Ok(Vec::new()),
-                )?;
-                continue;
-            }
-            ahead.clear();
-        }
-        let found = beneath::find(root.as_fd(), &path);
-        let Some((file, stat)) = found.map_err(|source| fail("look up", &path, source))? else {
-            return Err(fail("look up", &path, rustix::io::Errno::NOENT));
-        };
-        if is_whiteout(&stat) {
-            writer.whiteout(&path)?;
-            continue;
-        }
-        let metadata = Metadata::of(&stat);
-        let xattrs = xattr::list_portable(file.as_fd())
-            .map_err(|source| fail("read attributes of", &path, source))?;
-        let source = Source {
-            path: &path,
-            metadata: &metadata,
-            xattrs: &xattrs,
-            group_layer: 0,
-            same_inode: false,
-        };
-        let is_directory = metadata.kind == FileKind::Directory;
-        refuse_marked(&path)?;
-        writer.entry(
-            &source,
-            &mut || {
-                beneath::open_file(root.as_fd(), &path)
-                    .map(Content::File)
-                    .map_err(|source| fail("open", &path, source))
-            },
-            &mut || {
-                let target = rustix::fs::readlinkat(&file, "", Vec::new())
-                    .map_err(|source| fail("read link", &path, source))?;
-                Ok(target.into_bytes())
-            },
-        )?;
-        if is_directory {
-            if is_opaque(file.as_fd()) && !path.as_os_str().is_empty() {
-                writer.whiteout_file(&[path.as_os_str().as_bytes(), b"/", OPAQUE_NAME].concat())?;
-            }
-            let opened = open_for_reading(root.as_fd(), &path);
-            let opened = opened.map_err(|source| fail("open", &path, source))?;
-            let names = beneath::names(opened.as_fd());
-            let mut names = names.map_err(|source| fail("read directory", &path, source))?;
-            names.sort_unstable_by(|one, other| other.0.cmp(&one.0));
-            let names = names.into_iter();
-            pending.extend(names.map(|(name, kind)| (beneath::join(&path, &name), kind)));
-        }
-    }
+    writer.layer(directory)?;
     writer.finish()
+}
+
+pub(super) fn layer_size(
+    directory: &Path,
+    links: &HardLinks,
+    options: WriteOptions,
+) -> Result<u64, DiffError> {
+    let mut written = Counted(0);
+    let mut writer = LayerWriter::new(links, options, &mut written);
+    writer.left_out = Some(0);
+    writer.layer(directory)?;
+    let left_out = writer.left_out.unwrap_or(0);
+    writer.finish()?;
+    Ok(written.0 + left_out)
+}
+
+/// Counts what is written into it.
+struct Counted(u64);
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn open_for_reading(root: std::os::fd::BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
@@ -219,6 +145,8 @@ struct LayerWriter<'a> {
     /// The directory that every path is put into; empty for none.
     prefix: String,
     buffer: Vec<u8>,
+    /// Bytes of content that were not written, as only the archive's size is wanted.
+    left_out: Option<u64>,
 }
 
 impl<'a> LayerWriter<'a> {
@@ -237,7 +165,117 @@ impl<'a> LayerWriter<'a> {
             base: PathBuf::new(),
             prefix: String::new(),
             buffer: vec![0; 256 * 1024],
+            left_out: None,
         }
+    }
+
+    /// Writes the layer at `directory`.
+    fn layer(&mut self, directory: &Path) -> Result<(), DiffError> {
+        let fail = |action, path: &Path, source: rustix::io::Errno| DiffError::Io {
+            action,
+            path: path.to_owned(),
+            source: source.into(),
+        };
+        let root =
+            beneath::open_root(directory).map_err(|source| fail("open", directory, source))?;
+
+        // Names still to be written, the next one last. Every file is opened by its path from the root,
+        // so that no depth of the tree takes more descriptors or stack.
+        let mut pending = vec![(PathBuf::new(), FileType::Directory)];
+        // Regular files that were read ahead, the next one last.
+        let mut ahead: Vec<io::Result<Option<Ahead>>> = Vec::new();
+        while let Some((path, kind)) = pending.pop() {
+            if kind == FileType::RegularFile {
+                if ahead.is_empty() {
+                    // Those after this one in the same directory, which come next.
+                    let more = pending.iter().rev();
+                    let more = more.take_while(|(_, kind)| *kind == FileType::RegularFile);
+                    let paths: Vec<&Path> = std::iter::once(&*path)
+                        .chain(more.map(|(path, _)| &**path))
+                        .take(READ_AHEAD)
+                        .collect();
+                    ahead = read_ahead(root.as_fd(), &paths, self.left_out.is_none());
+                }
+                let found = ahead.pop().unwrap_or(Ok(None));
+                let found = found.map_err(|source| DiffError::Io {
+                    action: "read",
+                    path: path.clone(),
+                    source,
+                })?;
+                if let Some(found) = found {
+                    refuse_marked(&path)?;
+                    let Ahead {
+                        metadata,
+                        xattrs,
+                        content,
+                    } = found;
+                    let source = Source {
+                        path: &path,
+                        metadata: &metadata,
+                        xattrs: &xattrs,
+                        group_layer: 0,
+                        same_inode: false,
+                    };
+                    let mut content = Some(content);
+                    self.entry(
+                        &source,
+                        &mut || {
+                            let gone = || fail("open", &path, rustix::io::Errno::NOENT);
+                            content.take().ok_or_else(gone)
+                        },
+                        &mut || Ok(Vec::new()),
+                    )?;
+                    continue;
+                }
+                ahead.clear();
+            }
+            let found = beneath::find(root.as_fd(), &path);
+            let Some((file, stat)) = found.map_err(|source| fail("look up", &path, source))? else {
+                return Err(fail("look up", &path, rustix::io::Errno::NOENT));
+            };
+            if is_whiteout(&stat) {
+                self.whiteout(&path)?;
+                continue;
+            }
+            let metadata = Metadata::of_file(&stat, file.as_fd());
+            let xattrs = xattr::list_portable(file.as_fd())
+                .map_err(|source| fail("read attributes of", &path, source))?;
+            let source = Source {
+                path: &path,
+                metadata: &metadata,
+                xattrs: &xattrs,
+                group_layer: 0,
+                same_inode: false,
+            };
+            let is_directory = metadata.kind == FileKind::Directory;
+            refuse_marked(&path)?;
+            self.entry(
+                &source,
+                &mut || {
+                    beneath::open_file(root.as_fd(), &path)
+                        .map(Content::File)
+                        .map_err(|source| fail("open", &path, source))
+                },
+                &mut || {
+                    let target = rustix::fs::readlinkat(&file, "", Vec::new())
+                        .map_err(|source| fail("read link", &path, source))?;
+                    Ok(target.into_bytes())
+                },
+            )?;
+            if is_directory {
+                if is_opaque(file.as_fd()) && !path.as_os_str().is_empty() {
+                    self.whiteout_file(&[path.as_os_str().as_bytes(), b"/", OPAQUE_NAME].concat())?;
+                }
+                let opened = open_for_reading(root.as_fd(), &path);
+                let opened = opened.map_err(|source| fail("open", &path, source))?;
+                let names = beneath::names(opened.as_fd());
+                let mut names = names.map_err(|source| fail("read directory", &path, source))?;
+                names.sort_unstable_by(|one, other| other.0.cmp(&one.0));
+                let names = names.into_iter();
+                pending.extend(names.map(|(name, kind)| (beneath::join(&path, &name), kind)));
+            }
+        }
+        Ok(())
     }
 
     /// Writes everything from `start` on.
@@ -340,6 +378,11 @@ impl<'a> LayerWriter<'a> {
             }
             EntryType::File => {
                 header.size = metadata.size;
+                if let Some(left_out) = &mut self.left_out {
+                    self.tar.header(&header).map_err(DiffError::Output)?;
+                    *left_out += self.tar.leave_out();
+                    return Ok(());
+                }
                 let content = open()?;
                 self.tar.header(&header).map_err(DiffError::Output)?;
                 match content {

@@ -15,7 +15,8 @@ use strata_cache::view::{Entry, FileKind, ViewError};
 use strata_cache::{Digest, HardLinks, Hasher, LayerView};
 
 use super::destination::{
-    Attributes, Destination, clamp, failed, open_directory, set_attributes, set_attributes_at,
+    Attributes, Destination, Owners, clamp, failed, open_directory, set_attributes,
+    set_attributes_at,
 };
 use super::linked::{Earlier, LastDirectory, identity};
 use super::{CopyError, CopySpec, Group, Item, Selection, Written, clean, on_pool, shown};
@@ -53,7 +54,7 @@ pub(super) fn write(
         writer.group(group, below)?;
     }
     writer.destination.finish()?;
-    let foreign_owners = writer.destination.foreign_owners;
+    let owners = writer.destination.owners;
     let (links, replaced) = writer.links.finish();
     if !replaced.is_empty() {
         // Which of the files were replaced by which is not worth knowing: it is the rare case.
@@ -61,7 +62,7 @@ pub(super) fn write(
     }
     Ok(Written {
         links,
-        foreign_owners,
+        owners,
         files: writer.files,
         replaced,
     })
@@ -324,8 +325,8 @@ impl Writer<'_> {
         } else {
             make_special(parent.as_fd(), &name, &path, item)?;
         }
-        let foreign = set_attributes_at(parent.as_fd(), &name, &path, &attributes, is_link)?;
-        self.destination.foreign_owners += u64::from(foreign);
+        let owners = set_attributes_at(parent.as_fd(), &name, &path, &attributes, is_link)?;
+        self.destination.owners += owners;
         Ok(())
     }
 
@@ -360,7 +361,7 @@ impl Writer<'_> {
                 })
             };
         let done = done?;
-        self.destination.foreign_owners += done.foreign;
+        self.destination.owners += done.owners;
         self.files.extend(done.files);
         let written: BTreeMap<usize, &Path> = if links.is_empty() {
             BTreeMap::new()
@@ -427,15 +428,15 @@ fn make_special(
 /// What became of some files.
 #[derive(Default)]
 struct Done {
-    /// How many could not get their owner.
-    foreign: u64,
+    /// Those that could not get their owner.
+    owners: Owners,
     /// What is told of those that are exactly as they are to be.
     files: Vec<Digest>,
 }
 
 impl Done {
     fn and(mut self, mut other: Self) -> Self {
-        self.foreign += other.foreign;
+        self.owners += other.owners;
         self.files.append(&mut other.files);
         self
     }
@@ -483,9 +484,14 @@ impl Files<'_> {
                     }
                 }
             };
-            let foreign = !linked && self.write_file(job, &attributes, directory, &mut buffer)?;
-            done.foreign += u64::from(foreign);
-            done.files.extend(known.filter(|_| !foreign));
+            let owners = if linked {
+                Owners::default()
+            } else {
+                self.write_file(job, &attributes, directory, &mut buffer)?
+            };
+            done.owners += owners;
+            done.files
+                .extend(known.filter(|_| owners == Owners::default()));
         }
         Ok(done)
     }
@@ -499,14 +505,14 @@ impl Files<'_> {
             && attributes.mtime == metadata.mtime
     }
 
-    /// Writes one regular file. True if it could not get its owner.
+    /// Writes one regular file. Tells if it could not get its owner.
     fn write_file(
         &self,
         job: &Job,
         attributes: &Attributes,
         parent: BorrowedFd<'_>,
         buffer: &mut Vec<u8>,
-    ) -> Result<bool, CopyError> {
+    ) -> Result<Owners, CopyError> {
         let item = &self.items[job.item];
         let path = &*job.path;
         let mut source = self.tree.open(&item.entry)?;
@@ -583,23 +589,23 @@ fn copy_hashing(
 }
 
 /// `WORKDIR`: makes `path` (absolute) and its missing parents in `upper`, 0755, owned by `owner`,
-/// on top of `below`; without an owner by root, or by the group of a directory that hands its group down. False if everything was there already (an empty layer).
+/// on top of `below`; without an owner by root, or by the group of a directory that hands its group down. None if everything was there already (an empty layer).
 pub fn make_directory(
     path: &str,
     owner: Option<(u32, u32)>,
     epoch: Option<i64>,
     below: &LayerView,
     upper: &Path,
-) -> Result<bool, CopyError> {
+) -> Result<Option<Owners>, CopyError> {
     let mut destination = Destination::new(below, upper, epoch)?;
     let (entry, missing) = destination.resolve(&clean(path))?;
     if entry.metadata.kind != FileKind::Directory {
         return Err(ViewError::NotADirectory { path: entry.path }.into());
     }
     if missing.as_os_str().is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     destination.create_parents(&entry, &missing, 0o755, owner)?;
     destination.finish()?;
-    Ok(true)
+    Ok(Some(destination.owners))
 }
