@@ -19,6 +19,7 @@ cases! { Root, User =>
     symbolic_chmod_leaves_new_parents_alone,
     modes_and_times_of_the_context_are_kept,
     hard_links_of_one_copy_stay_together,
+    only_what_was_edited_is_written_again,
     a_stage_source_keeps_its_owners,
     from_takes_names_numbers_and_images,
     words_are_expanded_in_sources_and_destinations,
@@ -413,6 +414,32 @@ fn modes_and_times_of_the_context_are_kept(sandbox: &Sandbox) {
 }
 
 /// §9.13, §16.2.
+fn only_what_was_edited_is_written_again(sandbox: &Sandbox) {
+    sandbox.busybox();
+    for number in 0..30 {
+        sandbox.write(&format!("tree/{number}"), format!("{number}"));
+    }
+    let dockerfile = "FROM busybox\nCOPY tree /tree\nRUN cat /tree/7 /tree/8 > /seen";
+    let first = sandbox.build(dockerfile);
+    sandbox.write("tree/7", "edited");
+    let second = sandbox.build(dockerfile);
+    assert_eq!(first.tree().text("seen"), "78");
+    assert_eq!(second.tree().text("seen"), "edited8");
+    // How many layers have the inode of a file, or of any other in its place.
+    let links = |name: &str| -> Vec<u64> {
+        let layers = fs::read_dir(sandbox.path("store").join("layers")).unwrap();
+        let files = layers.map(|layer| layer.unwrap().path().join("tree").join(name));
+        let mut links: Vec<u64> = files
+            .filter_map(|file| Some(fs::metadata(file).ok()?.nlink()))
+            .collect();
+        links.sort_unstable();
+        links
+    };
+    assert_eq!(links("8"), [2, 2]);
+    assert_eq!(links("7"), [1, 1]);
+    sandbox.run(&["cache", "verify", "--deep"]);
+}
+
 fn hard_links_of_one_copy_stay_together(sandbox: &Sandbox) {
     sandbox.busybox().write("d/one", "shared");
     fs::hard_link(

@@ -121,15 +121,21 @@ pub(crate) fn open_dir(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
 
 /// Opens a regular file for reading. `O_NONBLOCK` keeps a fifo that took its place from blocking.
 pub(crate) fn open_file(root: BorrowedFd<'_>, path: &Path) -> Result<File> {
+    open_regular(root, path).map(|(file, _)| file)
+}
+
+/// The same, with the file's metadata.
+pub(crate) fn open_regular(root: BorrowedFd<'_>, path: &Path) -> Result<(File, Stat)> {
     let file = open(
         root,
         path,
         OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
     )?;
-    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+    let stat = rustix::fs::fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Errno::INVAL);
     }
-    Ok(File::from(file))
+    Ok((File::from(file), stat))
 }
 
 /// Metadata of `name` in the directory `parent`, of a link itself; none if it is not there.

@@ -12,6 +12,7 @@ mod clone;
 pub mod codec;
 mod collect;
 mod content;
+pub mod contents;
 pub mod diff;
 mod digest;
 mod error;
@@ -38,6 +39,7 @@ pub mod view;
 mod xattr;
 
 pub use clone::clone_file;
+pub use contents::{FileSet, KnownLayer};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, LayerId, StackId};
 pub use layer::{HardLinks, Scratch};
 pub use lease::Lease;

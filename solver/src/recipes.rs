@@ -242,6 +242,7 @@ pub(crate) fn with_spec<T>(
         unpack: copy.unpack,
         link: copy.link,
         epoch: None,
+        earlier: None,
         cancelled: Some(&|| cancel.is_cancelled()),
     })
 }

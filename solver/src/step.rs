@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strata_cache::lock::KeyGuard;
 use strata_cache::{
-    CacheKey, CacheRecord, HardLinks, LayerId, LayerView, Lease, NewRecord, Resources, Room,
-    Scratch, StackId, Store, StoreError,
+    CacheKey, CacheRecord, FileSet, HardLinks, LayerId, LayerView, Lease, NewRecord, Resources,
+    Room, Scratch, StackId, Store, StoreError,
 };
 use strata_executor::copy::Owners;
 use strata_executor::sandbox::{Credentials, Redactor, Spawner};
@@ -72,6 +72,17 @@ pub(crate) struct Done {
     pub(crate) created_ms: u64,
     /// It was in the store after all.
     pub(crate) hit: bool,
+}
+
+/// What is known of a layer when its step has done its work.
+#[derive(Debug, Default)]
+struct Made {
+    /// Its hard links where they are not to be found out.
+    links: Option<HardLinks>,
+    /// What a command used.
+    resources: Option<Resources>,
+    /// Its files where a later step may link them.
+    files: FileSet,
 }
 
 /// Why a vertex did not finish.
@@ -207,20 +218,22 @@ impl Shared<'_> {
         let begun = Instant::now();
         let mut scratch = self.store.scratch(&stack)?;
         // The scratch layer still has what it took when this looks how full the store is.
-        let (links, resources) = self
-            .make(id, &stack, &mut scratch, stacks)
+        let made = self
+            .make(id, &stack, &mut scratch, stacks, &earlier)
             .map_err(|failure| self.with_room(failure))?;
         if self.stop.is_cancelled() {
             return Err(Failure::Stopped);
         }
         record.made_ms = None;
-        record.resources = resources;
+        record.resources = made.resources;
         record.cost_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         if !vertex.text.starts_with(MOUNTED_FILES) {
             let paths = self.request.ignore_paths.iter().map(PathBuf::from);
             scratch.ignore(&paths.collect::<Vec<_>>());
         }
-        let layer = scratch.commit(self.lease, links, Some(record.clone()))?;
+        let layer = scratch.commit(self.lease, made.links, Some(record.clone()))?;
+        // Without them a later copy writes what it could have linked.
+        drop(self.store.remember_files(layer, &made.files));
         if self.request.trial.is_none()
             && compares(&vertex.op)
             && let Some(older) = self.equal_layer(layer, &stack, &earlier)?
@@ -235,25 +248,36 @@ impl Shared<'_> {
         self.done(&record, layer, false)
     }
 
-    /// Does what the vertex does, in `scratch`. Gives the hard links of the new layer where they are
-    /// not to be found out, and what a command used.
+    /// Does what the vertex does, in `scratch`. `earlier` are records of the same operation.
     fn make(
         &self,
         id: VertexId,
         stack: &[LayerId],
         scratch: &mut Scratch<'_>,
         stacks: Stacks<'_>,
-    ) -> Result<(Option<HardLinks>, Option<Resources>), Failure> {
+        earlier: &[CacheRecord],
+    ) -> Result<Made, Failure> {
         let vertex = &self.graph.vertices[id.0];
         Ok(match &vertex.op {
             Op::Run(run) => {
                 let resources = self.run_command(vertex, run, scratch, stacks)?;
-                (None, Some(resources))
+                Made {
+                    resources: Some(resources),
+                    ..Made::default()
+                }
             }
-            Op::Copy(copy) => (
-                Some(self.copy_files(id, vertex, copy, scratch, stacks)?),
-                None,
-            ),
+            Op::Copy(copy) => {
+                // The newest one is the likeliest to have the same files. One that can't be had is no loss.
+                let earlier = earlier
+                    .first()
+                    .and_then(|record| self.store.known_layer(record.layer).ok().flatten());
+                let written = self.copy_files(id, copy, scratch, stacks, earlier.as_ref())?;
+                Made {
+                    files: written.files(),
+                    links: Some(written.links),
+                    resources: None,
+                }
+            }
             Op::Workdir(workdir) => {
                 let view = self.view(stack);
                 let owner = self.directory_owner(&view, &workdir.user, vertex)?;
@@ -269,7 +293,7 @@ impl Shared<'_> {
                     crate::recipes::copy_diagnostic(&error, vertex.span, "the image")
                 })?;
                 self.count_owners(made.unwrap_or_default(), vertex.span)?;
-                (None, None)
+                Made::default()
             }
         })
     }

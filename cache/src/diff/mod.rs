@@ -9,6 +9,7 @@
 //!
 //! What is read: see [`apply_layer`].
 
+mod ahead;
 mod apply;
 mod header;
 mod pax;

@@ -491,3 +491,79 @@ fn numbers_that_do_not_fit_are_records() {
         "{records}"
     );
 }
+
+#[test]
+fn many_files_come_in_order_each_with_its_own_content() {
+    use std::os::unix::fs::PermissionsExt;
+    require_root();
+    let layer = tempfile::tempdir().unwrap();
+    let root = layer.path();
+    let mut expected = Vec::new();
+    for folder in ["a", "a/m", "b"] {
+        std::fs::create_dir(root.join(folder)).unwrap();
+        for number in 0..150_usize {
+            let name = format!("{folder}/{number:03}");
+            let path = root.join(&name);
+            match number % 50 {
+                7 => symlink("target", &path).unwrap(),
+                8 => std::fs::create_dir(&path).unwrap(),
+                // More than is read ahead, and all that is.
+                9 => std::fs::write(&path, vec![b'x'; 40_000 + number]).unwrap(),
+                10 => std::fs::write(&path, vec![b'y'; 32 << 10]).unwrap(),
+                11 => std::fs::write(&path, "").unwrap(),
+                _ => std::fs::write(&path, &name).unwrap(),
+            }
+            if number % 50 > 8 {
+                let mode = 0o400 + u32::try_from(number % 8).unwrap();
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+            expected.push(name);
+        }
+    }
+    xattr_set(&root.join("a/012"), "user.note", b"twelve");
+    run(
+        "mknod",
+        &[root.join("b/013x").to_str().unwrap(), "c", "0", "0"],
+    );
+    let tar = written(root, &HardLinks::default());
+    let (again, _) = apply(&tar, &[]).unwrap();
+    for name in &expected {
+        let (old, new) = (root.join(name), again.path().join(name));
+        let stat = |path: &Path| std::fs::symlink_metadata(path).unwrap();
+        assert_eq!(stat(&old).mode(), stat(&new).mode(), "{name}");
+        if stat(&old).is_file() {
+            assert!(
+                std::fs::read(&old).unwrap() == std::fs::read(&new).unwrap(),
+                "{name}"
+            );
+        }
+    }
+    // Names stand in the order in which directories are walked.
+    let listing = Command::new("tar")
+        .args(["--list", "--file", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn();
+    let mut listing = listing.expect("this test needs `tar`");
+    let mut input = listing.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || input.write_all(&tar).unwrap());
+        let output = listing.wait_with_output().unwrap();
+        let names = String::from_utf8(output.stdout).unwrap();
+        let names: Vec<&str> = names
+            .lines()
+            .map(|name| name.trim_end_matches('/'))
+            .collect();
+        let (whiteouts, names): (Vec<&str>, Vec<&str>) =
+            names.iter().partition(|name| name.contains(".wh."));
+        let mut sorted = names.clone();
+        sorted.sort_by_key(|name| name.replace('/', "\0"));
+        assert_eq!(names, sorted);
+        assert_eq!(names.len(), expected.len() + 3);
+        assert_eq!(whiteouts, ["b/.wh.013x"]);
+    });
+    let mut value = [0; 16];
+    let length =
+        rustix::fs::getxattr(again.path().join("a/012"), "user.note", &mut value[..]).unwrap();
+    assert_eq!(&value[..length], b"twelve");
+}

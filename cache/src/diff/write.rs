@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 
+use super::ahead::{Ahead, READ_AHEAD, read_ahead};
 use super::header::{EntryType, Header, TarWriter};
 use super::{DiffError, OPAQUE_NAME, Tree, WHITEOUT_PREFIX, WriteOptions};
 use crate::beneath;
@@ -67,9 +68,15 @@ fn open_for_reading(root: std::os::fd::BorrowedFd<'_>, path: &Path) -> rustix::i
     beneath::open(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
-fn is_marked(path: &Path) -> bool {
-    path.file_name()
-        .is_some_and(|name| name.as_bytes().starts_with(WHITEOUT_PREFIX))
+fn refuse_marked(path: &Path) -> Result<(), DiffError> {
+    let name = path.file_name().unwrap_or_default();
+    if !name.as_bytes().starts_with(WHITEOUT_PREFIX) {
+        return Ok(());
+    }
+    Err(DiffError::Unrepresentable {
+        path: path.to_owned(),
+        reason: "names that begin with `.wh.` mean deletions in a layer archive",
+    })
 }
 
 pub(super) fn write_tree(
@@ -102,6 +109,14 @@ pub(super) fn write_trees(
         writer.tree(tree.view, &tree.view.root()?)?;
     }
     TarWriter::new(output).finish().map_err(DiffError::Output)
+}
+
+/// What a regular file holds.
+pub(super) enum Content {
+    /// To be read.
+    File(File),
+    /// All of it.
+    Bytes(Vec<u8>),
 }
 
 /// What is to be written as one entry.
@@ -170,8 +185,54 @@ impl<'a> LayerWriter<'a> {
 
         // Names still to be written, the next one last. Every file is opened by its path from the root,
         // so that no depth of the tree takes more descriptors or stack.
-        let mut pending = vec![PathBuf::new()];
-        while let Some(path) = pending.pop() {
+        let mut pending = vec![(PathBuf::new(), FileType::Directory)];
+        // Regular files that were read ahead, the next one last.
+        let mut ahead: Vec<io::Result<Option<Ahead>>> = Vec::new();
+        while let Some((path, kind)) = pending.pop() {
+            if kind == FileType::RegularFile {
+                if ahead.is_empty() {
+                    // Those after this one in the same directory, which come next.
+                    let more = pending.iter().rev();
+                    let more = more.take_while(|(_, kind)| *kind == FileType::RegularFile);
+                    let paths: Vec<&Path> = std::iter::once(&*path)
+                        .chain(more.map(|(path, _)| &**path))
+                        .take(READ_AHEAD)
+                        .collect();
+                    ahead = read_ahead(root.as_fd(), &paths, self.left_out.is_none());
+                }
+                let found = ahead.pop().unwrap_or(Ok(None));
+                let found = found.map_err(|source| DiffError::Io {
+                    action: "read",
+                    path: path.clone(),
+                    source,
+                })?;
+                if let Some(found) = found {
+                    refuse_marked(&path)?;
+                    let Ahead {
+                        metadata,
+                        xattrs,
+                        content,
+                    } = found;
+                    let source = Source {
+                        path: &path,
+                        metadata: &metadata,
+                        xattrs: &xattrs,
+                        group_layer: 0,
+                        same_inode: false,
+                    };
+                    let mut content = Some(content);
+                    self.entry(
+                        &source,
+                        &mut || {
+                            let gone = || fail("open", &path, rustix::io::Errno::NOENT);
+                            content.take().ok_or_else(gone)
+                        },
+                        &mut || Ok(Vec::new()),
+                    )?;
+                    continue;
+                }
+                ahead.clear();
+            }
             let found = beneath::find(root.as_fd(), &path);
             let Some((file, stat)) = found.map_err(|source| fail("look up", &path, source))? else {
                 return Err(fail("look up", &path, rustix::io::Errno::NOENT));
@@ -191,16 +252,12 @@ impl<'a> LayerWriter<'a> {
                 same_inode: false,
             };
             let is_directory = metadata.kind == FileKind::Directory;
-            if !path.as_os_str().is_empty() && is_marked(&path) {
-                return Err(DiffError::Unrepresentable {
-                    path,
-                    reason: "names that begin with `.wh.` mean deletions in a layer archive",
-                });
-            }
+            refuse_marked(&path)?;
             self.entry(
                 &source,
                 &mut || {
                     beneath::open_file(root.as_fd(), &path)
+                        .map(Content::File)
                         .map_err(|source| fail("open", &path, source))
                 },
                 &mut || {
@@ -219,7 +276,7 @@ impl<'a> LayerWriter<'a> {
                 let mut names = names.map_err(|source| fail("read directory", &path, source))?;
                 names.sort_unstable_by(|one, other| other.0.cmp(&one.0));
                 let names = names.into_iter();
-                pending.extend(names.map(|(name, _)| beneath::join(&path, &name)));
+                pending.extend(names.map(|(name, kind)| (beneath::join(&path, &name), kind)));
             }
         }
         Ok(())
@@ -236,16 +293,18 @@ impl<'a> LayerWriter<'a> {
                 group_layer: entry.layer,
                 same_inode: true,
             };
-            self.entry(&source, &mut || Ok(view.open(entry)?), &mut || {
-                Ok(view.read_link(entry)?.into_os_string().into_encoded_bytes())
-            })
+            self.entry(
+                &source,
+                &mut || Ok(Content::File(view.open(entry)?)),
+                &mut || Ok(view.read_link(entry)?.into_os_string().into_encoded_bytes()),
+            )
         })
     }
 
     fn entry(
         &mut self,
         source: &Source<'_>,
-        open: &mut dyn FnMut() -> Result<File, DiffError>,
+        open: &mut dyn FnMut() -> Result<Content, DiffError>,
         read_link: &mut dyn FnMut() -> Result<Vec<u8>, DiffError>,
     ) -> Result<(), DiffError> {
         let metadata = source.metadata;
@@ -328,9 +387,12 @@ impl<'a> LayerWriter<'a> {
                     *left_out += self.tar.leave_out();
                     return Ok(());
                 }
-                let file = open()?;
+                let content = open()?;
                 self.tar.header(&header).map_err(DiffError::Output)?;
-                self.copy(file, source.path)
+                match content {
+                    Content::File(file) => self.copy(file, source.path),
+                    Content::Bytes(bytes) => self.tar.content(&bytes).map_err(DiffError::Output),
+                }
             }
             _ => self.tar.header(&header).map_err(DiffError::Output),
         }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 
 use super::Index;
 use crate::{Digest, LayerId, StoreError};
@@ -30,6 +30,36 @@ impl Index {
                 insert.execute(params![layer, path, digest])?;
             }
             Ok(())
+        })
+    }
+
+    /// Remembers what a layer holds. Of one that is gone meanwhile nothing is kept.
+    pub(crate) fn set_layer_contents(
+        &self,
+        layer: LayerId,
+        files: &[u8],
+    ) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO layer_contents (layer, files) \
+                     SELECT id, ?2 FROM layers WHERE id = ?1",
+                )?
+                .execute(params![layer, files])?;
+            Ok(())
+        })
+    }
+
+    /// What is known of the files of a layer that can be relied on.
+    pub(crate) fn layer_contents(&self, layer: LayerId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|index| {
+            index
+                .prepare_cached(
+                    "SELECT files FROM layer_contents JOIN layers ON id = layer \
+                     WHERE layer = ?1 AND (boot IS NULL OR boot = ?2)",
+                )?
+                .query_row(params![layer, self.boot()], |row| row.get(0))
+                .optional()
         })
     }
 }

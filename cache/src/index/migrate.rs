@@ -16,6 +16,7 @@ const STEPS: &[&str] = &[
     schema::LISTS,
     schema::ORIGINS,
     schema::RESOURCES,
+    schema::CONTENTS,
 ];
 
 /// What was found in `user_version`.
@@ -96,6 +97,7 @@ mod tests {
              DROP TABLE layer_files; ALTER TABLE records DROP COLUMN stack; \
              ALTER TABLE records DROP COLUMN inputs; ALTER TABLE records DROP COLUMN selection; \
              ALTER TABLE records DROP COLUMN resources; \
+             DROP TRIGGER layers_gone; DROP TABLE layer_contents; \
              INSERT INTO records (key, layer, operation, content, kind, text, created, last_used, \
              cost_ms, parts) VALUES (x'01', 1, x'', x'', 'run', 'RUN x', 77, 99, 1, '[1]');",
         )

@@ -1,4 +1,4 @@
-//! The tables, version 6.
+//! The tables.
 //!
 //! - Keys and digests are 32-byte BLOBs, layer ids are their 64 bits as a signed integer.
 //! - `boot` is the boot that wrote a row, until a sync; NULL afterwards. A row counts if it is NULL
@@ -16,9 +16,10 @@
 //! - `lists` has names' other meaning: several images, of as many platforms, as `document` says. A row of
 //!   `names` has the config of an image or the ID of a list. Lists are only ever written durably.
 //! - `layer_files` has content digests of single files of layers, for those that were copied.
+//! - `layer_contents` says which files a layer holds that a copy wrote; it goes with the layer.
 
 /// Version that [`TABLES`] makes, kept in `user_version`.
-pub(super) const VERSION: i32 = 7;
+pub(super) const VERSION: i32 = 8;
 
 /// Everything, for a new index.
 pub(super) const TABLES: &str = "
@@ -112,6 +113,14 @@ CREATE TABLE layer_files (
     digest BLOB NOT NULL,
     PRIMARY KEY (layer, path)
 ) WITHOUT ROWID;
+
+CREATE TABLE layer_contents (
+    layer INTEGER PRIMARY KEY,
+    files BLOB NOT NULL
+);
+CREATE TRIGGER layers_gone AFTER DELETE ON layers BEGIN
+    DELETE FROM layer_contents WHERE layer = old.id;
+END;
 
 CREATE TABLE images (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -234,6 +243,17 @@ CREATE TABLE origins (
 /// Version 6 to 7: what a record's step used.
 pub(super) const RESOURCES: &str = "
 ALTER TABLE records ADD COLUMN resources TEXT;
+";
+
+/// Version 7 to 8: what layers hold that a copy wrote.
+pub(super) const CONTENTS: &str = "
+CREATE TABLE layer_contents (
+    layer INTEGER PRIMARY KEY,
+    files BLOB NOT NULL
+);
+CREATE TRIGGER layers_gone AFTER DELETE ON layers BEGIN
+    DELETE FROM layer_contents WHERE layer = old.id;
+END;
 ";
 
 /// Version 3 to 4: what keys were made of is apart from the records, records are found by their text,

@@ -2,11 +2,13 @@
 //! left something in it that would not mean the same elsewhere.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, FileType, Mode};
 use rustix::io::Errno;
 
@@ -50,33 +52,97 @@ pub(crate) fn measure(
 ) -> Result<Measured, StoreError> {
     let fd = rustix::fs::openat(CWD, root, tree::DIRECTORY, Mode::empty())
         .map_err(|source| StoreError::io("open", root, source))?;
-    let mut walk = Walk {
+    let walk = Walk {
         root: fd,
         path: root,
         mounted,
         links,
-        inodes: HashMap::new(),
-        measured: Measured::default(),
     };
+    let mut sum = Sum::default();
     // Paths from the root, so that any depth needs one open directory.
     let mut pending = vec![Vec::new()];
-    while let Some(directory) = pending.pop() {
-        walk.directory(&directory, &mut pending)?;
+    while !pending.is_empty() {
+        let all: Vec<Result<Found, StoreError>> = if pending.len() < SERIAL {
+            pending.iter().map(|path| walk.directory(path)).collect()
+        } else {
+            pending
+                .par_iter()
+                .map(|path| walk.directory(path))
+                .collect()
+        };
+        pending.clear();
+        for found in all {
+            sum.add(found?, links, &mut pending);
+        }
     }
-    Ok(walk.finish())
+    Ok(sum.finish())
 }
+
+/// Directories below which threads cost more than they save.
+const SERIAL: usize = 8;
 
 struct Walk<'a> {
     root: OwnedFd,
     path: &'a Path,
     mounted: Option<Flavour>,
     links: bool,
+}
+
+/// What one directory has.
+#[derive(Default)]
+struct Found {
+    directories: Vec<Vec<u8>>,
+    entries: u64,
+    /// Bytes of what has one name.
+    size: u64,
+    /// What has several names: inode, bytes, and the name if that is wanted.
+    linked: Vec<((u64, u64), u64, Vec<u8>)>,
+}
+
+/// What all directories have so far.
+#[derive(Default)]
+struct Sum {
+    /// Names of each inode that has several.
     inodes: HashMap<(u64, u64), Vec<Vec<u8>>>,
     measured: Measured,
 }
 
+impl Sum {
+    fn add(&mut self, mut found: Found, links: bool, pending: &mut Vec<Vec<u8>>) {
+        pending.append(&mut found.directories);
+        self.measured.entries += found.entries;
+        self.measured.size += found.size;
+        for (inode, size, name) in found.linked {
+            let names = match self.inodes.entry(inode) {
+                Entry::Vacant(vacant) => {
+                    self.measured.size += size;
+                    vacant.insert(Vec::new())
+                }
+                Entry::Occupied(names) => names.into_mut(),
+            };
+            if links {
+                names.push(name);
+            }
+        }
+    }
+
+    fn finish(mut self) -> Measured {
+        let mut groups: Vec<_> = self
+            .inodes
+            .into_values()
+            .filter(|names| names.len() > 1)
+            .collect();
+        for names in &mut groups {
+            names.sort_unstable();
+        }
+        groups.sort_unstable();
+        self.measured.links = HardLinks(groups);
+        self.measured
+    }
+}
+
 impl Walk<'_> {
-    fn directory(&mut self, relative: &[u8], pending: &mut Vec<Vec<u8>>) -> Result<(), StoreError> {
+    fn directory(&self, relative: &[u8]) -> Result<Found, StoreError> {
         let fail = |action, name: &[u8], source: Errno| {
             StoreError::io(action, &self.path.join(OsStr::from_bytes(name)), source)
         };
@@ -89,29 +155,29 @@ impl Walk<'_> {
                 .map_or(Ok(()), |mark| Err(refused(relative, &mark)))?;
         }
         let mut suspects = Vec::new();
-        let (mounted, links) = (self.mounted.is_some(), self.links);
-        let (inodes, measured) = (&mut self.inodes, &mut self.measured);
+        let mut found = Found::default();
         tree::for_each_entry(&directory, |name, _| {
             let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let path = || join(relative, name.to_bytes());
-            measured.entries += 1;
+            found.entries += 1;
             let kind = FileType::from_raw_mode(stat.st_mode);
+            let size = tree::allocated(&stat);
             if kind == FileType::Directory {
-                pending.push(path());
+                found.directories.push(path());
+                found.size += size;
             } else if stat.st_nlink > 1 {
-                let names = inodes.entry((stat.st_dev, stat.st_ino)).or_default();
-                // Without names wanted, one empty name stands for "seen".
-                let first = names.is_empty();
-                if links || first {
-                    names.push(if links { path() } else { Vec::new() });
-                }
-                if !first {
-                    return Ok(());
-                }
+                let name = if self.links { path() } else { Vec::new() };
+                let inode = (stat.st_dev, stat.st_ino);
+                found.linked.push((inode, size, name));
+            } else {
+                found.size += size;
             }
-            measured.size += tree::allocated(&stat);
             // A file with a size and no blocks may be sparse, or stand for the file below.
-            if mounted && kind == FileType::RegularFile && stat.st_size > 0 && stat.st_blocks == 0 {
+            if self.mounted.is_some()
+                && kind == FileType::RegularFile
+                && stat.st_size > 0
+                && stat.st_blocks == 0
+            {
                 suspects.push(path());
             }
             Ok(())
@@ -129,23 +195,7 @@ impl Walk<'_> {
                 }
             }
         }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Measured {
-        if self.links {
-            let mut groups: Vec<_> = self
-                .inodes
-                .into_values()
-                .filter(|names| names.len() > 1)
-                .collect();
-            for names in &mut groups {
-                names.sort_unstable();
-            }
-            groups.sort_unstable();
-            self.measured.links = HardLinks(groups);
-        }
-        self.measured
+        Ok(found)
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::{Metadata, ViewError};
@@ -86,6 +86,13 @@ impl LayerRoot {
             Err(error) if beneath::is_absent(error) => Ok(None),
             Err(source) => Err(self.error("open", path, source)),
         }
+    }
+
+    /// Opens the directory at `path` as a place to start from.
+    pub(super) fn open_path(&self, path: &Path) -> Result<OwnedFd, ViewError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        self.with(|root| beneath::open(root, path, flags))?
+            .map_err(|source| self.error("open", path, source))
     }
 
     pub(super) fn open_file(&self, path: &Path) -> Result<File, ViewError> {

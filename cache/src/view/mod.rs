@@ -433,6 +433,12 @@ impl LayerView {
         layer.open_file(&entry.path)
     }
 
+    /// Opens the directory that has an entry, in the layer where the entry lies, as an `O_PATH` descriptor.
+    pub fn open_parent(&self, entry: &Entry) -> Result<OwnedFd, ViewError> {
+        let layer = self.layer_of(entry)?;
+        layer.open_path(entry.path.parent().unwrap_or(Path::new("")))
+    }
+
     /// The extended attributes of an entry as (name, value), sorted, without overlay's own and the store's.
     pub fn xattrs(&self, entry: &Entry) -> Result<Vec<Xattr>, ViewError> {
         if self.layers.is_empty() {

@@ -7,6 +7,7 @@
 
 pub(crate) mod destination;
 mod digest;
+mod linked;
 mod near;
 mod select;
 pub(crate) mod write;
@@ -17,7 +18,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
 use strata_cache::view::{Entry, FileKind, ViewError};
-use strata_cache::{Digest, HardLinks, LayerView};
+use strata_cache::{Digest, FileSet, HardLinks, KnownLayer, LayerView};
 
 use crate::glob::PatternError;
 use crate::tree::{TreeError, Xattr};
@@ -76,6 +77,8 @@ pub struct CopySpec<'a> {
     pub link: bool,
     /// Clamp times to this many seconds since the epoch.
     pub epoch: Option<i64>,
+    /// A layer that an earlier run of the same instruction made: what it has as it is to be is linked.
+    pub earlier: Option<&'a KnownLayer>,
     /// Asked now and then; once it says true, the copy ends with [`CopyError::Cancelled`].
     pub cancelled: Option<&'a Cancelled<'a>>,
 }
@@ -96,6 +99,7 @@ impl Default for CopySpec<'_> {
             unpack: false,
             link: false,
             epoch: None,
+            earlier: None,
             cancelled: None,
         }
     }
@@ -284,13 +288,25 @@ pub struct Written {
     pub links: HardLinks,
     /// Entries whose owner could not be set.
     pub owners: Owners,
+    /// What is told of each regular file that a later copy could link.
+    files: Vec<Digest>,
     /// Names that were replaced, with all below them, so that what an earlier copy said of them is no longer true.
     replaced: std::collections::BTreeSet<Vec<u8>>,
 }
 
 impl Written {
+    /// The files that a later run of the same instruction may link from the layer.
+    pub fn files(&self) -> FileSet {
+        self.files.iter().copied().collect()
+    }
+
     /// Adds what a later copy left in the same upper directory.
     pub fn merge(&mut self, later: Self) {
+        if !later.replaced.is_empty() {
+            // Some of these are no longer what they were said to be.
+            self.files.clear();
+        }
+        self.files.extend(later.files);
         for group in &mut self.links.0 {
             group.retain(|name| {
                 let path = Path::new(OsStr::from_bytes(name));

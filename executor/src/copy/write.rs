@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, Mode};
 use strata_cache::view::{Entry, FileKind, ViewError};
-use strata_cache::{HardLinks, Hasher, LayerView};
+use strata_cache::{Digest, HardLinks, Hasher, LayerView};
 
 use super::destination::{
     Attributes, Destination, Owners, clamp, failed, open_directory, set_attributes,
     set_attributes_at,
 };
+use super::linked::{Earlier, LastDirectory, identity};
 use super::{CopyError, CopySpec, Group, Item, Selection, Written, clean, on_pool, shown};
 use crate::archive;
 use crate::tree::SourceTree;
@@ -46,6 +47,8 @@ pub(super) fn write(
         spec,
         destination: Destination::new(below, upper, spec.epoch)?,
         links: Links::default(),
+        earlier: spec.earlier.and_then(Earlier::open),
+        files: Vec::new(),
     };
     for group in groups {
         writer.group(group, below)?;
@@ -53,9 +56,14 @@ pub(super) fn write(
     writer.destination.finish()?;
     let owners = writer.destination.owners;
     let (links, replaced) = writer.links.finish();
+    if !replaced.is_empty() {
+        // Which of the files were replaced by which is not worth knowing: it is the rare case.
+        writer.files.clear();
+    }
     Ok(Written {
         links,
         owners,
+        files: writer.files,
         replaced,
     })
 }
@@ -121,6 +129,9 @@ struct Writer<'a> {
     spec: &'a CopySpec<'a>,
     destination: Destination,
     links: Links,
+    earlier: Option<Earlier<'a>>,
+    /// What is told of each file that was written or linked.
+    files: Vec<Digest>,
 }
 
 /// A regular file that is to be written: item and path.
@@ -329,25 +340,29 @@ impl Writer<'_> {
             .iter()
             .map(|job| items[job.item].entry.metadata.size)
             .fold(0, u64::saturating_add);
-        let (tree, spec, upper) = (self.tree, self.spec, self.destination.upper());
-        let chunk = |chunk: &[Job]| write_chunk(tree, spec, items, upper, chunk);
-        let owners: Result<Owners, CopyError> = if jobs.len() <= 1
-            || (jobs.len() < SERIAL_FILES && bytes < SERIAL_BYTES)
-        {
-            chunk(&jobs)
-        } else {
-            // A few large files are spread as well as many small ones.
-            let size = (jobs.len() / 64).clamp(1, CHUNK);
-            on_pool(|| {
-                jobs.par_chunks(size)
-                    .map(chunk)
-                    .try_reduce(Owners::default, |mut left, right| {
-                        left += right;
-                        Ok(left)
-                    })
-            })
+        let files = Files {
+            tree: self.tree,
+            spec: self.spec,
+            items,
+            upper: self.destination.upper(),
+            earlier: self.earlier.as_ref(),
         };
-        self.destination.owners += owners?;
+        let chunk = |chunk: &[Job]| files.write(chunk);
+        let done: Result<Done, CopyError> =
+            if jobs.len() <= 1 || (jobs.len() < SERIAL_FILES && bytes < SERIAL_BYTES) {
+                chunk(&jobs)
+            } else {
+                // A few large files are spread as well as many small ones.
+                let size = (jobs.len() / 64).clamp(1, CHUNK);
+                on_pool(|| {
+                    jobs.par_chunks(size)
+                        .map(chunk)
+                        .try_reduce(Done::default, |left, right| Ok(left.and(right)))
+                })
+            };
+        let done = done?;
+        self.destination.owners += done.owners;
+        self.files.extend(done.files);
         let written: BTreeMap<usize, &Path> = if links.is_empty() {
             BTreeMap::new()
         } else {
@@ -410,75 +425,111 @@ fn make_special(
         .map_err(failed(action, path))
 }
 
-/// Writes some files; gives how many could not get their owner.
-fn write_chunk(
-    tree: &dyn SourceTree,
-    spec: &CopySpec<'_>,
-    items: &[Item],
-    upper: BorrowedFd<'_>,
-    jobs: &[Job],
-) -> Result<Owners, CopyError> {
-    let mut buffer = Vec::new();
-    let mut last: Option<(&Path, OwnedFd)> = None;
-    let mut owners = Owners::default();
-    for job in jobs {
-        spec.go_on()?;
-        let parent = parent_of(&job.path);
-        if last.as_ref().is_none_or(|(path, _)| *path != parent) {
-            last = Some((parent, open_directory(upper, parent)?));
-        }
-        if let Some((_, directory)) = &last {
-            let item = &items[job.item];
-            owners += write_file(tree, spec, item, directory.as_fd(), &job.path, &mut buffer)?;
-        }
-    }
-    Ok(owners)
+/// What became of some files.
+#[derive(Default)]
+struct Done {
+    /// Those that could not get their owner.
+    owners: Owners,
+    /// What is told of those that are exactly as they are to be.
+    files: Vec<Digest>,
 }
 
-/// Writes one regular file. Tells if it could not get its owner.
-fn write_file(
-    tree: &dyn SourceTree,
-    spec: &CopySpec<'_>,
-    item: &Item,
-    parent: BorrowedFd<'_>,
-    path: &Path,
-    buffer: &mut Vec<u8>,
-) -> Result<Owners, CopyError> {
-    let name = path.file_name().unwrap_or_default();
-    let attributes = attributes(tree, spec, item);
-    let mut source = tree.open(&item.entry)?;
-    let metadata = &item.entry.metadata;
-    let unchanged = attributes.mode == metadata.mode
-        && attributes.owner == (metadata.uid, metadata.gid)
-        && attributes.mtime == metadata.mtime;
-    if tree.immutable() && unchanged && !item.entry.host_path.as_os_str().is_empty() {
-        let existing = format!("/proc/self/fd/{}", source.as_raw_fd());
-        // Another file system, or too many links: then it is copied.
-        if rustix::fs::linkat(
-            rustix::fs::CWD,
-            existing,
-            parent,
-            name,
-            AtFlags::SYMLINK_FOLLOW,
-        )
-        .is_ok()
-        {
-            return Ok(Owners::default());
-        }
+impl Done {
+    fn and(mut self, mut other: Self) -> Self {
+        self.owners += other.owners;
+        self.files.append(&mut other.files);
+        self
     }
-    let mut file = archive::create(parent, name, path)?;
-    if tree.immutable() || item.digest.is_none() {
-        copy(&source, &file, path)?;
-    } else {
-        // What the key was made of must be what arrives.
-        let digest = copy_hashing(spec, &mut source, &mut file, item, path, buffer)?;
-        if item.digest.is_some_and(|known| known != digest) {
-            return Err(CopyError::Changed {
-                path: item.source(),
-            });
+}
+
+/// The regular files of a group on their way into the upper directory, from any thread.
+struct Files<'a> {
+    tree: &'a dyn SourceTree,
+    spec: &'a CopySpec<'a>,
+    items: &'a [Item],
+    upper: BorrowedFd<'a>,
+    earlier: Option<&'a Earlier<'a>>,
+}
+
+impl Files<'_> {
+    /// Writes or links some files.
+    fn write(&self, jobs: &[Job]) -> Result<Done, CopyError> {
+        let mut buffer = Vec::new();
+        let mut done = Done::default();
+        let mut last: Option<(&Path, OwnedFd)> = None;
+        let mut from = LastDirectory::default();
+        for job in jobs {
+            self.spec.go_on()?;
+            let parent = parent_of(&job.path);
+            if last.as_ref().is_none_or(|(path, _)| *path != parent) {
+                last = Some((parent, open_directory(self.upper, parent)?));
+            }
+            let Some((_, directory)) = &last else {
+                continue;
+            };
+            let directory = directory.as_fd();
+            let item = &self.items[job.item];
+            let attributes = attributes(self.tree, self.spec, item);
+            let known = item
+                .digest
+                .and_then(|content| identity(&job.path, content, &attributes));
+            let linked = match (self.earlier, &known) {
+                (Some(earlier), Some(file)) if earlier.holds(file) => {
+                    from.link_earlier(earlier, &job.path, directory)
+                }
+                _ => {
+                    self.is_as_wanted(item, &attributes) && {
+                        let name = job.path.file_name().unwrap_or_default();
+                        from.link_source(self.tree, &item.entry, directory, name)
+                    }
+                }
+            };
+            let owners = if linked {
+                Owners::default()
+            } else {
+                self.write_file(job, &attributes, directory, &mut buffer)?
+            };
+            done.owners += owners;
+            done.files
+                .extend(known.filter(|_| owners == Owners::default()));
         }
+        Ok(done)
     }
-    set_attributes(file.as_fd(), path, &attributes)
+
+    /// Whether a file of the tree may be linked: it never changes, and has the metadata that it is to have.
+    fn is_as_wanted(&self, item: &Item, attributes: &Attributes) -> bool {
+        let metadata = &item.entry.metadata;
+        self.tree.immutable()
+            && attributes.mode == metadata.mode
+            && attributes.owner == (metadata.uid, metadata.gid)
+            && attributes.mtime == metadata.mtime
+    }
+
+    /// Writes one regular file. Tells if it could not get its owner.
+    fn write_file(
+        &self,
+        job: &Job,
+        attributes: &Attributes,
+        parent: BorrowedFd<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Owners, CopyError> {
+        let item = &self.items[job.item];
+        let path = &*job.path;
+        let mut source = self.tree.open(&item.entry)?;
+        let mut file = archive::create(parent, path.file_name().unwrap_or_default(), path)?;
+        if self.tree.immutable() || item.digest.is_none() {
+            copy(&source, &file, path)?;
+        } else {
+            // What the key was made of must be what arrives.
+            let digest = copy_hashing(self.spec, &mut source, &mut file, item, path, buffer)?;
+            if item.digest.is_some_and(|known| known != digest) {
+                return Err(CopyError::Changed {
+                    path: item.source(),
+                });
+            }
+        }
+        set_attributes(file.as_fd(), path, attributes)
+    }
 }
 
 fn copy(source: &File, target: &File, path: &Path) -> Result<(), CopyError> {
@@ -494,7 +545,7 @@ fn copy_hashing(
     item: &Item,
     path: &Path,
     buffer: &mut Vec<u8>,
-) -> Result<strata_cache::Digest, CopyError> {
+) -> Result<Digest, CopyError> {
     buffer.resize(256 * 1024, 0);
     let mut hasher = Hasher::default();
     let sparse = source

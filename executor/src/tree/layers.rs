@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -78,6 +79,10 @@ impl SourceTree for LayerTree {
 
     fn open(&self, entry: &Entry) -> Result<File, TreeError> {
         Ok(self.view.open(entry)?)
+    }
+
+    fn open_parent(&self, entry: &Entry) -> Option<OwnedFd> {
+        self.view.open_parent(entry).ok()
     }
 
     fn xattrs(&self, entry: &Entry) -> Result<Vec<Xattr>, TreeError> {

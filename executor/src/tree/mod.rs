@@ -6,6 +6,7 @@ mod layers;
 mod memory;
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use strata_cache::Digest;
@@ -71,6 +72,12 @@ pub trait SourceTree: Send + Sync {
 
     /// Opens a regular file, never through a symlink.
     fn open(&self, entry: &Entry) -> Result<File, TreeError>;
+
+    /// Opens the directory that has an entry of a tree that [never changes](Self::immutable), so that the
+    /// entry can be linked from there. None if the tree has no such directories.
+    fn open_parent(&self, _entry: &Entry) -> Option<OwnedFd> {
+        None
+    }
 
     /// Extended attributes that a copy keeps, sorted by name.
     fn xattrs(&self, entry: &Entry) -> Result<Vec<Xattr>, TreeError>;

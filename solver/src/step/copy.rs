@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use strata_cache::{HardLinks, LayerView, Scratch};
+use strata_cache::{KnownLayer, LayerView, Scratch};
 use strata_executor::copy::{self, CopyError, CopySpec};
 use strata_executor::tree::{MemoryTree, SourceTree};
 use strata_executor::users;
@@ -14,15 +14,17 @@ use crate::remote::RemoteError;
 use crate::sources::remote_diagnostic;
 
 impl Shared<'_> {
-    /// Writes what `op` copies into the upper directory of `scratch`.
+    /// Writes what `op` copies into the upper directory of `scratch`. Files that `earlier` has already are
+    /// linked.
     pub(super) fn copy_files(
         &self,
         id: VertexId,
-        vertex: &Vertex,
         op: &CopyOp,
         scratch: &Scratch<'_>,
         stacks: Stacks<'_>,
-    ) -> Result<HardLinks, Failure> {
+        earlier: Option<&KnownLayer>,
+    ) -> Result<copy::Written, Failure> {
+        let vertex = &self.graph.vertices[id.0];
         let below = self.view(scratch.stack());
         let owner = match &op.chown {
             None => None,
@@ -36,6 +38,7 @@ impl Shared<'_> {
             owner: self.squashed(owner),
             below,
             scratch,
+            earlier,
         };
         let mut result = copy::Written::default();
         // In the order in which they are written: a later source replaces files of an earlier one.
@@ -54,7 +57,7 @@ impl Shared<'_> {
             result.merge(self.heredocs(&copying)?);
         }
         self.count_owners(result.owners, vertex.span)?;
-        Ok(result.links)
+        Ok(result)
     }
 
     /// Copies some of the sources in the context, a stage or an image.
@@ -72,6 +75,10 @@ impl Shared<'_> {
             CopyFrom::Context | CopyFrom::Source(_) => {
                 let selection = &self.recipes.selections[&id];
                 let tree = self.sources.tree(op.from);
+                let spec = &CopySpec {
+                    earlier: copying.earlier,
+                    ..*spec
+                };
                 selection.write_sources(sources, tree, spec, &copying.below, upper)
             }
             CopyFrom::Root(root) => {
@@ -147,6 +154,8 @@ struct Copying<'a> {
     owner: Option<(u32, u32)>,
     below: LayerView,
     scratch: &'a Scratch<'a>,
+    /// What an earlier run of the same operation made.
+    earlier: Option<&'a KnownLayer>,
 }
 
 impl Copying<'_> {
