@@ -100,8 +100,14 @@ impl Finished<'_> {
             .into_iter()
             .skip(unpacked)
         {
-            let diff_id = export::diff_id(self.store, layer, self.options())
-                .map_err(|error| output_error("the image's layers", error))?;
+            let failed = |error| output_error("the image's layers", error);
+            let known = export::known_diff_id(self.store, layer, self.options());
+            let diff_id = if let Some(known) = known.map_err(failed)? {
+                known
+            } else {
+                self.lease.must_hold()?;
+                export::diff_id(self.store, layer, self.options()).map_err(failed)?
+            };
             layers.push(StoredLayer {
                 diff_id,
                 layer: Some(layer),
@@ -200,6 +206,14 @@ impl Finished<'_> {
     /// Writes every output that was asked for.
     pub(crate) fn write(&self, images: &[BuiltImage]) -> Result<Made, BuildError> {
         let mut made = Made::default();
+        let in_store = |output: &Output| matches!(output, Output::CacheOnly | Output::Store);
+        if !self.request.outputs.iter().all(in_store) {
+            match self.lease.must_hold() {
+                // What is only read can be read without: it is missed if it goes meanwhile.
+                Err(error) if error.is_no_space() => {}
+                held => held?,
+            }
+        }
         let said = self.said(images)?;
         let names = self.all_names()?;
         let beside = |image: &BuiltImage, descriptor: &Descriptor| -> Vec<Artifact> {
@@ -281,8 +295,14 @@ impl Finished<'_> {
             Output::CacheOnly => return Ok(()),
             Output::Store => {
                 self.no_place("an image in the store");
-                let stored = export::store_images(self.store, self.lease, set, &names)
-                    .map_err(|error| output_error("the local image store", error))?;
+                let failed = |error| output_error("the local image store", error);
+                let there = export::stored(self.store, set, &names).map_err(failed)?;
+                let stored = if let Some(there) = there {
+                    there
+                } else {
+                    self.lease.must_hold()?;
+                    export::store_images(self.store, self.lease, set, &names).map_err(failed)?
+                };
                 if made.manifests.is_empty() {
                     made.image = Some(stored);
                 }

@@ -48,7 +48,8 @@ pub fn diff_id(
     Ok(diff_id)
 }
 
-fn known_diff_id(
+/// The same if it was made before. Nothing of the layer is read.
+pub fn known_diff_id(
     store: &Store,
     layer: LayerId,
     options: WriteOptions,

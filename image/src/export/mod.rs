@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub use encoding::{Annotations, Encoding, MediaTypes, PlatformAnnotations};
 pub(crate) use layer::{blob_for, is_present, open_at};
-pub use layer::{diff_id, image_blob, layer_blob};
+pub use layer::{diff_id, image_blob, known_diff_id, layer_blob};
 pub(crate) use list::{built, index_of, parsed};
 pub use set::{Artifact, Beside, ImageSet, reencoded};
 pub(crate) use set::{Document, manifest_of};
@@ -423,6 +423,26 @@ pub fn export(
             Ok(None)
         }
     }
+}
+
+/// What [`store_images`] would answer, if it would find all that it writes: an image, not a list, as it is
+/// stored, under the same names.
+pub fn stored(
+    store: &Store,
+    set: &ImageSet<'_>,
+    names: &[String],
+) -> Result<Option<Digest>, ExportError> {
+    let ([image], false) = (set.images, set.index) else {
+        return Ok(None);
+    };
+    let stored = StoredImage {
+        config: image.id(),
+        manifest: None,
+        layers: image.layers.clone(),
+        created_ms: 0,
+    };
+    let there = store.index().has_image(&stored, names)? && store.blobs().contains(image.id());
+    Ok(there.then(|| image.id()))
 }
 
 /// Claims the image's layers, so that nobody prunes them under our hands.
