@@ -75,3 +75,6 @@ crates: ## Check that the crates depend on each other in one direction
 bench-compare: bases release ## Measure strata beside buildah, docker.io and the machine's limits (BENCH="--only P1 --scale 0.1")
 	$(CARGO) build --release --locked -p strata-cache --example limits
 	python3 benches/compare $(BENCH)
+
+bench-guard: build bases ## Fail if a build that finds everything costs more than it did (GUARD=--update writes it down)
+	python3 benches/guard $(GUARD)
