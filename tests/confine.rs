@@ -1,6 +1,6 @@
 //! Other walls: capabilities, filters, masks and labels that are asked for on the command line.
 
-use crate::support::{Output, Sandbox, cases};
+use crate::support::{Output, Sandbox, Who, cases, run_case};
 
 cases! { Root, User =>
     capabilities_are_added_and_dropped,
@@ -170,6 +170,49 @@ fn paths_are_masked_and_unmasked(sandbox: &Sandbox) {
     assert_ne!(runs(sandbox, &[], read_only).success().stdout, "0\n");
     let flags = ["--security-opt=unmask=ALL"];
     assert_eq!(runs(sandbox, &flags, read_only).failure(1).stdout, "0\n");
+}
+
+/// `.ci/vm/cgroup2-init` has loaded the profile. It allows everything but writing to `/denied`.
+#[test]
+#[ignore = "takes a kernel with AppArmor: `make test-cgroup2`"]
+fn the_profile_that_is_asked_for_confines_commands() {
+    for who in [Who::Root, Who::User, Who::OneId] {
+        run_case(who, confined_by_a_profile);
+    }
+}
+
+fn confined_by_a_profile(sandbox: &Sandbox) {
+    const TRY: &str = "cat /proc/self/attr/current; echo x > /allowed && echo allowed; \
+                       echo x > /denied || echo denied";
+    image(sandbox);
+    let option = "--security-opt=apparmor=strata-test";
+    let confined = ["strata-test (enforce)", "allowed", "denied"];
+    let said = runs(sandbox, &[option], TRY).success().stdout;
+    assert_eq!(said.lines().collect::<Vec<_>>(), confined);
+    let said = runs(sandbox, &[], TRY).success().stdout;
+    let free: Vec<&str> = said.lines().collect();
+    assert_eq!(free, ["unconfined", "allowed"]);
+    sandbox.dockerfile(&format!("FROM busybox\nRUN {TRY}\nRUN test ! -e /denied\n"));
+    let said = sandbox.try_build(&[option]).success().steps();
+    let said = said.output("attr/current");
+    assert!(confined.iter().all(|line| said.contains(line)), "{said:?}");
+    // What the profile denies is what was there to be done.
+    assert_eq!(
+        sandbox
+            .try_build(&[])
+            .failure(1)
+            .steps()
+            .output("attr/current")
+            .last(),
+        Some(&"allowed")
+    );
+    runs(
+        sandbox,
+        &["--security-opt=apparmor=no-such-profile"],
+        "true",
+    )
+    .failure(125)
+    .says("no-such-profile");
 }
 
 fn labels_need_a_kernel_that_knows_them(sandbox: &Sandbox) {

@@ -13,6 +13,10 @@ cases! { Root =>
     swap_is_limited_with_memory,
     a_limit_of_processes_holds,
     a_limit_of_processors_is_set,
+    a_quota_of_processors_takes_effect,
+    shares_of_processors_take_effect,
+    rates_of_disks_take_effect,
+    memory_nodes_are_those_asked_for,
     limits_hold_for_build_steps,
     shares_and_sets_of_processors_are_set,
     the_given_control_group_holds_those_of_sandboxes,
@@ -153,6 +157,22 @@ fn swap_is_limited_with_memory(sandbox: &Sandbox) {
         let killed = runs(sandbox, &[], flags, EAT);
         killed.failure(137).says("more memory than its limit");
     }
+    // Where there is swap, what is allowed of it can be used.
+    let swaps = fs::read_to_string("/proc/meminfo").unwrap();
+    let free = swaps
+        .lines()
+        .find_map(|line| line.strip_prefix("SwapFree:"));
+    let free: u64 = free
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    if free > 200_000 {
+        let flags = ["--memory", "40m", "--memory-swap", "200m"];
+        let enough = runs(sandbox, &[], &flags, EAT);
+        assert_eq!(enough.success().stdout, "survived\n");
+    }
     runs(
         sandbox,
         &[],
@@ -171,6 +191,186 @@ fn a_limit_of_processes_holds(sandbox: &Sandbox) {
 fn a_limit_of_processors_is_set(sandbox: &Sandbox) {
     image(sandbox);
     processors_are_limited(sandbox, &[], "0.37", "37000");
+}
+
+/// The values of a field in files of that name in control groups.
+fn counted(groups: &[PathBuf], file: &str, field: &str) -> Vec<u64> {
+    let texts = groups
+        .iter()
+        .filter_map(|group| fs::read_to_string(group.join(file)).ok());
+    let values = |text: String| -> Vec<u64> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(field));
+        lines
+            .filter_map(|value| value.trim().parse().ok())
+            .collect()
+    };
+    texts.flat_map(values).collect()
+}
+
+/// Takes some processor time: a tenth of a second, or more.
+const WORK: &str = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done";
+
+fn a_quota_of_processors_takes_effect(sandbox: &Sandbox) {
+    image(sandbox);
+    for (flags, holds_back) in [(["--cpus", "0.1"], true), (["--pids-limit", "90"], false)] {
+        let gate = Gate::new();
+        let command = format!("{WORK}; {}", gate.command());
+        let strata = sandbox.strata().arg("run").args(flags);
+        let running = strata.args(["it", "sh", "-c", &command]).spawn();
+        let waiting = gate.wait_long();
+        let (_, groups) = first_process(&running);
+        let throttled = counted(&groups, "cpu.stat", "nr_throttled ");
+        waiting.open();
+        running.wait().success();
+        let held_back = throttled.iter().any(|times| *times > 0);
+        assert_eq!(held_back, holds_back, "{throttled:?} in {groups:?}");
+    }
+}
+
+/// Processor time of what is in a control group, in the clock's ticks.
+fn time_of(groups: &[PathBuf]) -> u64 {
+    let members = groups
+        .iter()
+        .filter_map(|group| fs::read_to_string(group.join("cgroup.procs")).ok());
+    let processes: std::collections::BTreeSet<String> = members
+        .flat_map(|text| text.lines().map(ToOwned::to_owned).collect::<Vec<_>>())
+        .collect();
+    let times = processes.iter().filter_map(|process| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit(") ").next()?.split(' ').collect();
+        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    });
+    times.sum()
+}
+
+/// Two that want the same processor all the time, and one of them has a share 256 times as large.
+fn shares_of_processors_take_effect(sandbox: &Sandbox) {
+    image(sandbox);
+    let flags = |share| ["run", "--cpuset-cpus", "0", "--cpu-shares", share];
+    let mut light = sandbox
+        .strata()
+        .args(flags("1024"))
+        .args(["it", "sh", "-c", "echo at-it >&2; while :; do :; done"])
+        .spawn();
+    light.wait_for_line("at-it");
+    let (begin, end) = (Gate::new(), Gate::new());
+    let work = format!(
+        "{}; {WORK}; {WORK}; {WORK}; {}",
+        begin.command(),
+        end.command()
+    );
+    let heavy = sandbox
+        .strata()
+        .args(flags("262144"))
+        .args(["it", "sh", "-c", &work])
+        .spawn();
+    let waiting = begin.wait_long();
+    let groups = [&heavy, &light].map(|running| first_process(running).1);
+    let before = groups.each_ref().map(|groups| time_of(groups));
+    waiting.open();
+    let waiting = end.wait_long();
+    let after = groups.each_ref().map(|groups| time_of(groups));
+    waiting.open();
+    heavy.wait().success();
+    light.signal(Signal::SIGKILL);
+    light.wait();
+    let [heavy, light] = [after[0] - before[0], after[1] - before[1]];
+    assert!(heavy > 5 && light < heavy / 2, "{heavy} and {light} ticks");
+}
+
+/// The disk with the file system that this directory is on.
+fn disk_of(directory: &Path) -> Option<PathBuf> {
+    let device = std::os::unix::fs::MetadataExt::dev(&fs::metadata(directory).ok()?);
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let blocks = Path::new("/sys/dev/block");
+    let link = fs::read_link(blocks.join(format!("{major}:{minor}"))).ok()?;
+    let block = blocks.join(link);
+    // Rates are those of whole disks.
+    let whole = if block.join("partition").exists() {
+        block.parent()?.to_owned()
+    } else {
+        block
+    };
+    let node = Path::new("/dev").join(whole.file_name()?);
+    node.exists().then_some(node)
+}
+
+/// A limit is a lower bound of the time that something takes, whatever else the machine does.
+fn rates_of_disks_take_effect(sandbox: &Sandbox) {
+    const BLOCK: usize = 16 * 1024;
+    image(sandbox);
+    let shared = sandbox.fresh_output("shared");
+    fs::create_dir(&shared).unwrap();
+    let Some(disk) = disk_of(&shared) else {
+        skip("the tests' directory is not on a file system of a disk");
+        return;
+    };
+    let file = fs::File::create(shared.join("file")).unwrap();
+    std::io::Write::write_all(&mut &file, &vec![7; 32 * BLOCK]).unwrap();
+    file.sync_all().unwrap();
+    let volume = format!("{}:/shared", shared.display());
+    let read = "dd if=/shared/file of=/dev/null bs=16k count=32 iflag=direct";
+    let write = "dd if=/dev/zero of=/shared/new bs=16k count=32 oflag=direct conv=fsync";
+    // 512 KiB in 32 operations.
+    for (flag, limit, command, field) in [
+        ("--device-read-bps", "256k", read, "rbytes="),
+        ("--device-write-bps", "256k", write, "wbytes="),
+        ("--device-read-iops", "16", read, "rios="),
+        ("--device-write-iops", "16", write, "wios="),
+    ] {
+        let gate = Gate::new();
+        let limit = format!("{}:{limit}", disk.display());
+        let command = format!("{command} 2> /dev/null && {}", gate.command());
+        let strata = sandbox.strata().args(["run", "--volume", &volume]);
+        let strata = strata.args([flag, &limit, "it", "sh", "-c", &command]);
+        let began = std::time::Instant::now();
+        let running = strata.spawn();
+        let waiting = gate.wait_long();
+        let took = began.elapsed();
+        let (_, groups) = first_process(&running);
+        let accounts: Vec<String> = groups
+            .iter()
+            .flat_map(|group| {
+                [
+                    "io.stat",
+                    "blkio.throttle.io_service_bytes",
+                    "blkio.throttle.io_serviced",
+                ]
+                .map(|file| fs::read_to_string(group.join(file)).unwrap_or_default())
+            })
+            .collect();
+        waiting.open();
+        running.wait().success();
+        // Two seconds by the limit. A part of the first one may be given at once.
+        assert!(took.as_millis() > 1200, "{flag}: {took:?}, {accounts:?}");
+        let accounts = accounts.concat();
+        let counted = accounts.split_whitespace().filter_map(|word| {
+            word.strip_prefix(field)
+                .unwrap_or(word)
+                .parse::<usize>()
+                .ok()
+        });
+        let expected = if field.ends_with("bytes=") {
+            32 * BLOCK
+        } else {
+            32
+        };
+        assert!(counted.max() >= Some(expected), "{flag}: {accounts}");
+    }
+}
+
+fn memory_nodes_are_those_asked_for(sandbox: &Sandbox) {
+    image(sandbox);
+    let nodes = fs::read_to_string("/sys/devices/system/node/online").unwrap_or("0".to_owned());
+    // The last one: all of them is what there is without the limit.
+    let last = nodes.trim().rsplit([',', '-']).next().unwrap().to_owned();
+    let command = "sed -n 's/^Mems_allowed_list:\t//p' /proc/self/status";
+    let seen = runs(sandbox, &[], &["--cpuset-mems", &last], command).success();
+    assert_eq!(seen.stdout.trim(), last, "of {nodes}");
+    let without = runs(sandbox, &[], &[], command).success();
+    assert_eq!(without.stdout.trim(), nodes.trim());
+    let refused = runs(sandbox, &[], &["--cpuset-mems", "63"], "true").failure(125);
+    refused.says("set `cpuset.mems` of a control group to 63");
 }
 
 fn limits_hold_for_build_steps(sandbox: &Sandbox) {

@@ -12,6 +12,7 @@ cases! { Root, User =>
     a_docker_archive_names_its_image,
     a_tar_is_the_file_tree,
     a_directory_is_filled_with_the_files,
+    a_directory_can_be_made_to_hold_the_result_and_nothing_else,
     several_outputs_come_from_one_build,
     archives_can_go_to_standard_output,
     the_image_id_is_written,
@@ -129,6 +130,54 @@ fn a_directory_is_filled_with_the_files(sandbox: &Sandbox) {
     let tree = Tree::of_directory(&to);
     assert_eq!(tree.text("a"), "new");
     assert_eq!(tree.text("kept"), "kept");
+}
+
+fn a_directory_can_be_made_to_hold_the_result_and_nothing_else(sandbox: &Sandbox) {
+    sandbox
+        .busybox()
+        .write("a", "a")
+        .dockerfile("FROM scratch\nCOPY a /a\nCOPY a /kept/a\n");
+    let to = sandbox.path("out/exact");
+    let outside = sandbox.path("out/outside");
+    fs::create_dir_all(to.join("stale/deep/deeper")).unwrap();
+    fs::create_dir_all(to.join("a/directory/where/a/file/is/to/be")).unwrap();
+    fs::create_dir_all(to.join("kept/stale")).unwrap();
+    fs::create_dir_all(&outside).unwrap();
+    for file in ["stale/deep/x", "a/y", "kept/z", "kept/stale/w", "file"] {
+        fs::write(to.join(file), "old").unwrap();
+    }
+    fs::write(outside.join("precious"), "mine").unwrap();
+    std::os::unix::fs::symlink(&outside, to.join("link")).unwrap();
+    std::os::unix::fs::symlink(&outside, to.join("kept/link")).unwrap();
+    let owner = format!("{0}:{0}", sandbox.account().uid);
+    run(Command::new("chown").args(["-hR", &owner]).arg(&to));
+    let output = format!("type=local,mode=delete,dest={}", to.display());
+    let build = |directory: &str, more: &[&str]| {
+        let strata = sandbox.strata().directory(sandbox.path(directory));
+        let strata = strata.args(["build", "-o", &output]).args(more);
+        strata.arg(sandbox.context()).output()
+    };
+    // From beside the directory, somebody may have meant another one.
+    let refused = build("out/outside", &[]).failure(2);
+    refused.says("buildx.local.delete");
+    assert!(to.join("file").exists());
+    build("out", &[]).success();
+    let all = || Tree::of_directory(&to).0.into_keys().collect::<Vec<_>>();
+    let expected = all();
+    assert_eq!(
+        expected
+            .iter()
+            .filter(|path| !path.is_empty())
+            .collect::<Vec<_>>(),
+        ["a", "kept", "kept/a"]
+    );
+    assert_eq!(
+        fs::read_to_string(outside.join("precious")).unwrap(),
+        "mine"
+    );
+    fs::write(to.join("again"), "stale").unwrap();
+    build("out/outside", &["--allow", "buildx.local.delete"]).success();
+    assert_eq!(all(), expected);
 }
 
 fn several_outputs_come_from_one_build(sandbox: &Sandbox) {
@@ -530,8 +579,11 @@ fn a_manifest_is_annotated_or_dockers(sandbox: &Sandbox) {
         types.iter().all(|it| it.unwrap().starts_with(family)),
         "{types:?}"
     );
-    let store = ["--output", "type=image", "--annotation", "a=b"];
-    let refused = sandbox.try_build(&store);
+    let to = format!(
+        "type=local,dest={}",
+        sandbox.fresh_output("local").display()
+    );
+    let refused = sandbox.try_build(&["--output", &to, "--annotation", "a=b"]);
     assert_eq!(refused.code(), 2, "{refused}");
     assert!(refused.stderr.contains("--annotation"), "{refused}");
 }

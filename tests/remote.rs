@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use strata_cache::Digest;
 
-use crate::support::{Image, Sandbox, Web, cases, run, wait_until};
+use crate::support::{Image, Sandbox, Tree, Web, cases, run, wait_until};
 
 cases! { Root, User =>
     add_fetches_a_file_with_its_time,
@@ -25,6 +25,7 @@ cases! { Root =>
     a_commit_can_be_demanded,
     a_context_can_be_a_repository,
     a_token_is_sent_and_never_shown,
+    a_password_in_an_address_is_sent_and_kept_nowhere,
     what_git_can_not_have_is_told,
     a_repository_behind_http_has_branches_tags_commits_and_directories,
     a_repository_behind_ssh_is_asked_with_the_agent_given,
@@ -415,6 +416,163 @@ fn a_token_is_sent_and_never_shown(sandbox: &Sandbox) {
         .success();
     assert!(!output.stderr.contains("geheim"), "{}", output.stderr);
     assert_eq!(Image::read(&archive).tree().text("dir/file"), "one\n");
+}
+
+/// Files below `directory` that hold the text, or have it in their names.
+fn files_with(directory: &std::path::Path, text: &str) -> String {
+    let script = "grep -rlaF -- \"$0\" \"$1\"; find \"$1\" | grep -F -- \"$0\"";
+    let found = Command::new("sh")
+        .args(["-c", script, text])
+        .arg(directory)
+        .output()
+        .unwrap();
+    String::from_utf8(found.stdout).unwrap()
+}
+
+fn a_password_in_an_address_is_sent_and_kept_nowhere(sandbox: &Sandbox) {
+    const PASSWORD: &str = "p4ss-des-adresses";
+    let repository = Repository::start(sandbox);
+    repository.git("git clone -q --bare main x.git");
+    let web = Web::start();
+    web.repositories(repository.root.clone());
+    // user:p4ss-des-adresses
+    web.require("Basic dXNlcjpwNHNzLWRlcy1hZHJlc3Nlcw==");
+    // A git that notes what it starts, programs of its own included.
+    let trace = sandbox.path("trace");
+    std::fs::write(&trace, "").unwrap();
+    let programs = sandbox.path("programs");
+    std::fs::create_dir(&programs).unwrap();
+    let git = programs.join("git");
+    let script = format!(
+        "#!/bin/sh\necho started \"$@\" >> {0}\nGIT_TRACE={0} PATH=${{PATH#*:}} exec git \"$@\"\n",
+        trace.display()
+    );
+    std::fs::write(&git, script).unwrap();
+    std::fs::set_permissions(&git, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+
+    let with =
+        |path: &str, user: &str| web.url(path).replace("http://", &format!("http://{user}@"));
+    let build = |lines: &str, flags: &[&str]| {
+        sandbox.write("Containerfile", format!("FROM scratch\n{lines}"));
+        let strata = sandbox.strata().env("PATH", &path);
+        strata
+            .args(["--log-level", "trace", "build", "-f", "Containerfile"])
+            .args(flags)
+            .arg(".")
+            .output()
+    };
+    let user = format!("user:{PASSWORD}");
+    let lines = format!(
+        "ADD {}#other /\nADD --keep-git-dir=true {} /again\n",
+        with("/git/x.git", &user),
+        with("/git/x.git", &user),
+    );
+    let to = sandbox.fresh_output("tar");
+    let (layout, metadata) = (sandbox.fresh_output("oci"), sandbox.path("out/metadata"));
+    let (tar, layout) = (
+        format!("type=tar,dest={}", to.display()),
+        format!("type=oci,tar=false,dest={}", layout.display()),
+    );
+    let flags = [
+        "-o",
+        &tar,
+        "-o",
+        &layout,
+        "-t",
+        "it",
+        "--load",
+        "--explain",
+        "--provenance=mode=max",
+        "--metadata-file",
+    ];
+    for progress in ["plain", "json"] {
+        let more = [metadata.to_str().unwrap(), "--progress", progress];
+        let output = build(&lines, &[&flags[..], &more].concat()).success();
+        assert!(!output.stderr.contains(PASSWORD), "{output}");
+        assert!(output.stderr.contains("http://user:***@"), "{output}");
+    }
+    let tree = Tree::of_tar(std::fs::File::open(&to).unwrap());
+    assert_eq!(tree.text("dir/file"), "other\n");
+    assert!(
+        tree.text("again/.git/config")
+            .contains("url = http://127.0.0.1")
+    );
+    // Errors, with the line that they are about.
+    for (lines, part) in [
+        (format!("ADD {} /f\n", with("/f", &user)), "without a user"),
+        (
+            format!("ADD {} /f\n", with("/git/x.git", &format!("{user}s"))),
+            "git ls-remote",
+        ),
+        (
+            format!("ADD {}#none /f\n", with("/git/x.git", &user)),
+            "no branch or tag",
+        ),
+        (
+            format!("ADD {} /f\n", with("/git/none.git", &user)),
+            "git ls-remote",
+        ),
+        (format!("ADD {}?a=b /f\n", with("/git/x.git", &user)), "`a`"),
+        (format!("COPY {} /f\n", with("/f", &user)), "COPY takes no"),
+    ] {
+        for progress in ["plain", "json"] {
+            let output = build(&lines, &["--progress", progress]);
+            assert!(output.stderr.contains(part), "{output}");
+            assert!(!output.stderr.contains(PASSWORD), "{output}");
+        }
+        let check = sandbox.try_run(&["check", "-f", "Containerfile", "."]);
+        assert!(
+            !check.stdout.contains(PASSWORD) && !check.stderr.contains(PASSWORD),
+            "{check}"
+        );
+    }
+    for command in [
+        &["cache", "ls", "--format", "json"][..],
+        &["cache", "mount", "ls"],
+        &["cache", "why", "it"],
+        &["history", "--no-trunc", "it"],
+        &["inspect", "it"],
+    ] {
+        let said = sandbox.try_run(command);
+        assert!(
+            !said.stdout.contains(PASSWORD) && !said.stderr.contains(PASSWORD),
+            "{said}"
+        );
+    }
+    for place in ["store", "out", "trace"] {
+        assert_eq!(files_with(&sandbox.path(place), PASSWORD), "", "{place}");
+    }
+    // What was looked at is what there is.
+    let started = std::fs::read_to_string(&trace).unwrap();
+    assert!(
+        started.contains("remote-http origin http://127.0.0.1:"),
+        "{started}"
+    );
+    assert_ne!(files_with(&sandbox.context(), PASSWORD), "");
+    // Nor a token that is a secret.
+    web.require("basic eC1hY2Nlc3MtdG9rZW46Z2VoZWlt");
+    sandbox.write(
+        "Containerfile",
+        format!("FROM scratch\nADD {} /token\n", web.url("/git/x.git")),
+    );
+    let strata = sandbox
+        .strata()
+        .env("PATH", &path)
+        .env("GIT_AUTH_TOKEN", "geheim");
+    let strata = strata.args([
+        "build",
+        "--secret",
+        "id=GIT_AUTH_TOKEN",
+        "-f",
+        "Containerfile",
+        ".",
+    ]);
+    strata.output().success();
+    for hidden in ["geheim", "eC1hY2Nlc3MtdG9rZW46Z2VoZWlt"] {
+        assert_eq!(files_with(&trace, hidden), "");
+        assert_eq!(files_with(&sandbox.path("store"), hidden), "");
+    }
 }
 
 fn what_git_can_not_have_is_told(sandbox: &Sandbox) {

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Gate, Running, Sandbox, Who, cases, run_case, wait_until};
+use crate::support::world::World;
+use crate::support::{Gate, Running, Sandbox, Who, cases, run_case, skip, wait_until};
 
 cases! { Root, User =>
     nothing_is_left_of_a_build_that_is_cancelled,
     nothing_is_left_of_a_build_that_is_killed,
+    nothing_is_left_of_an_isolated_network,
     nothing_is_left_of_a_step_that_ends,
     a_flood_of_output_takes_no_memory,
 }
@@ -20,7 +22,8 @@ cases! { Root, User =>
 struct Runaway {
     name: &'static str,
     script: &'static str,
-    /// Flags that bound it, for root and for others, who may have no control groups.
+    /// Flags that bound it, for root and for others, who may have no control groups. Without one that says
+    /// so, it has the host's network.
     flags: [&'static [&'static str]; 2],
     /// It goes on when it is asked to end, and says `not-now`.
     stubborn: bool,
@@ -69,7 +72,8 @@ const RUNAWAYS: &[Runaway] = &[
 
 /// What a running build has of its own.
 struct Own {
-    processes: BTreeSet<u32>,
+    /// With the times at which they were started: numbers are given anew.
+    processes: BTreeMap<u32, String>,
     /// Links of `/proc/PROCESS/ns`.
     namespaces: BTreeSet<PathBuf>,
 }
@@ -80,6 +84,26 @@ const KINDS: [&str; 4] = ["pid", "mnt", "net", "ipc"];
 fn namespaces(process: &Path) -> BTreeSet<PathBuf> {
     let links = KINDS.iter().map(|kind| process.join("ns").join(kind));
     links.filter_map(|link| fs::read_link(link).ok()).collect()
+}
+
+/// Namespaces that a process holds without being in them: by descriptors, and mounted somewhere.
+fn held(process: &Path) -> BTreeSet<PathBuf> {
+    let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten();
+    let links = descriptors
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok());
+    let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+    let roots = mounts.lines().filter_map(|line| line.split(' ').nth(3));
+    let mounted = roots.filter(|root| root.contains(":[")).map(PathBuf::from);
+    links.chain(mounted).collect()
+}
+
+/// When a process was started, if it is there and not a zombie that somebody has yet to ask for.
+fn started(process: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let mut fields = stat.rsplit(") ").next()?.split(' ');
+    let state = fields.next()?;
+    (!matches!(state, "Z" | "X")).then(|| fields.nth(18).unwrap_or_default().to_owned())
 }
 
 /// All processes by their parents.
@@ -107,17 +131,19 @@ fn children() -> BTreeMap<u32, Vec<u32>> {
 }
 
 impl Own {
-    fn of(running: &Running) -> Self {
+    /// `world`, if it runs on another host than this.
+    fn of(running: &Running, world: Option<&World>) -> Self {
         let children = children();
-        let mut processes = BTreeSet::new();
+        let mut processes = BTreeMap::new();
         let mut ahead = vec![u32::try_from(running.pid().as_raw()).unwrap()];
         while let Some(process) = ahead.pop() {
-            processes.insert(process);
+            processes.extend(started(process).map(|time| (process, time)));
             ahead.extend(children.get(&process).into_iter().flatten());
         }
-        let ours = namespaces(Path::new("/proc/self"));
+        let mut ours = namespaces(Path::new("/proc/self"));
+        ours.extend(world.map(|world| fs::read_link(world.path()).unwrap()));
         let theirs = processes
-            .iter()
+            .keys()
             .flat_map(|process| namespaces(&PathBuf::from(format!("/proc/{process}"))));
         let namespaces: BTreeSet<_> = theirs.filter(|link| !ours.contains(link)).collect();
         // The sandbox is up.
@@ -125,17 +151,30 @@ impl Own {
             processes.len() > 3 && namespaces.len() > 2,
             "{processes:?} {namespaces:?}"
         );
+        if world.is_some() {
+            assert!(namespaces.iter().any(|link| is_network(link)));
+        }
         Self {
             processes,
             namespaces,
         }
     }
 
-    /// Processes in one of its namespaces.
+    /// Processes of it, and others that are in one of its namespaces or hold one.
     fn left(&self) -> Vec<String> {
         let entries = fs::read_dir("/proc").unwrap().flatten();
+        let is_its = |entry: &fs::DirEntry| {
+            let number = entry.file_name().to_str().and_then(|it| it.parse().ok());
+            let process = number.and_then(|number| Some((number, self.processes.get(&number)?)));
+            process.is_some_and(|(number, time)| started(number).as_ref() == Some(time))
+        };
         entries
-            .filter(|entry| !namespaces(&entry.path()).is_disjoint(&self.namespaces))
+            .filter(|entry| {
+                let path = entry.path();
+                is_its(entry)
+                    || !namespaces(&path).is_disjoint(&self.namespaces)
+                    || !held(&path).is_disjoint(&self.namespaces)
+            })
             .map(|entry| fs::read_to_string(entry.path().join("comm")).unwrap_or_default())
             .collect()
     }
@@ -153,7 +192,7 @@ impl Own {
                         .strip_prefix("strata-")
                         .and_then(|rest| rest.split('-').next());
                     let process = process.and_then(|process| process.parse().ok());
-                    if process.is_some_and(|process| self.processes.contains(&process)) {
+                    if process.is_some_and(|process| self.processes.contains_key(&process)) {
                         found.push(entry.path());
                     }
                     ahead.push(entry.path());
@@ -178,15 +217,37 @@ impl Own {
     }
 }
 
+fn is_network(link: &Path) -> bool {
+    link.to_str().is_some_and(|link| link.starts_with("net:["))
+}
+
 /// Starts a build of the step; it is at it.
 fn start(sandbox: &Sandbox, runaway: &Runaway) -> (Running, Own) {
+    start_on(sandbox, runaway, None)
+}
+
+/// The same on another host, if given, and with this network then.
+fn start_on(
+    sandbox: &Sandbox,
+    runaway: &Runaway,
+    network: Option<(&World, &str)>,
+) -> (Running, Own) {
     let script = runaway.script;
     sandbox.dockerfile(&format!("FROM busybox\nRUN <<'EOT'\n{script}\nEOT\n"));
     let flags = runaway.flags[usize::from(sandbox.who() != Who::Root)];
-    let strata = sandbox.strata().args(["build", "--progress=plain"]);
-    let mut running = strata.args(flags).arg(sandbox.context()).spawn();
+    let mut strata = sandbox.strata().args(["build", "--progress=plain"]);
+    let mut running = match network {
+        None => strata.args(flags).arg(sandbox.context()).spawn(),
+        Some((world, network)) => {
+            let flags = flags.iter().filter(|flag| **flag != NETWORK);
+            strata = strata
+                .args(flags)
+                .args(["--no-cache", "--network", network]);
+            world.on_host(|| strata.arg(sandbox.context()).spawn())
+        }
+    };
     running.wait_for_line("at-it");
-    let own = Own::of(&running);
+    let own = Own::of(&running, network.map(|(world, _)| world));
     if flags
         .iter()
         .any(|flag| flag.contains("limit=") || flag.contains("memory="))
@@ -229,6 +290,44 @@ fn nothing_is_left_of_a_build_that_is_killed(sandbox: &Sandbox) {
     assert_eq!(check["leftovers"], 0, "{check}");
 }
 
+/// Nor of the program that is its way out.
+fn nothing_is_left_of_an_isolated_network(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let world = match World::new(sandbox) {
+        Ok(world) => world,
+        Err(reason) => return skip(&reason),
+    };
+    for (network, signal) in [
+        ("pasta", Signal::SIGKILL),
+        ("slirp4netns", Signal::SIGINT),
+        ("none", Signal::SIGKILL),
+    ] {
+        for runaway in RUNAWAYS {
+            let what = format!("{}, with the network {network}", runaway.name);
+            let (mut running, own) = start_on(sandbox, runaway, Some((&world, network)));
+            let helper = own.processes.keys().any(|process| {
+                let line = fs::read_to_string(format!("/proc/{process}/cmdline"));
+                let program = line.unwrap_or_default();
+                let program = program.split('\0').next().unwrap_or_default();
+                program.rsplit('/').next() == Some(network)
+            });
+            assert_eq!(helper, network != "none", "{what}");
+            if signal == Signal::SIGKILL {
+                running.signal(signal);
+                running.wait();
+            } else {
+                running.signal_group(signal);
+                if runaway.stubborn {
+                    running.wait_for_line("not-now");
+                    running.signal_group(signal);
+                }
+                running.wait().failure(130);
+            }
+            own.is_gone(sandbox, &what);
+        }
+    }
+}
+
 fn nothing_is_left_of_a_step_that_ends(sandbox: &Sandbox) {
     sandbox.busybox();
     // The command ends well; what it started would not.
@@ -246,7 +345,7 @@ fn nothing_is_left_of_a_step_that_ends(sandbox: &Sandbox) {
         let strata = sandbox.strata().args(["build", "--progress=plain"]);
         let running = strata.arg(sandbox.context()).spawn();
         let waiting = gate.wait();
-        let own = Own::of(&running);
+        let own = Own::of(&running, None);
         waiting.open();
         running.wait().success();
         own.is_gone(sandbox, daemons);

@@ -147,7 +147,9 @@ fn a_secret_is_in_nothing_that_a_build_leaves(sandbox: &Sandbox) {
         ));
         let mut strata = sandbox
             .strata()
-            .args(["--log-level", "trace", "build", "-t", "it"]);
+            .args(["--log-level", "trace", "build", "-t", "it"])
+            .args(["--provenance=mode=max", "--sbom=true", "--metadata-file"])
+            .arg(sandbox.path("out/metadata"));
         for output in &outputs {
             strata = strata.args(["--output", output]);
         }
@@ -168,6 +170,10 @@ fn a_secret_is_in_nothing_that_a_build_leaves(sandbox: &Sandbox) {
             Vec::<String>::new()
         );
     }
+    // But where it came from.
+    let mine = sandbox.path("home/one").display().to_string();
+    assert_eq!(files_with(&sandbox.path("home"), SECRET), [mine]);
+    assert!(sandbox.path("out/metadata").exists());
     for command in [
         &["cache", "ls", "--format", "json"][..],
         &["inspect", "it"],
@@ -187,6 +193,13 @@ fn a_secret_is_in_nothing_that_a_build_leaves(sandbox: &Sandbox) {
 
 fn a_secret_is_not_left_by_a_build_that_is_killed(sandbox: &Sandbox) {
     sandbox.busybox();
+    // The latter leaves a core file, where there is to be one.
+    for signal in [Signal::SIGKILL, Signal::SIGABRT] {
+        kill_with_secret(sandbox, signal);
+    }
+}
+
+fn kill_with_secret(sandbox: &Sandbox, signal: Signal) {
     let gate = Gate::new();
     sandbox.dockerfile(&format!(
         "FROM busybox\nRUN --mount=type=secret,id=one,target=/deep/one cat /deep/one; {}\n",
@@ -199,7 +212,7 @@ fn a_secret_is_not_left_by_a_build_that_is_killed(sandbox: &Sandbox) {
     // Its memory is nobody's to look into.
     let memory = format!("/proc/{}/mem", running.pid());
     assert_eq!(fs::metadata(memory).unwrap().uid(), 0);
-    running.signal(Signal::SIGKILL);
+    running.signal(signal);
     running.wait();
     waiting.wait_for_end();
     wait_until("its processes are gone", || sandbox.processes().is_empty());

@@ -7,7 +7,7 @@ after every timing. Needs root, because dockerd does; dockerd and docker-registr
 directories of their own and ended afterwards.
 
     python3 benches/compare [--only P1,P4] [--rounds 5] [--scale 0.1] [--directory /dev/shm]
-        [--tools strata,buildah,docker] [--json FILE] [--svg FILE] [--table FILE]
+        [--tools strata,buildah,docker] [--json FILE] [--svg FILE] [--table FILE] [--page LABEL]
 """
 
 import argparse
@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import memory
+import pages
 import report
 import workloads
 from tools import TOOLS, Failed, call, unmount_below
@@ -130,6 +131,7 @@ def main():
     parser.add_argument("--json", help="write every single figure to this file")
     parser.add_argument("--svg", help="write the picture to this file")
     parser.add_argument("--table", help="write the table to this file")
+    parser.add_argument("--page", metavar="LABEL", help="put all of it into docs/performance.md, where LABEL is marked")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("error: needs root, because dockerd does")
@@ -151,7 +153,7 @@ def main():
             "kernel": platform.release(),
             "cores": os.cpu_count(),
             "load": os.getloadavg()[0],
-            "filesystem": call(["stat", "-f", "-c", "%T", str(scratch)]).strip(),
+            "filesystem": call(["findmnt", "-no", "FSTYPE", "--target", str(scratch)]).strip(),
             "versions": {name: tool.version() for name, tool in bench.tools.items()},
             "rounds": options.rounds,
             "scale": options.scale,
@@ -165,9 +167,11 @@ def main():
             Path(options.table).write_text(text)
         if options.svg:
             Path(options.svg).write_text(report.plot(results, made, names))
+        found = {"machine": machine, "seconds": results, "peak_bytes": peaks}
         if options.json:
-            found = {"machine": machine, "seconds": results, "peak_bytes": peaks}
             Path(options.json).write_text(json.dumps(found, indent=2) + "\n")
+        if options.page:
+            pages.put(options.page, machine, text, report.plot(results, made, names), found)
     except Failed as failure:
         sys.exit(f"error: {failure}")
     finally:

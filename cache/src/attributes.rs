@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::beneath;
+use crate::owner;
 use crate::view::Metadata;
 use crate::xattr::{self, Xattr};
 
@@ -25,7 +26,7 @@ pub(crate) struct Attributes<'a> {
 /// What could not be set, and was let pass.
 #[derive(Debug, Default)]
 pub(crate) struct Tolerated {
-    /// Owners that are not mapped into this user namespace.
+    /// Owners that are not mapped into this user namespace, and could not be noted either.
     pub(crate) foreign_owners: u64,
     /// Attributes that the file system or the kernel didn't take.
     pub(crate) dropped_xattrs: u64,
@@ -56,7 +57,7 @@ impl<'a> Attributes<'a> {
             Some(Uid::from_raw(self.uid)),
             Some(Gid::from_raw(self.gid)),
         );
-        tolerated.owner(owner)?;
+        self.own(file, owner, tolerated)?;
         self.set_xattrs(file, tolerated)?;
         rustix::fs::fchmod(file, Mode::from_raw_mode(self.mode))
             .map_err(|source| ("set mode of", source))
@@ -92,7 +93,7 @@ impl<'a> Attributes<'a> {
             Some(Gid::from_raw(self.gid)),
             AtFlags::SYMLINK_NOFOLLOW,
         );
-        tolerated.owner(owner)?;
+        self.own(node, owner, tolerated)?;
         self.set_xattrs(node, tolerated)?;
         if !is_symlink {
             // fchmod takes no `O_PATH` descriptor, and chmod would follow a name.
@@ -105,6 +106,24 @@ impl<'a> Attributes<'a> {
             .map_err(|source| ("set times of", source))
     }
 
+    /// What follows from the answer to a change of owner.
+    fn own(
+        &self,
+        file: BorrowedFd<'_>,
+        changed: rustix::io::Result<()>,
+        tolerated: &mut Tolerated,
+    ) -> Result<(), Failure> {
+        let noted = match changed {
+            Ok(()) => owner::forget(file).map(|()| true),
+            // The id is not mapped into this user namespace.
+            Err(Errno::INVAL | Errno::PERM) => owner::note(file, (self.uid, self.gid)),
+            Err(source) => Err(source),
+        };
+        let noted = noted.map_err(|source| ("set owner of", source))?;
+        tolerated.foreign_owners += u64::from(!noted);
+        Ok(())
+    }
+
     fn set_xattrs(&self, file: BorrowedFd<'_>, tolerated: &mut Tolerated) -> Result<(), Failure> {
         for (name, value) in self.xattrs {
             match xattr::set(file, name, value) {
@@ -115,20 +134,6 @@ impl<'a> Attributes<'a> {
             }
         }
         Ok(())
-    }
-}
-
-impl Tolerated {
-    fn owner(&mut self, result: rustix::io::Result<()>) -> Result<(), Failure> {
-        match result {
-            Ok(()) => Ok(()),
-            // The id is not mapped into this user namespace.
-            Err(Errno::INVAL | Errno::PERM) => {
-                self.foreign_owners += 1;
-                Ok(())
-            }
-            Err(source) => Err(("set owner of", source)),
-        }
     }
 }
 

@@ -24,6 +24,7 @@ pub mod layer;
 pub mod lease;
 pub mod lock;
 pub mod mount;
+pub mod owner;
 pub mod prune;
 pub mod record;
 mod room;

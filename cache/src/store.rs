@@ -33,7 +33,7 @@ pub use crate::error::StoreError;
 use crate::index::Index;
 use crate::lock::FileLock;
 use crate::snapshot::Snapshotter;
-use crate::{Digest, LayerId, brief, tree};
+use crate::{Digest, LayerId, brief, owner, tree};
 
 /// Version of the directory layout; the index has its own.
 const FORMAT: u32 = 1;
@@ -144,6 +144,8 @@ impl Store {
                 Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => true,
                 Err(source) => return Err(StoreError::io("look at", &root, source)),
             };
+        owner::opened(&root, read_only)
+            .map_err(|source| StoreError::io("look for noted owners in", &root, source))?;
         let boot = match options.boot_id {
             Some(boot) => boot,
             None => boot_id()?,
@@ -433,6 +435,7 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
                         | "snapshotter"
                         | "reserve"
                         | "pruned"
+                        | owner::MARK
                         | "lost+found"
                 )
         });

@@ -6,6 +6,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::{Errno, Result};
 
 use crate::beneath::proc_path;
+use crate::owner;
 
 /// An extended attribute's name and value.
 pub type Xattr = (Vec<u8>, Vec<u8>);
@@ -24,12 +25,13 @@ pub(crate) fn is_overlay(name: &[u8]) -> bool {
 /// Whether an attribute is part of an image: file capabilities and what users set. Labels
 /// (`security.selinux`), signatures bound to a host (`security.ima`), ACLs (`system.*`) and
 /// `trusted.*` (which an ordinary user can't read) are not: a layer must be the same whoever
-/// makes it, wherever.
+/// makes it, wherever. A noted [owner](crate::owner) is the file's owner.
 ///
 /// A name with `=` has no place in a PAX record.
 pub(crate) fn is_portable(name: &[u8]) -> bool {
     (name == CAPABILITY || name.starts_with(b"user."))
         && !is_overlay(name)
+        && name != owner::ATTRIBUTE
         && !name.contains(&b'=')
         && name.len() <= 255
 }
@@ -161,6 +163,7 @@ mod tests {
         assert!(is_portable(b"user.note"));
         for name in [
             &b"user.overlay.opaque"[..],
+            b"user.strata.owner",
             b"trusted.overlay.redirect",
             b"trusted.note",
             b"security.selinux",

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use strata_image::handover::HandOverError;
+
 /// Why a command failed; decides the exit code. `docs/cli.md` lists the codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -50,8 +52,13 @@ impl CommandError {
     /// An error of `kind`.
     pub(crate) fn new(kind: Kind, error: impl Into<anyhow::Error>) -> Self {
         let error = error.into();
-        let hints = error.chain().find_map(registry_error);
-        let hints = hints.and_then(strata_image::RegistryError::advice);
+        let engine = |error: &'_ (dyn std::error::Error + 'static)| {
+            let error = error.downcast_ref::<HandOverError>()?;
+            Some(error.advice())
+        };
+        let registry = |error| Some(registry_error(error)?.advice());
+        let hints = error.chain().find_map(engine);
+        let hints = hints.or_else(|| error.chain().find_map(registry)).flatten();
         Self {
             kind,
             hints: hints.into_iter().collect(),

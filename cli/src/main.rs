@@ -75,8 +75,8 @@ fn run(cli: low::Cli) -> Result<(), CommandError> {
     // Before the user namespace, in which everybody is root.
     let root = root::find(cli.global.root.as_deref())?;
     let walls = match &cli.command {
-        low::Command::Build(flags) => flags.isolation,
-        low::Command::Run(flags) => flags.isolation,
+        low::Command::Build(flags) => flags.security.isolation,
+        low::Command::Run(flags) => flags.security.isolation,
         _ => low::Walls::Auto,
     };
     let place = match commands::namespace(&cli.command) {

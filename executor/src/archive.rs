@@ -426,8 +426,8 @@ impl Unpacking<'_> {
                 Err(error) => return Err(self.unreadable(&entry.name, error)),
             }
         }
-        let foreign = set_attributes(file.as_fd(), path, &self.attributes(entry))?;
-        self.destination.foreign_owners += u64::from(foreign);
+        let owners = set_attributes(file.as_fd(), path, &self.attributes(entry))?;
+        self.destination.owners += owners;
         Ok(())
     }
 
@@ -438,8 +438,8 @@ impl Unpacking<'_> {
             EntryType::Symlink => {
                 let target = OsStr::from_bytes(&entry.link);
                 rustix::fs::symlinkat(target, &*parent, &name).map_err(failed("create", path))?;
-                let foreign = set_attributes_at(parent.as_fd(), &name, path, &attributes, true)?;
-                self.destination.foreign_owners += u64::from(foreign);
+                let owners = set_attributes_at(parent.as_fd(), &name, path, &attributes, true)?;
+                self.destination.owners += owners;
                 return Ok(());
             }
             EntryType::Fifo => FileType::Fifo,
@@ -458,8 +458,8 @@ impl Unpacking<'_> {
             Err(Errno::PERM) if kind != FileType::Fifo => return Ok(()),
             Err(errno) => return Err(failed("create device", path)(errno)),
         }
-        let foreign = set_attributes_at(parent.as_fd(), &name, path, &attributes, false)?;
-        self.destination.foreign_owners += u64::from(foreign);
+        let owners = set_attributes_at(parent.as_fd(), &name, path, &attributes, false)?;
+        self.destination.owners += owners;
         Ok(())
     }
 
@@ -499,8 +499,8 @@ impl Unpacking<'_> {
         let stat = rustix::fs::statat(&*to, &name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(failed("look up", path))?;
         let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
-        let foreign = set_attributes_at(to.as_fd(), &name, path, &attributes, is_link)?;
-        self.destination.foreign_owners += u64::from(foreign);
+        let owners = set_attributes_at(to.as_fd(), &name, path, &attributes, is_link)?;
+        self.destination.owners += owners;
         let group = match self.links.of(target) {
             Some(group) => group,
             None => self.links.group(),

@@ -13,6 +13,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use nix::sched::CloneFlags;
 use rustix::mount::MountPropagationFlags;
@@ -126,6 +127,7 @@ pub fn enter_user_namespace_if_needed() -> Result<IdMapping, UsernsError> {
             source: error.into(),
         }
     })?;
+    OUTSIDE.get_or_init(|| (uid, gid));
     let mapped = plan.and_then(|(map, helper)| {
         helper
             .finish()
@@ -150,6 +152,15 @@ pub fn enter_user_namespace_if_needed() -> Result<IdMapping, UsernsError> {
     })?;
     Ok(mapping)
 }
+
+/// User and group that this process was before it entered a user namespace of its own; none if it has
+/// entered none.
+pub fn user_outside() -> Option<(u32, u32)> {
+    OUTSIDE.get().copied()
+}
+
+/// See [`user_outside`].
+static OUTSIDE: OnceLock<(u32, u32)> = OnceLock::new();
 
 fn refusal(error: nix::errno::Errno) -> &'static str {
     use nix::errno::Errno;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use strata_cache::Digest;
 
@@ -26,6 +27,21 @@ pub const SUBJECT_ANNOTATION: &str = "vnd.docker.reference.digest";
 
 /// What a statement is of, in the list of layers.
 pub const PREDICATE_ANNOTATION: &str = "in-toto.io/predicate-type";
+
+/// What an attestation manifest is as an artifact, in [`Form::Artifact`].
+pub const ARTIFACT_TYPE: &str = "application/vnd.docker.attestation.manifest.v1+json";
+
+/// The forms of an attestation manifest. In an index both look the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// An image for no platform, whose layers are the statements.
+    #[default]
+    Image,
+    /// An artifact whose subject is the image (OCI image specification 1.1): a registry lists it among
+    /// what refers to the image.
+    Artifact,
+}
 
 /// Something that is said, of whatever it will be attached to.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +93,7 @@ pub fn artifact(
     image: &Descriptor,
     names: &[String],
     statements: &[Statement],
+    form: Form,
 ) -> Option<Artifact> {
     if statements.is_empty() {
         return None;
@@ -108,25 +125,27 @@ pub fn artifact(
         layers.push(layer);
         blobs.push(bytes);
     }
-    let diff_ids: Vec<String> = layers
-        .iter()
-        .map(|layer| layer.digest.to_string())
-        .collect();
-    let config = json!({
-        "architecture": "unknown",
-        "os": "unknown",
-        "config": {},
-        "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    })
-    .to_string()
-    .into_bytes();
-    let manifest = Manifest {
+    let config = match form {
+        Form::Image => config_for(&layers),
+        Form::Artifact => b"{}".to_vec(),
+    };
+    let mut manifest = Manifest {
         schema_version: 2,
         media_type: Some(media::OCI_MANIFEST.to_owned()),
+        artifact_type: None,
         config: Descriptor::new(media::OCI_CONFIG, Digest::of(&config), config.len() as u64),
         layers,
+        subject: None,
         annotations: BTreeMap::new(),
     };
+    if form == Form::Artifact {
+        manifest.artifact_type = Some(ARTIFACT_TYPE.to_owned());
+        media::OCI_EMPTY.clone_into(&mut manifest.config.media_type);
+        // `{}` in base 64.
+        manifest.config.data = Some("e30=".to_owned());
+        let subject = Descriptor::new(&image.media_type, image.digest, image.size);
+        manifest.subject = Some(Box::new(subject));
+    }
     blobs.insert(0, config);
     let manifest = serde_json::to_vec_pretty(&manifest)
         .expect("string keys and plain values always serialise");
@@ -147,6 +166,22 @@ pub fn artifact(
         manifest,
         blobs,
     })
+}
+
+/// The config of an image for no platform.
+fn config_for(layers: &[Descriptor]) -> Vec<u8> {
+    let diff_ids: Vec<String> = layers
+        .iter()
+        .map(|layer| layer.digest.to_string())
+        .collect();
+    json!({
+        "architecture": "unknown",
+        "os": "unknown",
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    })
+    .to_string()
+    .into_bytes()
 }
 
 /// The package URL of an image: `pkg:docker/debian@12?platform=linux%2Famd64`.
@@ -214,8 +249,9 @@ mod tests {
             filename: "y.json".into(),
             inline_only: false,
         };
-        assert!(artifact(&image, &[], &[]).is_none());
-        let artifact = artifact(&image, &[], std::slice::from_ref(&said)).unwrap();
+        assert!(artifact(&image, &[], &[], Form::Image).is_none());
+        let said = std::slice::from_ref(&said);
+        let artifact = artifact(&image, &[], said, Form::Image).unwrap();
         assert!(artifact.descriptor.is_attestation());
         let digest = Digest::of(b"image").to_string();
         assert_eq!(artifact.descriptor.annotations[SUBJECT_ANNOTATION], digest);
@@ -234,5 +270,39 @@ mod tests {
             Digest::of(b"image").hex()
         );
         assert_eq!(statement["predicate"]["a"], 1);
+    }
+
+    #[test]
+    fn an_artifact_has_a_subject_and_an_empty_config() {
+        let mut image = Descriptor::new(media::OCI_MANIFEST, Digest::of(b"image"), 5);
+        image.platform = Some(Platform::new("linux", "arm64", None));
+        let said = Statement {
+            predicate_type: "https://x/y".into(),
+            predicate: json!({"a": 1}),
+            filename: "y.json".into(),
+            inline_only: false,
+        };
+        let artifact = artifact(&image, &[], &[said], Form::Artifact).unwrap();
+        assert!(artifact.descriptor.is_attestation());
+        let manifest: Value = serde_json::from_slice(&artifact.manifest).unwrap();
+        assert_eq!(manifest["artifactType"], ARTIFACT_TYPE);
+        assert_eq!(
+            manifest["config"],
+            json!({
+                "mediaType": "application/vnd.oci.empty.v1+json",
+                "digest": Digest::of(b"{}").to_string(),
+                "size": 2,
+                "data": "e30=",
+            })
+        );
+        assert_eq!(
+            manifest["subject"],
+            json!({
+                "mediaType": media::OCI_MANIFEST,
+                "digest": image.digest.to_string(),
+                "size": 5,
+            })
+        );
+        assert_eq!(artifact.blobs[0], b"{}");
     }
 }

@@ -8,6 +8,7 @@
 //! - [`list`] has what a name stands for that means several images.
 //! - [`load`] brings archives and layouts into the store, [`import`] a bare root file system.
 //! - [`export`] gives built layers their diff IDs and blobs, and writes images to files.
+//! - [`handover`] gives images to engines on this machine: docker, podman, containerd.
 //! - [`fetch`] gets single files of the web.
 //! - [`sbom`] lists the software that is in a tree; [`attest`] attaches what is said of an image.
 //! - [`registry`] speaks the Distribution protocol.
@@ -22,10 +23,12 @@ pub mod config;
 mod ensure;
 pub mod export;
 pub mod fetch;
+pub mod handover;
 pub mod import;
 pub mod list;
 pub mod load;
 pub mod manifest;
+mod nested;
 mod origin;
 mod parallel;
 mod pipe;

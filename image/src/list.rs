@@ -5,27 +5,36 @@
 //! manifests stay as they came; or manifests in registries, of which the store has nothing.
 
 mod members;
+mod pull;
+mod said;
+mod told;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use strata_cache::image::{StoredImage, StoredList};
-use strata_cache::{Digest, Lease, Store, StoreError};
+use strata_cache::{Digest, Store, StoreError};
 
-use crate::manifest::{Descriptor, Document, Index, ManifestError, media};
+use crate::manifest::{Descriptor, Document, is_attestation, media};
 use crate::resolve::now_ms;
-use crate::{ImageError, Images, Platform, Progress, PullPolicy, Reference};
+use crate::{ImageError, Images, Platform, Reference};
 
 pub use members::Wanted;
 pub(crate) use members::no_platform;
+pub use said::{Said, SaidStatement};
+pub use told::Told;
 
 /// The form of the document in the store.
 const VERSION: u32 = 1;
+/// The form of one that says more than an index does: an older strata must not read it, as it would
+/// drop that.
+const VERSION_SAID: u32 = 2;
 
 /// Several images, in the order of their index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
-    version: u32,
+    /// The form of the document.
+    pub(crate) version: u32,
     /// Its members.
     pub members: Vec<Member>,
     /// Annotations of the index.
@@ -36,6 +45,16 @@ pub struct List {
     /// The index that it came as, a blob of the store, as long as nothing was changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub came_as: Option<Digest>,
+    /// It leaves the store as the manifest of its only member, without an index.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub alone: bool,
+    /// Indexes within that index, blobs of the store, each before those that name it: their members are
+    /// among those of the list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nested: Vec<Descriptor>,
+    /// What a layout says of the index.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub descriptor_annotations: BTreeMap<String, String>,
 }
 
 /// A member of a list.
@@ -56,6 +75,12 @@ pub struct Member {
     /// A repository that has the manifest: a name in full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Annotations of the manifest that is yet to be made.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub manifest_annotations: BTreeMap<String, String>,
+    /// What is said of an image whose manifest is yet to be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<Box<Said>>,
 }
 
 impl Member {
@@ -67,6 +92,8 @@ impl Member {
             image: Some(image),
             manifest: None,
             source: None,
+            manifest_annotations: BTreeMap::new(),
+            said: None,
         }
     }
 
@@ -80,6 +107,8 @@ impl Member {
             image,
             manifest: Some(manifest),
             source: Some(source.to_owned()),
+            manifest_annotations: BTreeMap::new(),
+            said: None,
         }
     }
 
@@ -93,11 +122,12 @@ impl Member {
 
     /// True if it is no image, but says something of another member.
     pub fn is_attestation(&self) -> bool {
-        self.annotations.contains_key("vnd.docker.reference.type")
-            || self
-                .platform
-                .as_ref()
-                .is_some_and(|platform| platform.os == "unknown")
+        is_attestation(&self.annotations, self.platform.as_ref())
+    }
+
+    /// What is said of it, if its manifest is yet to be made.
+    pub fn statements(&self) -> &[SaidStatement] {
+        self.said.as_deref().map_or(&[], |said| &said.statements)
     }
 }
 
@@ -109,8 +139,19 @@ impl Default for List {
             annotations: BTreeMap::new(),
             media_type: media::OCI_INDEX.to_owned(),
             came_as: None,
+            alone: false,
+            nested: Vec::new(),
+            descriptor_annotations: BTreeMap::new(),
         }
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "that is how serde calls it"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl List {
@@ -122,20 +163,38 @@ impl List {
         };
         let list: Self =
             serde_json::from_str(&stored.document).map_err(|error| wrong(error.to_string()))?;
-        if list.version == VERSION {
+        if matches!(list.version, VERSION | VERSION_SAID) {
             Ok(list)
         } else {
             Err(wrong(format!("its form {} is not known", list.version)))
         }
     }
 
+    /// The form that an older strata may read, if it loses nothing by it.
+    fn form(&self) -> u32 {
+        let more = self.alone
+            || !self.nested.is_empty()
+            || !self.descriptor_annotations.is_empty()
+            || self
+                .members
+                .iter()
+                .any(|member| member.said.is_some() || !member.manifest_annotations.is_empty());
+        if more { VERSION_SAID } else { VERSION }
+    }
+
     /// Stores it under `names` (in full). The images that it names are stored already.
     pub fn store(&self, store: &Store, names: &[String]) -> Result<Digest, StoreError> {
+        let list = Self {
+            version: self.form(),
+            ..self.clone()
+        };
         let document =
-            serde_json::to_string(self).expect("string keys and plain values always serialise");
+            serde_json::to_string(&list).expect("string keys and plain values always serialise");
         let blobs = store.blobs();
         let mut kept: Vec<Digest> = self.came_as.into_iter().collect();
+        kept.extend(self.nested.iter().map(|index| index.digest));
         for member in &self.members {
+            kept.extend(member.statements().iter().map(|said| said.predicate));
             let Some(manifest) = &member.manifest else {
                 continue;
             };
@@ -178,19 +237,36 @@ impl List {
         images.filter_map(|it| it.platform.as_ref()).collect()
     }
 
+    /// Its only image; none if there are several, or none.
+    pub fn only_image(&self) -> Option<&Member> {
+        let mut images = self.members.iter().filter(|it| !it.is_attestation());
+        let first = images.next()?;
+        images.next().is_none().then_some(first)
+    }
+
+    /// True if it says anything of its images: attestations, annotations.
+    pub fn says_more(&self) -> bool {
+        let says = |member: &Member| {
+            member.is_attestation()
+                || member.said.is_some()
+                || !member.annotations.is_empty()
+                || !member.manifest_annotations.is_empty()
+        };
+        !self.annotations.is_empty() || self.members.iter().any(says)
+    }
+
     /// Notes that it is no longer what it came as.
     pub fn changed(&mut self) {
         self.came_as = None;
+        self.alone = false;
+        self.nested.clear();
     }
 }
 
 /// Config and layers of a manifest, as far as it is one.
 pub(crate) fn blobs_of(manifest: &[u8]) -> Vec<Digest> {
     match Document::parse(manifest, None) {
-        Ok(Document::Manifest(manifest)) => {
-            let layers = manifest.layers.iter().map(|layer| layer.digest);
-            layers.chain([manifest.config.digest]).collect()
-        }
+        Ok(Document::Manifest(manifest)) => manifest.blobs().map(|blob| blob.digest).collect(),
         _ => Vec::new(),
     }
 }
@@ -236,143 +312,6 @@ impl Images<'_> {
     pub(crate) fn image(&self, config: Digest) -> Result<Option<StoredImage>, ImageError> {
         let mut found = self.store().index().images_by_id(&config.to_string())?;
         Ok(found.pop())
-    }
-
-    /// The list that `name` stands for once `image`, which `index` has, is pulled by it: with what the
-    /// name stood for before, if all of that is of `index`, too. None if that is nothing else.
-    pub(crate) fn gathered(
-        &self,
-        name: &str,
-        index: &Index,
-        image: &StoredImage,
-    ) -> Result<Option<List>, ImageError> {
-        let mut known: Vec<(Digest, Digest)> = Vec::new();
-        let local = self.store().index();
-        if let Some(old) = local.image_by_name(name)? {
-            known.extend(old.manifest.map(|manifest| (manifest, old.config)));
-        } else if let Some(stored) = local.list_by_name(name)? {
-            let list = List::parse(&stored)?;
-            if list.came_as.is_some() {
-                // All of an index: it stays so as long as the name means that index.
-                let bytes = list.came_as.map(|digest| self.store().blobs().read(digest));
-                let same = bytes.is_some_and(|bytes| {
-                    bytes.is_ok_and(|bytes| {
-                        serde_json::from_slice::<Index>(&bytes).is_ok_and(|old| old == *index)
-                    })
-                });
-                return Ok(same.then_some(list));
-            }
-            for member in &list.members {
-                if let (Some(manifest), Some(config)) = (&member.manifest, member.image) {
-                    known.push((manifest.digest, config));
-                }
-            }
-        }
-        let of_index = |manifest: &Digest| index.manifests.iter().any(|it| it.digest == *manifest);
-        if !known.iter().all(|(manifest, _)| of_index(manifest)) {
-            return Ok(None);
-        }
-        known.extend(image.manifest.map(|manifest| (manifest, image.config)));
-        let mut list = List::default();
-        for descriptor in &index.manifests {
-            let config = known
-                .iter()
-                .rev()
-                .find(|(manifest, _)| *manifest == descriptor.digest)
-                .map(|(_, config)| *config);
-            let repeated = list.members.iter().any(|it| {
-                it.manifest
-                    .as_ref()
-                    .is_some_and(|it| it.digest == descriptor.digest)
-            });
-            if config.is_some() && !repeated {
-                list.members
-                    .push(Member::manifest(descriptor, name, config));
-            }
-        }
-        Ok(Some(list).filter(|list| list.members.len() > 1))
-    }
-
-    /// Pulls the images of an index for `platforms`, all if that is empty, with what the index says
-    /// about them, as one list. A name that stands for one image gives just that. Answers the name in
-    /// full and the ID of the image or the list.
-    pub fn pull_list(
-        &self,
-        lease: &Lease,
-        reference: &Reference,
-        platforms: &[Platform],
-        progress: &dyn Progress,
-    ) -> Result<(String, Digest), ImageError> {
-        let name = reference.to_string();
-        let wrong = |source: ManifestError| ImageError::Manifest {
-            name: name.clone(),
-            source,
-        };
-        let fetched = self.client().manifest(reference)?;
-        let document = Document::parse(&fetched.bytes, fetched.media_type.as_deref());
-        let Document::Index(index) = document.map_err(wrong)? else {
-            let platform = platforms.first().cloned().unwrap_or_else(Platform::host);
-            let always = PullPolicy::Always;
-            let image = self.resolve(lease, &name, &platform, always, progress)?;
-            self.ensure_layers(lease, &image, progress)?;
-            return Ok((name, image.config_digest));
-        };
-        let mut wanted: Vec<Digest> = Vec::with_capacity(platforms.len());
-        for platform in platforms {
-            wanted.push(index.choose(platform).map_err(wrong)?.digest);
-        }
-        let about = |member: &Descriptor| {
-            let of = member.annotations.get("vnd.docker.reference.digest")?;
-            of.parse::<Digest>().ok()
-        };
-        let mut list = List {
-            annotations: index.annotations.clone(),
-            ..List::default()
-        };
-        if let Some(media_type) = index.media_type.as_ref().or(fetched.media_type.as_ref())
-            && media::is_index(media_type)
-        {
-            list.media_type.clone_from(media_type);
-        }
-        if platforms.is_empty() {
-            list.came_as = Some(self.store().blobs().put(&fetched.bytes)?);
-        }
-        for descriptor in &index.manifests {
-            let described = about(descriptor).unwrap_or(descriptor.digest);
-            if !platforms.is_empty() && !wanted.contains(&described) {
-                continue;
-            }
-            let fetched = self.member(reference, descriptor.digest)?;
-            let parsed = Document::parse(&fetched.bytes, Some(&descriptor.media_type));
-            let Document::Manifest(manifest) = parsed.map_err(wrong)? else {
-                return Err(wrong(ManifestError::MediaType {
-                    media_type: "an index within an index".to_owned(),
-                }));
-            };
-            let image = if descriptor.is_attestation() || !manifest.is_image() {
-                for blob in manifest.layers.iter().chain([&manifest.config]) {
-                    self.client().download(
-                        reference,
-                        blob.digest,
-                        blob.size,
-                        self.store(),
-                        progress,
-                    )?;
-                }
-                self.store().blobs().put(&fetched.bytes)?;
-                None
-            } else {
-                let image = self.take(reference, &fetched, &manifest)?;
-                self.store().index().put_image(&image, &[])?;
-                let resolved = self.resolve_stored(lease, &name, &image)?;
-                self.ensure_layers(lease, &resolved, progress)?;
-                Some(image.config)
-            };
-            list.members
-                .push(Member::manifest(descriptor, &name, image));
-        }
-        let id = list.store(self.store(), std::slice::from_ref(&name))?;
-        Ok((name, id))
     }
 }
 
@@ -424,7 +363,7 @@ mod tests {
         };
         let document = serde_json::to_string(&list).unwrap();
         assert_eq!(List::parse(&stored(&document)).unwrap(), list);
-        let newer = document.replacen("\"version\":1", "\"version\":2", 1);
+        let newer = document.replacen("\"version\":1", "\"version\":3", 1);
         for wrong in [newer.as_str(), "", "[]", "{}"] {
             let error = List::parse(&stored(wrong)).unwrap_err().to_string();
             assert!(error.contains("can't be read"), "{error}");

@@ -198,7 +198,7 @@ struct Candidate {
 }
 
 enum Form {
-    Oci(Descriptor),
+    Oci(Box<Descriptor>),
     Docker(DockerEntry),
 }
 
@@ -289,7 +289,7 @@ impl Source<'_> {
                 candidates.push(Candidate {
                     names,
                     labels,
-                    form: Form::Oci(descriptor),
+                    form: Form::Oci(Box::new(descriptor)),
                 });
             }
         }

@@ -15,6 +15,8 @@ pub mod media {
     pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     /// OCI config.
     pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// The config of what is no image: `{}`.
+    pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
     /// OCI layer, plain tar.
     pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
     /// OCI layer, gzip.
@@ -94,6 +96,30 @@ pub enum ManifestError {
         /// What the index has, separated by commas.
         available: String,
     },
+    /// An index names as a manifest what is an index.
+    #[error("{digest} is an index, but is named as a manifest")]
+    DisguisedIndex {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// Indexes within indexes.
+    #[error("indexes within indexes are followed {limit} levels deep, and there are more")]
+    TooDeep {
+        /// How many are followed.
+        limit: usize,
+    },
+    /// Indexes within indexes.
+    #[error("there are more than {limit} indexes within the index")]
+    TooManyIndexes {
+        /// How many may be.
+        limit: usize,
+    },
+    /// Members of an index and of those within it.
+    #[error("the index has more than {limit} members")]
+    TooManyMembers {
+        /// How many may be.
+        limit: usize,
+    },
     /// Manifest and config name different numbers of layers.
     #[error("manifest has {manifest} layers but its config has {config}")]
     LayerCount {
@@ -126,6 +152,9 @@ pub struct Descriptor {
     /// What it runs on (members of an index).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// The blob itself, in base 64, where it is small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
 }
 
 impl Descriptor {
@@ -139,17 +168,23 @@ impl Descriptor {
             annotations: BTreeMap::new(),
             artifact_type: None,
             platform: None,
+            data: None,
         }
     }
 
     /// True for a member of an index that says something about another member.
     pub fn is_attestation(&self) -> bool {
-        self.annotations.contains_key("vnd.docker.reference.type")
-            || self
-                .platform
-                .as_ref()
-                .is_some_and(|platform| platform.os == "unknown")
+        is_attestation(&self.annotations, self.platform.as_ref())
     }
+}
+
+/// What tells such a member from an image, as BuildKit writes it.
+pub(crate) fn is_attestation(
+    annotations: &BTreeMap<String, String>,
+    platform: Option<&Platform>,
+) -> bool {
+    annotations.contains_key(crate::attest::TYPE_ANNOTATION)
+        || platform.is_some_and(|platform| platform.os == "unknown")
 }
 
 /// An image manifest.
@@ -161,11 +196,17 @@ pub struct Manifest {
     /// Its own media type; OCI manifests may leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
+    /// What it is, if it is no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// The config.
     pub config: Descriptor,
     /// Layers, base first.
     #[serde(default)]
     pub layers: Vec<Descriptor>,
+    /// The manifest that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Box<Descriptor>>,
     /// Any texts by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -178,6 +219,11 @@ impl Manifest {
             self.config.media_type.as_str(),
             media::OCI_CONFIG | media::DOCKER_CONFIG
         )
+    }
+
+    /// Layers and config.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        self.layers.iter().chain([&self.config])
     }
 }
 

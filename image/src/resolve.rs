@@ -8,7 +8,8 @@ use strata_cache::{ChainId, DiffId, Digest, LayerId, Lease, Store, StoreError};
 use crate::config::RawConfig;
 use crate::list::no_platform;
 use crate::load::{self, Memo, Selector};
-use crate::manifest::{Document, Index, Manifest, ManifestError, media};
+use crate::manifest::{Document, Manifest, ManifestError, media};
+use crate::nested::FoundIndex;
 use crate::registry::{Client, FetchedManifest, RegistryError, RegistryOptions};
 use crate::unpack::UnpackLimits;
 use crate::{ImageConfig, List, LoadError, Platform, Progress, Reference, ReferenceError};
@@ -159,7 +160,15 @@ pub struct ResolvedImage {
 pub struct Unnamed {
     names: Vec<String>,
     /// The index that they stand for in the registry, which the image is a member of.
-    index: Option<Index>,
+    index: Option<FoundIndex>,
+}
+
+impl ResolvedImage {
+    /// The names that it was pulled by and the index that they stand for, if they do for one.
+    pub(crate) fn found_in(&self) -> Option<(&[String], &FoundIndex)> {
+        let unnamed = self.unnamed.as_deref()?;
+        Some((&unnamed.names, unnamed.index.as_ref()?))
+    }
 }
 
 /// Finds images and unpacks them. One for each build is enough; it may be used from any thread.
@@ -288,7 +297,8 @@ impl<'store> Images<'store> {
                     name: reference.to_string(),
                     source,
                 })? {
-                    let images = index.manifests.into_iter();
+                    let found = self.found_index(&reference, fetched, index)?;
+                    let images = found.index.manifests.into_iter();
                     let images = images.filter(|member| !member.is_attestation());
                     return Ok(images.filter_map(|member| member.platform).collect());
                 }
@@ -352,7 +362,11 @@ impl<'store> Images<'store> {
                 let list = List::parse(&stored)?;
                 // What was built here is nowhere else.
                 if list.members.iter().all(|member| member.source.is_none()) {
-                    return Err(no_platform(name, platform, &list));
+                    // An only image is what is meant, as if nothing were said of it.
+                    return match list.only_image().and_then(|only| only.image) {
+                        Some(config) => self.image(config),
+                        None => Err(no_platform(name, platform, &list)),
+                    };
                 }
             }
             return Ok(found);
@@ -500,17 +514,15 @@ impl<'store> Images<'store> {
         let (fetched, manifest) = match document {
             Document::Manifest(manifest) => (fetched, manifest),
             Document::Index(index) => {
-                let index = listed.insert(index);
-                let member = index.choose(platform).map_err(wrong)?;
-                let fetched = self.member(reference, member.digest)?;
+                let found = listed.insert(self.found_index(reference, fetched, index)?);
+                let digest = found.index.choose(platform).map_err(wrong)?.digest;
+                let fetched = self.member(reference, digest)?;
                 match Document::parse(&fetched.bytes, fetched.media_type.as_deref())
                     .map_err(wrong)?
                 {
                     Document::Manifest(manifest) => (fetched, manifest),
                     Document::Index(_) => {
-                        return Err(wrong(ManifestError::MediaType {
-                            media_type: "an index within an index".to_owned(),
-                        }));
+                        return Err(wrong(ManifestError::DisguisedIndex { digest }));
                     }
                 }
             }

@@ -229,7 +229,7 @@ impl Compression {
         }
     }
 
-    /// The same for the stored name of an encoding, such as `gzip-6-zlibrs1`.
+    /// The same for the stored name of an encoding, such as `gzip-6-libdeflate1`.
     pub(crate) fn of_encoding(encoding: &str) -> Self {
         match encoding.split(['-', '+']).next() {
             Some("gzip") => Self::Gzip,

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 use std::error::Error;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use strata_cache::{Digest, LayerId, Lease, Store, StoreError};
+use strata_executor::copy::Owners;
 use strata_image::{Images, Platform, PullPolicy};
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
 
@@ -138,7 +138,7 @@ fn build_once(
         redactor: request.redactor(),
         stop: &stop,
         stub: OnceLock::new(),
-        foreign_owners: AtomicU64::new(0),
+        owners: Mutex::default(),
         given_up: Mutex::default(),
         trial_mounts: Mutex::default(),
         synced: Mutex::new(Instant::now()),
@@ -204,9 +204,9 @@ fn build_once(
     } else {
         results
     };
-    let foreign_owners = shared.foreign_owners.load(Ordering::Relaxed);
-    if foreign_owners > 0 {
-        events.event(Event::Notice(foreign_notice(foreign_owners)));
+    let owners = *shared.owners.lock().unwrap_or_else(PoisonError::into_inner);
+    for notice in foreign_notices(owners) {
+        events.event(Event::Notice(notice));
     }
     let materials = sources.materials();
     sources.finish(store);
@@ -242,6 +242,7 @@ fn build_once(
         lease: &lease,
         images,
         request,
+        cancel,
         events,
         graph: &graph,
         targets: &targets,
@@ -382,12 +383,7 @@ fn check_annotations(
     targets: &[Target],
     index: bool,
 ) -> Result<(), BuildError> {
-    let encodings = request.outputs.iter().filter_map(|output| match output {
-        Output::Oci { encoding, .. }
-        | Output::Docker { encoding, .. }
-        | Output::Registry { encoding, .. } => Some(encoding),
-        _ => None,
-    });
+    let encodings = request.outputs.iter().filter_map(Output::encoding);
     // What is said of an image stands beside it in an index.
     let has_index = index || !request.attestations.is_empty();
     for encoding in encodings {
@@ -442,16 +438,32 @@ fn name_of(request: &BuildRequest) -> String {
 }
 
 /// What people are told if copies could not give files the owners that they ask for.
-fn foreign_notice(count: u64) -> String {
-    let (entries, belong) = if count == 1 {
-        ("entry", "belongs")
-    } else {
-        ("entries", "belong")
+fn foreign_notices(owners: Owners) -> impl Iterator<Item = String> {
+    let few = |count: u64| {
+        if count == 1 {
+            ("entry", "belongs", "has its owner")
+        } else {
+            ("entries", "belong", "have their owners")
+        }
     };
-    format!(
-        "{count} copied {entries} {belong} to root in place of the owner asked for, because only one \
-         user id is mapped: ranges in /etc/subuid and /etc/subgid give more"
-    )
+    let ranges = "ranges in /etc/subuid and /etc/subgid give more";
+    let noted = (owners.noted > 0).then(|| {
+        let (entries, belong, have) = few(owners.noted);
+        format!(
+            "{} copied {entries} {have} in the image alone and {belong} to root for steps, because too few \
+             ids are mapped: {ranges}",
+            owners.noted
+        )
+    });
+    let lost = (owners.lost > 0).then(|| {
+        let (entries, belong, _) = few(owners.lost);
+        format!(
+            "{} copied {entries} {belong} to root in place of the owner asked for, because too few ids \
+             are mapped: {ranges}",
+            owners.lost
+        )
+    });
+    noted.into_iter().chain(lost)
 }
 
 /// Holds the blobs that base layers came as, while steps run: an image may be untagged and pruned

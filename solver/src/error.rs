@@ -20,9 +20,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// The picture of all diagnostics.
+    /// The picture of all diagnostics. Passwords in addresses are stars.
     pub fn render(&self, colour: bool) -> String {
-        self.diagnostics.render(&self.file, &self.source, colour)
+        let source = strata_image::redact::in_place(&self.source);
+        self.diagnostics.render(&self.file, &source, colour)
     }
 }
 

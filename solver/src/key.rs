@@ -216,6 +216,8 @@ pub struct KeyInputs<'a> {
     pub extra_hosts: &'a [String],
     /// How commands are confined, where that is not as usual.
     pub confinement: &'a [String],
+    /// What copies do with owners that there is no id for, where that is not as usual.
+    pub foreign_owners: Option<&'static str>,
     /// Paths that are no part of the layer.
     pub ignored: &'a [String],
 }
@@ -282,6 +284,9 @@ pub fn recipe(op: &Op, parent: Root, inputs: &KeyInputs<'_>) -> (CacheKey, Vec<K
             encoder.part("user", user);
             // How the user is looked up; `copy` since numbers are the group as well.
             encoder.part("owner", "copy");
+            if let Some(word) = inputs.foreign_owners {
+                encoder.part("foreign owners", word);
+            }
         }
     }
     encoder.finish()
@@ -445,6 +450,9 @@ fn encode_copy(encoder: &mut Encoder, copy: &CopyOp, inputs: &KeyInputs<'_>) {
     encoder.part("--parents", if copy.parents { "true" } else { "false" });
     encoder.part("unpack", if copy.unpack { "true" } else { "false" });
     encoder.list("--exclude", copy.excludes.iter());
+    if let Some(word) = inputs.foreign_owners {
+        encoder.part("foreign owners", word);
+    }
     encoder
         .hasher
         .update(&(copy.files.len() as u64).to_le_bytes());

@@ -8,17 +8,19 @@ use strata_image::attest;
 use strata_image::config::{History, Time};
 use strata_image::export::{
     self, Artifact, Encoding, ExportOptions, FilesBeside, Format, ImageSet, MakeFiles, MediaTypes,
+    StoredSet,
 };
+use strata_image::handover::{self, Engine, HandOver, HandOverError};
 use strata_image::manifest::Descriptor;
 use strata_image::registry::PushOptions;
 use strata_image::{BuiltImage, ImageConfig, Images, Reference};
 
 use crate::attest::{Facts, Material, Mode, Reach, Said};
 use crate::error::BuildError;
-use crate::event::{Event, EventSink, Outcome, StepId, StepInfo};
+use crate::event::{Event, EventSink, Outcome, StepId, StepInfo, Stream};
 use crate::graph::Graph;
 use crate::plan::{PlannedHistory, StageState, Target, image_platform};
-use crate::request::{BuildRequest, Codec, Destination, Output};
+use crate::request::{BuildRequest, Cancel, Codec, Destination, Output};
 use crate::schedule::{Results, base_of};
 use crate::step::now_ms;
 
@@ -31,6 +33,7 @@ pub(crate) struct Finished<'a> {
     pub(crate) lease: &'a Lease,
     pub(crate) images: &'a Images<'a>,
     pub(crate) request: &'a BuildRequest,
+    pub(crate) cancel: &'a Cancel,
     pub(crate) events: &'a dyn EventSink,
     pub(crate) graph: &'a Graph,
     pub(crate) targets: &'a [Target],
@@ -206,8 +209,13 @@ impl Finished<'_> {
     /// Writes every output that was asked for.
     pub(crate) fn write(&self, images: &[BuiltImage]) -> Result<Made, BuildError> {
         let mut made = Made::default();
-        let in_store = |output: &Output| matches!(output, Output::CacheOnly | Output::Store);
-        if !self.request.outputs.iter().all(in_store) {
+        // Whether no file of the image is read for it, and no blob made.
+        let only_named = |output: &Output| match output {
+            Output::CacheOnly => true,
+            Output::Store { encoding } => !encoding.codec.changes_archive(),
+            _ => false,
+        };
+        if !self.request.attestations.is_empty() || !self.request.outputs.iter().all(only_named) {
             match self.lease.must_hold() {
                 // What is only read can be read without: it is missed if it goes meanwhile.
                 Err(error) if error.is_no_space() => {}
@@ -215,31 +223,22 @@ impl Finished<'_> {
             }
         }
         let said = self.said(images)?;
-        let names = self.all_names()?;
-        let beside = |image: &BuiltImage, descriptor: &Descriptor| -> Vec<Artifact> {
-            let artifact = attest::artifact(descriptor, &names, said.of(image));
-            artifact.into_iter().collect()
-        };
-        let set = ImageSet {
-            images,
-            index: self.index,
-            beside: (!said.is_empty()).then_some(&beside),
-        };
         let mut next = self.next_step;
         for output in &self.request.outputs {
             let name = match output {
                 Output::CacheOnly => continue,
-                Output::Store => "storing the image".to_owned(),
+                Output::Store { .. } => "storing the image".to_owned(),
                 Output::Oci { .. } => "exporting an OCI image".to_owned(),
                 Output::Docker { .. } => "exporting an image for docker".to_owned(),
                 Output::Tar { .. } => "exporting the root file system as a tar".to_owned(),
                 Output::Local { .. } => "exporting the root file system".to_owned(),
                 Output::Registry { .. } => "pushing the image".to_owned(),
+                Output::Engine { engine, .. } => format!("handing the image over to {engine}"),
             };
             let step = StepId(next);
             next += 1;
             // Naming layers that are all there takes no time worth a line.
-            let quiet = *output == Output::Store;
+            let quiet = matches!(output, Output::Store { .. });
             if !quiet {
                 self.events.event(Event::Step(StepInfo {
                     id: step,
@@ -248,7 +247,7 @@ impl Finished<'_> {
                 self.events.event(Event::Started(step));
             }
             let begun = std::time::Instant::now();
-            let result = self.write_one(&set, &said, output, step, &mut made);
+            let result = self.write_one(images, &said, output, step, &mut made);
             match &result {
                 Ok(()) if quiet => {}
                 Ok(()) => self.events.event(Event::Finished {
@@ -268,7 +267,7 @@ impl Finished<'_> {
 
     fn write_one(
         &self,
-        set: &ImageSet<'_>,
+        images: &[BuiltImage],
         said: &Said<'_>,
         output: &Output,
         step: StepId,
@@ -278,33 +277,58 @@ impl Finished<'_> {
         let reencoded = match output.encoding() {
             Some(encoding) => {
                 let progress = self.progress(step);
-                export::reencoded(self.store, set.images, encoding, self.options(), &progress)
+                export::reencoded(self.store, images, encoding, self.options(), &progress)
                     .map_err(|error| output_error("the image's layers", error))?
             }
             None => None,
         };
+        // What is said of an image is said of the same one with other layers.
+        let images = reencoded.as_deref().unwrap_or(images);
+        let said = &said.of_images(images);
+        let all_names = self.all_names()?;
+        let beside = |image: &BuiltImage, descriptor: &Descriptor, encoding: &Encoding| {
+            let form = encoding.attestations;
+            let artifact = attest::artifact(descriptor, &all_names, said.of(image), form);
+            artifact.into_iter().collect::<Vec<Artifact>>()
+        };
         let set = &ImageSet {
-            images: reencoded.as_deref().unwrap_or(set.images),
-            index: set.index,
-            beside: set.beside,
+            images,
+            index: self.index,
+            beside: (!said.is_empty()).then_some(&beside),
         };
         let blobless = Encoding::new(Codec::None);
         let mut platform_split = None;
         let mut prefix = "";
+        let mut delete = false;
         let (format, destination, encoding) = match output {
             Output::CacheOnly => return Ok(()),
-            Output::Store => {
-                self.no_place("an image in the store");
+            Output::Store { encoding } => {
+                let set = StoredSet {
+                    images: set.images,
+                    index: set.index,
+                    encoding,
+                    said: &|image| said.of(image),
+                    names: &all_names,
+                };
                 let failed = |error| output_error("the local image store", error);
-                let there = export::stored(self.store, set, &names).map_err(failed)?;
+                let there = export::stored(self.store, &set, &names).map_err(failed)?;
                 let stored = if let Some(there) = there {
                     there
                 } else {
                     self.lease.must_hold()?;
-                    export::store_images(self.store, self.lease, set, &names).map_err(failed)?
+                    export::store_images(self.store, self.lease, &set, &names).map_err(failed)?
                 };
                 if made.manifests.is_empty() {
                     made.image = Some(stored);
+                }
+                return Ok(());
+            }
+            Output::Engine { engine, names: own } => {
+                self.no_place(engine.name());
+                let names = if own.is_empty() { &names } else { own };
+                let id = self.hand_over(*engine, set.images, names, step)?;
+                if made.manifests.is_empty() {
+                    made.image = Some(id);
                 }
                 return Ok(());
             }
@@ -357,8 +381,10 @@ impl Finished<'_> {
                 destination,
                 platform_split: split,
                 attestation_prefix,
+                delete: stale,
             } => {
                 platform_split = *split;
+                delete = *stale;
                 prefix = attestation_prefix;
                 let destination = Destination::Path(destination.clone());
                 (Format::Local, destination, &blobless)
@@ -385,6 +411,7 @@ impl Finished<'_> {
             write: self.options(),
             names: &names,
             platform_split,
+            delete,
             files: with_files.then_some(FilesBeside(files)),
         };
         if !output.reads_files() {
@@ -436,6 +463,58 @@ impl Finished<'_> {
             .map_err(|error| output_error(&format!("push to `{target}`"), error))
     }
 
+    /// Hands the image to an engine, which takes one. Answers its ID.
+    fn hand_over(
+        &self,
+        engine: Engine,
+        images: &[BuiltImage],
+        names: &[String],
+        step: StepId,
+    ) -> Result<Digest, BuildError> {
+        let image = handover::choose(images).map_err(|platforms| {
+            BuildError::Request(format!(
+                "{engine} takes the image for one platform, and this machine's is not among \
+                 {platforms}: give one `--platform`"
+            ))
+        })?;
+        if images.len() > 1 {
+            self.events.event(Event::Notice(format!(
+                "{engine} takes the image for one platform: it gets that for {}",
+                image.platform()
+            )));
+        }
+        let names = names
+            .iter()
+            .map(|name| {
+                Reference::parse(name)
+                    .map_err(|error| BuildError::Request(format!("tag `{name}`: {error}")))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let what = HandOver {
+            engine,
+            image,
+            names: &names,
+            write: self.options(),
+            user: strata_executor::userns::user_outside(),
+            stop: &|| self.cancel.is_cancelled(),
+        };
+        let handed = self
+            .images
+            .hand_over(self.lease, &what, &self.progress(step))
+            .map_err(|error| match error {
+                HandOverError::Stopped => BuildError::Cancelled,
+                // A signal of the terminal ends the engine's program, too.
+                _ if self.cancel.is_cancelled() => BuildError::Cancelled,
+                error => output_error(&format!("hand the image over to {engine}"), error),
+            })?;
+        self.events.event(Event::Output {
+            step,
+            stream: Stream::Stdout,
+            line: handed.to_string(),
+        });
+        Ok(handed.id)
+    }
+
     fn progress(&self, step: StepId) -> impl Fn(&str, u64, Option<u64>) + Sync {
         move |what: &str, done: u64, total: Option<u64>| {
             self.events.event(Event::Transfer {
@@ -453,7 +532,7 @@ impl Finished<'_> {
         let takes = |output: &Output| {
             !matches!(
                 output,
-                Output::Store | Output::Docker { .. } | Output::CacheOnly
+                Output::Docker { .. } | Output::Engine { .. } | Output::CacheOnly
             )
         };
         if !self.request.outputs.iter().any(takes) {
@@ -500,10 +579,10 @@ impl Finished<'_> {
     }
 
     fn no_place(&self, what: &str) {
-        let asked = &self.request.attestations;
-        if !asked.is_empty() {
+        if !self.request.attestations.is_empty() {
             self.events.event(Event::Notice(format!(
-                "{what} has no place for attestations: outputs of type oci, registry, local and tar do"
+                "{what} has no place for attestations: outputs of type image, oci, registry, local \
+                 and tar do"
             )));
         }
     }
@@ -512,7 +591,8 @@ impl Finished<'_> {
     fn all_names(&self) -> Result<Vec<String>, BuildError> {
         let mut names = self.names()?;
         for output in &self.request.outputs {
-            if let Output::Registry { names: own, .. } = output {
+            if let Output::Registry { names: own, .. } | Output::Engine { names: own, .. } = output
+            {
                 names.extend(own.iter().cloned());
             }
         }

@@ -33,6 +33,7 @@ pub(crate) struct Recipes {
     /// but of these: what a mount shows is no layer of an image.
     whole: HashSet<VertexId>,
     confinement: Vec<String>,
+    foreign_owners: Option<&'static str>,
 }
 
 impl Recipes {
@@ -60,6 +61,7 @@ impl Recipes {
             ignored: request.ignore_paths.clone(),
             whole: HashSet::new(),
             confinement: request.confinement.words(),
+            foreign_owners: request.foreign_owners.word(),
         };
         let images: Vec<Input> = graph
             .images
@@ -138,6 +140,7 @@ impl Recipes {
             shm_size: self.shm_size,
             extra_hosts: &self.extra_hosts,
             confinement: &self.confinement,
+            foreign_owners: self.foreign_owners,
             ignored: if self.whole.contains(&id) {
                 &[]
             } else {

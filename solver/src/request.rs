@@ -11,6 +11,7 @@ use strata_executor::sandbox::{
     Confinement, Dns, Isolation, Limits, Network, Redactor, SecretBytes,
 };
 use strata_image::export::Encoding;
+use strata_image::handover::Engine;
 use strata_image::manifest::Descriptor;
 use strata_parser::mount::{MountFlag, MountWords};
 
@@ -98,8 +99,11 @@ pub enum Destination {
 /// One result of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// An image in the local store under these names (possibly none: only an ID).
-    Store,
+    /// An image in the local store under the request's tags (possibly none: only an ID).
+    Store {
+        /// Annotations, and how attestations are attached, for when the image leaves the store.
+        encoding: Encoding,
+    },
     /// An OCI layout: an archive, or a directory.
     Oci {
         /// Where.
@@ -133,6 +137,8 @@ pub enum Output {
         platform_split: Option<bool>,
         /// What the names of attestations begin with, which are files beside those of the image.
         attestation_prefix: String,
+        /// What is there and not in the result is removed.
+        delete: bool,
     },
     /// A registry. The names come from the request's tags or from `names`.
     Registry {
@@ -142,6 +148,13 @@ pub enum Output {
         by_digest: bool,
         /// How blobs and manifest are written.
         encoding: Encoding,
+    },
+    /// An engine on this machine. The names come from the request's tags or from `names`.
+    Engine {
+        /// Which.
+        engine: Engine,
+        /// Names in place of the tags.
+        names: Vec<String>,
     },
     /// Nothing: only the cache is filled.
     CacheOnly,
@@ -159,8 +172,33 @@ impl Output {
         match self {
             Self::Oci { encoding, .. }
             | Self::Docker { encoding, .. }
-            | Self::Registry { encoding, .. } => Some(encoding),
-            Self::Store | Self::Tar { .. } | Self::Local { .. } | Self::CacheOnly => None,
+            | Self::Registry { encoding, .. }
+            | Self::Store { encoding } => Some(encoding),
+            Self::Tar { .. } | Self::Local { .. } | Self::Engine { .. } | Self::CacheOnly => None,
+        }
+    }
+}
+
+/// What COPY, ADD and WORKDIR do with owners that this user namespace has no id for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForeignOwners {
+    /// They are [noted](strata_cache::owner) and get into images; steps see the files as root's.
+    #[default]
+    Record,
+    /// Everything is root's.
+    Squash,
+    /// They are errors.
+    Refuse,
+}
+
+impl ForeignOwners {
+    /// The word that the keys of copies have besides what they usually have, if it matters here.
+    pub(crate) fn word(self) -> Option<&'static str> {
+        match self {
+            _ if !strata_cache::owner::has_one_id() => None,
+            Self::Record => None,
+            Self::Squash => Some("squash"),
+            Self::Refuse => Some("refuse"),
         }
     }
 }
@@ -243,6 +281,9 @@ pub struct BuildRequest {
     pub limits: Limits,
     /// The walls of RUN steps. In no key.
     pub isolation: Isolation,
+    /// What becomes of owners that there is no id for. In the keys of copies where it matters and is not
+    /// the default.
+    pub foreign_owners: ForeignOwners,
     /// How long each RUN step may take. In no key.
     pub step_timeout: Option<Duration>,
     /// rlimits of RUN steps: soft, hard. In the key.
@@ -328,6 +369,7 @@ impl BuildRequest {
             mounts: Vec::new(),
             limits: Limits::default(),
             isolation: Isolation::default(),
+            foreign_owners: ForeignOwners::default(),
             step_timeout: None,
             ulimits: BTreeMap::new(),
             shm_size: SHM_SIZE,

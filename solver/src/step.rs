@@ -7,7 +7,6 @@ mod run;
 mod selection;
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +15,7 @@ use strata_cache::{
     CacheKey, CacheRecord, HardLinks, LayerId, LayerView, Lease, NewRecord, Resources, Room,
     Scratch, StackId, Store, StoreError,
 };
+use strata_executor::copy::Owners;
 use strata_executor::sandbox::{Credentials, Redactor};
 use strata_executor::users::{self, UserError};
 use strata_parser::{Diagnostic, Span};
@@ -24,7 +24,7 @@ use crate::event::{Event, EventSink};
 use crate::explain;
 use crate::graph::{CopyFrom, Graph, MOUNTED_FILES, Op, Root, Vertex, VertexId};
 use crate::recipes::Recipes;
-use crate::request::{BuildRequest, Cancel};
+use crate::request::{BuildRequest, Cancel, ForeignOwners};
 use crate::sources::Files;
 
 /// First pause between two looks at a lock that another build holds; grows to [`LONGEST_PAUSE`].
@@ -52,8 +52,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) stop: &'a Cancel,
     /// Directory of mount points that images may lack.
     pub(crate) stub: OnceLock<PathBuf>,
-    /// Entries that copies could not give their owner, because only one id is mapped.
-    pub(crate) foreign_owners: AtomicU64,
+    /// Entries that copies could not give their owner.
+    pub(crate) owners: Mutex<Owners>,
     /// Layers that were made and given up for equal, older ones.
     pub(crate) given_up: Mutex<Vec<LayerId>>,
     /// Cache mounts that no other build is to see.
@@ -255,7 +255,8 @@ impl Shared<'_> {
             Op::Workdir(workdir) => {
                 let view = self.view(stack);
                 let owner = self.directory_owner(&view, &workdir.user, vertex)?;
-                strata_executor::copy::make_directory(
+                let owner = self.squashed(owner);
+                let made = strata_executor::copy::make_directory(
                     &workdir.path,
                     owner,
                     None,
@@ -265,9 +266,39 @@ impl Shared<'_> {
                 .map_err(|error| {
                     crate::recipes::copy_diagnostic(&error, vertex.span, "the image")
                 })?;
+                self.count_owners(made.unwrap_or_default(), vertex.span)?;
                 (None, None)
             }
         })
+    }
+
+    /// The owner of what is copied: root if others are to be squashed.
+    fn squashed(&self, owner: Option<(u32, u32)>) -> Option<(u32, u32)> {
+        let squash = self.request.foreign_owners == ForeignOwners::Squash;
+        if squash && strata_cache::owner::has_one_id() {
+            return Some((0, 0));
+        }
+        owner
+    }
+
+    /// Adds to what is told at the end, or refuses it.
+    fn count_owners(&self, owners: Owners, span: Span) -> Result<(), Diagnostic> {
+        let foreign = owners.noted + owners.lost;
+        if foreign > 0 && self.request.foreign_owners == ForeignOwners::Refuse {
+            let (entries, are) = if foreign == 1 {
+                ("entry", "is")
+            } else {
+                ("entries", "are")
+            };
+            let message = format!(
+                "{foreign} {entries} {are} to belong to users or groups that have no id here"
+            );
+            let help = "ranges in /etc/subuid and /etc/subgid give more ids; \
+                        `--foreign-owners record` keeps the owners for the image alone";
+            return Err(Diagnostic::error("foreign-owner", span, message).with_help(help));
+        }
+        *self.owners.lock().unwrap_or_else(PoisonError::into_inner) += owners;
+        Ok(())
     }
 
     /// Who a new WORKDIR belongs to. A name that the image lacks is root, as it is to other builders,

@@ -18,7 +18,7 @@ impl Dockerd {
     /// Starts one; why it can't be.
     pub(crate) fn start(sandbox: &Sandbox) -> Result<Self, String> {
         let directory = sandbox.path("dockerd");
-        fs::create_dir(&directory).unwrap();
+        fs::create_dir_all(&directory).unwrap();
         let log = fs::File::create(directory.join("log")).unwrap();
         let child = Command::new("dockerd")
             .arg("--host")
@@ -53,6 +53,28 @@ impl Dockerd {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Its socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.join("s")
+    }
+
+    /// Kills it, as a crash does. [`start`](Self::start) finds its data again.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        // Its containerd would live on, and keep the next one's from starting.
+        let state = self.directory.join("exec/containerd");
+        let pid = fs::read_to_string(state.join("containerd.pid")).unwrap();
+        let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        super::wait_until("its containerd is gone", || {
+            nix::sys::signal::kill(pid, None).is_err()
+        });
+        // A new one would take the process ids that they left for its own, if those live again.
+        fs::remove_file(state.join("containerd.pid")).unwrap();
+        fs::remove_file(self.directory.join("pid")).ok();
     }
 
     /// `docker` for this daemon.

@@ -2,12 +2,14 @@
 //! registry, and readers for what it writes.
 
 mod bases;
+mod containerd;
 mod delegated;
 mod disk;
 mod dockerd;
 mod filter;
 mod gate;
 mod image;
+mod meter;
 mod oracle;
 mod proxy;
 mod random;
@@ -24,12 +26,14 @@ mod web;
 pub(crate) mod world;
 
 pub(crate) use bases::Base;
+pub(crate) use containerd::Containerd;
 pub(crate) use delegated::Delegated;
 pub(crate) use disk::{Broken, Disk, Left, Log};
 pub(crate) use dockerd::Dockerd;
 pub(crate) use filter::redact;
 pub(crate) use gate::Gate;
 pub(crate) use image::Image;
+pub(crate) use meter::Meter;
 pub(crate) use proxy::{At, Harm, Proxy, Reply};
 pub(crate) use random::Random;
 pub(crate) use registry::{PASSWORD, Registry, certificates};

@@ -145,6 +145,12 @@ impl Strata {
         self
     }
 
+    /// Where it is started, in place of the context.
+    pub(crate) fn directory(mut self, path: impl AsRef<Path>) -> Self {
+        self.command.current_dir(path);
+        self
+    }
+
     pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
         self

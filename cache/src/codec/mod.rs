@@ -4,6 +4,7 @@
 //! Both encoders use all cores and give the same bytes on any number of them, and both hold a
 //! bounded number of blocks in memory.
 
+mod deflate;
 mod gzip;
 pub mod indexed;
 
@@ -36,14 +37,14 @@ const ZSTD_JOB: u32 = 2 << 20;
 const MAX_ZSTD_WORKERS: usize = 16;
 
 impl Codec {
-    /// The name under which blobs of this encoding are kept, such as `gzip-6-zlibrs1`.
+    /// The name under which blobs of this encoding are kept, such as `gzip-6-libdeflate1`.
     ///
     /// The number at the end counts the forms that this crate has had: it goes up whenever the bytes
     /// change, which a test with known digests finds out.
     pub fn encoding(self) -> String {
         match self {
             Self::None => "none".to_owned(),
-            Self::Gzip(level) => format!("gzip-{level}-zlibrs1"),
+            Self::Gzip(level) => format!("gzip-{level}-libdeflate1"),
             Self::Zstd(level) => format!("zstd-{level}-mt1"),
             Self::Estargz(level) => format!("gzip-{level}-estargz1"),
             Self::ZstdChunked(level) => format!("zstd-{level}-chunked1"),

@@ -178,6 +178,19 @@ impl<'a> TarWriter<'a> {
         Ok(())
     }
 
+    /// Leaves out what is still to come of the last entry's content, and says how many bytes that
+    /// takes in the archive.
+    pub(super) fn leave_out(&mut self) -> u64 {
+        let left = self.remaining
+            + if self.remaining == 0 {
+                0
+            } else {
+                self.padding as u64
+            };
+        (self.remaining, self.padding) = (0, 0);
+        left
+    }
+
     /// Bytes of content that are still to come.
     pub(super) fn remaining(&self) -> u64 {
         self.remaining

@@ -91,6 +91,15 @@ pub fn write_layer(
     write::write_layer(directory, links, options, output)
 }
 
+/// How many bytes [`write_layer`] writes. Files are looked at, but none is read.
+pub fn layer_size(
+    directory: &Path,
+    links: &HardLinks,
+    options: WriteOptions,
+) -> Result<u64, DiffError> {
+    write::layer_size(directory, links, options)
+}
+
 /// Writes a whole tree (everything below `start`) as a plain tar without whiteouts: the
 /// `--output type=tar` form. `links` are groups of paths from the view's root, of any of its layers;
 /// those whose members are still one file are kept. Names are relative to `start`; if that is a file,

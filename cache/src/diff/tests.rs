@@ -199,6 +199,24 @@ fn a_layer_that_is_written_and_applied_is_the_same() {
 }
 
 #[test]
+fn the_size_of_an_archive_is_known_before_it_is_written() {
+    require_root();
+    let (layer, links) = sample_layer();
+    // Sizes at and around a block's, and names that take a record of their own.
+    for size in [0, 1, 511, 512, 513] {
+        let name = format!("{}-{size}", "n".repeat(150));
+        std::fs::write(layer.path().join(name), vec![b'x'; size]).unwrap();
+    }
+    for epoch in [None, Some(0), Some(-1)] {
+        let options = WriteOptions { epoch };
+        let mut tar = Vec::new();
+        write_layer(layer.path(), &links, options, &mut tar).unwrap();
+        let size = layer_size(layer.path(), &links, options).unwrap();
+        assert_eq!(size, tar.len() as u64, "{epoch:?}");
+    }
+}
+
+#[test]
 fn gnu_tar_reads_what_is_written() {
     let (layer, links) = sample_layer();
     let tar = written(layer.path(), &links);

@@ -26,69 +26,37 @@ pub(super) fn write_layer(
     options: WriteOptions,
     output: &mut dyn Write,
 ) -> Result<(), DiffError> {
-    let fail = |action, path: &Path, source: rustix::io::Errno| DiffError::Io {
-        action,
-        path: path.to_owned(),
-        source: source.into(),
-    };
-    let root = beneath::open_root(directory).map_err(|source| fail("open", directory, source))?;
     let mut writer = LayerWriter::new(links, options, output);
-
-    // Names still to be written, the next one last. Every file is opened by its path from the root,
-    // so that no depth of the tree takes more descriptors or stack.
-    let mut pending = vec![PathBuf::new()];
-    while let Some(path) = pending.pop() {
-        let found = beneath::find(root.as_fd(), &path);
-        let Some((file, stat)) = found.map_err(|source| fail("look up", &path, source))? else {
-            return Err(fail("look up", &path, rustix::io::Errno::NOENT));
-        };
-        if is_whiteout(&stat) {
-            writer.whiteout(&path)?;
-            continue;
-        }
-        let metadata = Metadata::of(&stat);
-        let xattrs = xattr::list_portable(file.as_fd())
-            .map_err(|source| fail("read attributes of", &path, source))?;
-        let source = Source {
-            path: &path,
-            metadata: &metadata,
-            xattrs: &xattrs,
-            group_layer: 0,
-            same_inode: false,
-        };
-        let is_directory = metadata.kind == FileKind::Directory;
-        if !path.as_os_str().is_empty() && is_marked(&path) {
-            return Err(DiffError::Unrepresentable {
-                path,
-                reason: "names that begin with `.wh.` mean deletions in a layer archive",
-            });
-        }
-        writer.entry(
-            &source,
-            &mut || {
-                beneath::open_file(root.as_fd(), &path)
-                    .map_err(|source| fail("open", &path, source))
-            },
-            &mut || {
-                let target = rustix::fs::readlinkat(&file, "", Vec::new())
-                    .map_err(|source| fail("read link", &path, source))?;
-                Ok(target.into_bytes())
-            },
-        )?;
-        if is_directory {
-            if is_opaque(file.as_fd()) && !path.as_os_str().is_empty() {
-                writer.whiteout_file(&[path.as_os_str().as_bytes(), b"/", OPAQUE_NAME].concat())?;
-            }
-            let opened = open_for_reading(root.as_fd(), &path);
-            let opened = opened.map_err(|source| fail("open", &path, source))?;
-            let names = beneath::names(opened.as_fd());
-            let mut names = names.map_err(|source| fail("read directory", &path, source))?;
-            names.sort_unstable_by(|one, other| other.0.cmp(&one.0));
-            let names = names.into_iter();
-            pending.extend(names.map(|(name, _)| beneath::join(&path, &name)));
-        }
-    }
+    writer.layer(directory)?;
     writer.finish()
+}
+
+pub(super) fn layer_size(
+    directory: &Path,
+    links: &HardLinks,
+    options: WriteOptions,
+) -> Result<u64, DiffError> {
+    let mut written = Counted(0);
+    let mut writer = LayerWriter::new(links, options, &mut written);
+    writer.left_out = Some(0);
+    writer.layer(directory)?;
+    let left_out = writer.left_out.unwrap_or(0);
+    writer.finish()?;
+    Ok(written.0 + left_out)
+}
+
+/// Counts what is written into it.
+struct Counted(u64);
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn open_for_reading(root: std::os::fd::BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
@@ -162,6 +130,8 @@ struct LayerWriter<'a> {
     /// The directory that every path is put into; empty for none.
     prefix: String,
     buffer: Vec<u8>,
+    /// Bytes of content that were not written, as only the archive's size is wanted.
+    left_out: Option<u64>,
 }
 
 impl<'a> LayerWriter<'a> {
@@ -180,7 +150,75 @@ impl<'a> LayerWriter<'a> {
             base: PathBuf::new(),
             prefix: String::new(),
             buffer: vec![0; 256 * 1024],
+            left_out: None,
         }
+    }
+
+    /// Writes the layer at `directory`.
+    fn layer(&mut self, directory: &Path) -> Result<(), DiffError> {
+        let fail = |action, path: &Path, source: rustix::io::Errno| DiffError::Io {
+            action,
+            path: path.to_owned(),
+            source: source.into(),
+        };
+        let root =
+            beneath::open_root(directory).map_err(|source| fail("open", directory, source))?;
+
+        // Names still to be written, the next one last. Every file is opened by its path from the root,
+        // so that no depth of the tree takes more descriptors or stack.
+        let mut pending = vec![PathBuf::new()];
+        while let Some(path) = pending.pop() {
+            let found = beneath::find(root.as_fd(), &path);
+            let Some((file, stat)) = found.map_err(|source| fail("look up", &path, source))? else {
+                return Err(fail("look up", &path, rustix::io::Errno::NOENT));
+            };
+            if is_whiteout(&stat) {
+                self.whiteout(&path)?;
+                continue;
+            }
+            let metadata = Metadata::of_file(&stat, file.as_fd());
+            let xattrs = xattr::list_portable(file.as_fd())
+                .map_err(|source| fail("read attributes of", &path, source))?;
+            let source = Source {
+                path: &path,
+                metadata: &metadata,
+                xattrs: &xattrs,
+                group_layer: 0,
+                same_inode: false,
+            };
+            let is_directory = metadata.kind == FileKind::Directory;
+            if !path.as_os_str().is_empty() && is_marked(&path) {
+                return Err(DiffError::Unrepresentable {
+                    path,
+                    reason: "names that begin with `.wh.` mean deletions in a layer archive",
+                });
+            }
+            self.entry(
+                &source,
+                &mut || {
+                    beneath::open_file(root.as_fd(), &path)
+                        .map_err(|source| fail("open", &path, source))
+                },
+                &mut || {
+                    let target = rustix::fs::readlinkat(&file, "", Vec::new())
+                        .map_err(|source| fail("read link", &path, source))?;
+                    Ok(target.into_bytes())
+                },
+            )?;
+            if is_directory {
+                if is_opaque(file.as_fd()) && !path.as_os_str().is_empty() {
+                    self.whiteout_file(&[path.as_os_str().as_bytes(), b"/", OPAQUE_NAME].concat())?;
+                }
+                let opened = open_for_reading(root.as_fd(), &path);
+                let opened = opened.map_err(|source| fail("open", &path, source))?;
+                let names = beneath::names(opened.as_fd());
+                let mut names = names.map_err(|source| fail("read directory", &path, source))?;
+                names.sort_unstable_by(|one, other| other.0.cmp(&one.0));
+                let names = names.into_iter();
+                pending.extend(names.map(|(name, _)| beneath::join(&path, &name)));
+            }
+        }
+        Ok(())
     }
 
     /// Writes everything from `start` on.
@@ -281,6 +319,11 @@ impl<'a> LayerWriter<'a> {
             }
             EntryType::File => {
                 header.size = metadata.size;
+                if let Some(left_out) = &mut self.left_out {
+                    self.tar.header(&header).map_err(DiffError::Output)?;
+                    *left_out += self.tar.leave_out();
+                    return Ok(());
+                }
                 let file = open()?;
                 self.tar.header(&header).map_err(DiffError::Output)?;
                 self.copy(file, source.path)

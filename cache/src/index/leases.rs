@@ -135,7 +135,8 @@ impl Index {
         };
         let now = now_ms();
         for record in records.iter().flatten() {
-            let old = is_old(record.last_used_ms, now);
+            // That it was found again at all is worth a write.
+            let old = record.uses == 0 || is_old(record.last_used_ms, now);
             seen.records.insert(record.key, (record.layer, old));
         }
         true

@@ -477,6 +477,8 @@ fn a_look_that_only_looked_leaves_no_trace_within_the_grain_and_marks_what_is_ol
         look.note_build("app".to_owned(), layer);
         drop(look);
     };
+    // The first use is counted at once.
+    look();
     let before = writes(&other);
     look();
     assert_eq!(writes(&other), before);

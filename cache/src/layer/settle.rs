@@ -128,7 +128,7 @@ impl Settling<'_> {
             path,
             below,
             parent,
-            metadata: Metadata::of(&stat),
+            metadata: Metadata::of_file(&stat, directory.as_fd()),
             touched,
         });
         Ok(further)
@@ -159,7 +159,8 @@ impl Settling<'_> {
         stat: &Stat,
         old: &Entry,
     ) -> Result<bool, DiffError> {
-        let (now, before) = (Metadata::of(stat), &old.metadata);
+        let name = path.file_name().unwrap_or_default();
+        let (now, before) = (Metadata::of_name(stat, directory, name), &old.metadata);
         // One of several names: the others may be new.
         if now.kind != before.kind || now.links > 1 || !same_attributes(&now, before) {
             return Ok(false);
@@ -167,7 +168,6 @@ impl Settling<'_> {
         if now.rdev != before.rdev || (now.kind == FileKind::File && now.size != before.size) {
             return Ok(false);
         }
-        let name = path.file_name().unwrap_or_default();
         let found = beneath::find(directory, Path::new(name)).map_err(fail("look up", path))?;
         let Some((file, _)) = found else {
             return Ok(false);

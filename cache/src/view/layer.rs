@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use super::ViewError;
+use super::{Metadata, ViewError};
 use crate::{beneath, xattr};
 
 /// Whether this is overlayfs's mark for a name that is gone: a character device 0/0.
@@ -68,8 +68,8 @@ impl LayerRoot {
         })
     }
 
-    pub(super) fn stat_root(&self) -> Result<Stat, ViewError> {
-        self.with(|root| rustix::fs::fstat(root))?
+    pub(super) fn root_metadata(&self) -> Result<Metadata, ViewError> {
+        self.with(|root| rustix::fs::fstat(root).map(|stat| Metadata::of_file(&stat, root)))?
             .map_err(|source| self.error("stat", Path::new(""), source))
     }
 

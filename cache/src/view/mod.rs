@@ -20,7 +20,7 @@ mod layer;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{FileType, Stat};
 
 pub use crate::xattr::Xattr;
-use crate::{beneath, xattr};
+use crate::{beneath, owner, xattr};
 use layer::LayerRoot;
 pub(crate) use layer::{is_opaque, is_whiteout};
 
@@ -145,6 +145,21 @@ impl Metadata {
                 rustix::fs::minor(stat.st_rdev),
             ),
         }
+    }
+
+    /// What `stat` says of an open file of a layer, and what is noted of its [owner](crate::owner).
+    pub(crate) fn of_file(stat: &Stat, file: BorrowedFd<'_>) -> Self {
+        Self::of(stat).owned_by(owner::noted(stat, file))
+    }
+
+    /// The same for `name` in an open directory.
+    pub(crate) fn of_name(stat: &Stat, parent: BorrowedFd<'_>, name: &OsStr) -> Self {
+        Self::of(stat).owned_by(owner::noted_at(stat, parent, name))
+    }
+
+    fn owned_by(self, owner: Option<(u32, u32)>) -> Self {
+        let (uid, gid) = owner.unwrap_or((self.uid, self.gid));
+        Self { uid, gid, ..self }
     }
 
     /// What an empty stack has as its root.
@@ -265,7 +280,7 @@ impl LayerView {
             });
         };
         let layer = &self.layers[top];
-        let metadata = Metadata::of(&layer.stat_root()?);
+        let metadata = layer.root_metadata()?;
         let merged = (0..self.layers.len()).rev().collect();
         Ok(self.entry(
             PathBuf::new(),
@@ -353,7 +368,9 @@ impl LayerView {
                 let stat = || beneath::stat_at(file.as_fd(), os_name).map_err(fail);
                 let Some(known) = names.get_mut(&name) else {
                     if let Some(stat) = stat()? {
-                        names.insert(name, Merging::new(&stat, index));
+                        let metadata = (!is_whiteout(&stat))
+                            .then(|| Metadata::of_name(&stat, file.as_fd(), os_name));
+                        names.insert(name, Merging::new(metadata, index));
                     }
                     continue;
                 };
@@ -415,7 +432,7 @@ impl LayerView {
         layer.open_file(&entry.path)
     }
 
-    /// The extended attributes of an entry as (name, value), sorted, without overlay's own.
+    /// The extended attributes of an entry as (name, value), sorted, without overlay's own and the store's.
     pub fn xattrs(&self, entry: &Entry) -> Result<Vec<Xattr>, ViewError> {
         if self.layers.is_empty() {
             return Ok(Vec::new());
@@ -423,7 +440,7 @@ impl LayerView {
         let (layer, file) = self.open_path(entry)?;
         let mut list = xattr::list(file.as_fd())
             .map_err(|source| layer.error("read attributes of", &entry.path, source))?;
-        list.retain(|(name, _)| !xattr::is_overlay(name));
+        list.retain(|(name, _)| !xattr::is_overlay(name) && name != owner::ATTRIBUTE);
         Ok(list)
     }
 
@@ -501,7 +518,7 @@ impl LayerView {
                     }
                 }
                 Some(Found {
-                    metadata: Metadata::of(&stat),
+                    metadata: Metadata::of_file(&stat, file.as_fd()),
                     layer: top,
                     merged,
                 })
@@ -545,7 +562,7 @@ impl LayerView {
             match &mut found {
                 _ if is_whiteout(&stat) => break,
                 None => {
-                    found = Some((Metadata::of(&stat), vec![index]));
+                    found = Some((Metadata::of_file(&stat, file.as_fd()), vec![index]));
                     if !is_directory(&stat) {
                         break;
                     }
@@ -623,10 +640,12 @@ struct Merging {
 }
 
 impl Merging {
-    fn new(stat: &Stat, layer: usize) -> Self {
-        let directory = is_directory(stat);
+    fn new(metadata: Option<Metadata>, layer: usize) -> Self {
+        let directory = metadata
+            .as_ref()
+            .is_some_and(|metadata| metadata.kind == FileKind::Directory);
         Self {
-            metadata: (!is_whiteout(stat)).then(|| Metadata::of(stat)),
+            metadata,
             directory,
             layers: vec![layer],
             open: directory,

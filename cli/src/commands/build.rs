@@ -261,7 +261,11 @@ fn sign(build: &Build, result: &BuildResult) -> Result<(), CommandError> {
             Output::Registry { names, .. } if names.is_empty() => build.request.tags.len(),
             Output::Registry { names, .. } => names.len(),
             Output::Oci { .. } | Output::Docker { .. } => 1,
-            Output::Store | Output::Tar { .. } | Output::Local { .. } | Output::CacheOnly => 0,
+            Output::Store { .. }
+            | Output::Tar { .. }
+            | Output::Local { .. }
+            | Output::Engine { .. }
+            | Output::CacheOnly => 0,
         };
         for (name, manifest) in pushed.by_ref().take(count) {
             if matches!(output, Output::Registry { .. }) {
@@ -307,6 +311,7 @@ fn show_warnings(progress: &Progress, build: &Build) {
         return;
     }
     let source = strata_parser::source::text(&build.request.dockerfile);
+    let source = strata_image::redact::in_place(&source);
     let colour = terminal::colour();
     for warning in &warnings {
         let picture = strata_parser::diagnostic::render_with(

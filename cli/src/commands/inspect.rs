@@ -6,8 +6,10 @@ use serde_json::Value;
 use serde_json::json;
 use strata_cache::Store;
 use strata_cache::image::StoredImage;
+use strata_image::Images;
 use strata_image::Platform;
 use strata_image::Reference;
+use strata_image::RegistryOptions;
 
 use super::pull;
 use super::stored;
@@ -69,10 +71,11 @@ fn inspect(store: &Store, text: &str, platform: Option<&Platform>) -> Result<Val
     let bytes = store.blobs().read(image.config)?;
     // The raw values: what strata doesn't know is shown, too.
     let raw: Value = serde_json::from_slice(&bytes).or_kind(Kind::Store)?;
-    let names = match stored::find_any(store, text)? {
-        Some((_, Found::List(list))) => stored::names_of(store, list.id)?,
-        _ => stored::names_of(store, image.config)?,
+    let found = match stored::find_any(store, text)? {
+        Some((_, Found::List(list))) => Some(list),
+        _ => None,
     };
+    let names = stored::names_of(store, found.as_ref().map_or(image.config, |list| list.id))?;
     let digests: Vec<String> = match image.manifest {
         Some(manifest) => {
             let mut digests: Vec<String> = names
@@ -105,6 +108,17 @@ fn inspect(store: &Store, text: &str, platform: Option<&Platform>) -> Result<Val
     });
     if let Some(variant) = raw.get("variant") {
         object["Variant"] = variant.clone();
+    }
+    let images = Images::new(store, RegistryOptions::default());
+    let told = images.told(found.as_ref(), &image)?;
+    if !told.annotations.is_empty() {
+        object["Annotations"] = json!(told.annotations);
+    }
+    if !told.statements.is_empty() {
+        object["Attestations"] = json!(told.statements);
+    }
+    if let Some(index) = told.index {
+        object["IndexDigest"] = json!(index.to_string());
     }
     Ok(object)
 }

@@ -7,6 +7,7 @@ mod changes;
 mod check;
 mod completion;
 mod doctor;
+mod hand_over;
 mod history;
 mod images;
 mod import;

@@ -43,7 +43,13 @@ pub(crate) fn run(flags: &low::Pull, root: &Path) -> Result<(), CommandError> {
             let host = Platform::host();
             let platform = platforms.first().unwrap_or(&host);
             let always = PullPolicy::Always;
-            pull(&images, &lease, text, platform, always, &mut transfers)?.name
+            let image = transfers.step(format!("pull {text}"), |progress| {
+                let image = images.resolve(&lease, text, platform, always, progress)?;
+                images.ensure_layers(&lease, &image, progress)?;
+                images.keep_said(&image, progress)?;
+                Ok(image)
+            })?;
+            image.name
         };
         output::write(|out| writeln!(out, "{}", names::familiar(&name)))?;
     }

@@ -9,12 +9,14 @@ use strata_image::Images;
 use strata_image::List;
 use strata_image::Progress;
 use strata_image::Reference;
+use strata_image::RegistryError;
 use strata_image::export::Encoding;
 use strata_image::export::ImageSet;
 use strata_image::manifest::Descriptor;
 use strata_image::registry::PushError;
 use strata_image::registry::PushOptions;
 
+use super::hand_over;
 use super::stored;
 use super::stored::Found;
 use super::transfer::Transfers;
@@ -24,12 +26,16 @@ use crate::error::Kind;
 use crate::error::OrKind;
 use crate::flags::high;
 use crate::flags::low;
+use crate::flags::output::in_engine;
 use crate::output;
 
 /// Uploads what was found.
 type Push<'a> = dyn Fn(&dyn Progress) -> Result<Descriptor, PushError> + 'a;
 
 pub(crate) fn run(flags: &low::Push, root: &Path) -> Result<(), CommandError> {
+    if let Some((engine, name)) = flags.name.as_deref().and_then(in_engine) {
+        return hand_over::run(flags, root, engine, name);
+    }
     let codec = high::compression(&flags.compression)?;
     let store = stored::open(root, &flags.image)?;
     let (found_by, found) = stored::find_for(&store, &flags.image, flags.platform.as_deref())?;
@@ -66,10 +72,25 @@ pub(crate) fn run(flags: &low::Push, root: &Path) -> Result<(), CommandError> {
     let pushed: Box<Push<'_>> = match found {
         Found::Image(image) => {
             let built = BuiltImage::from_stored(&store, &image).or_kind(Kind::Store)?;
-            options.write = stored::write_options(&store, &image, built.config())?;
+            options.write = built.write_options(&store).or_kind(Kind::Store)?;
             options.sources = sources_of(image.config)?;
+            // What was pulled has a manifest, which stays as it is unless its layers change.
+            let came = if flags.force_compression {
+                None
+            } else {
+                images.as_it_came(&image, options.sources.first())?
+            };
             let (images, lease, options, target) = (&images, &lease, &options, &target);
             Box::new(move |progress| {
+                if let Some(list) = &came {
+                    match images.push_list(lease, list, target, options, progress) {
+                        // Its repository is gone, but not all that it unpacked to.
+                        Err(PushError::Registry(error @ RegistryError::Payload { .. })) => {
+                            tracing::warn!("{error}");
+                        }
+                        other => return other,
+                    }
+                }
                 images.push(lease, &ImageSet::one(&built), target, options, progress)
             })
         }

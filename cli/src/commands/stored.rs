@@ -5,15 +5,12 @@ use std::path::Path;
 use strata_cache::Digest;
 use strata_cache::LayerId;
 use strata_cache::Store;
-use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredImage;
 use strata_cache::image::StoredList;
 use strata_image::ImageConfig;
 use strata_image::Images;
 use strata_image::Platform;
 use strata_image::RegistryOptions;
-use strata_image::config::Time;
-use strata_image::export;
 
 use crate::error::CommandError;
 use crate::error::Kind;
@@ -150,43 +147,6 @@ pub(super) fn size(store: &Store, image: &StoredImage) -> Result<u64, CommandErr
 pub(super) fn created_ms(config: &ImageConfig) -> Option<u64> {
     let timestamp = config.created.as_ref()?.timestamp()?;
     u64::try_from(timestamp.as_millisecond()).ok()
-}
-
-/// How the layers of an image that was built here are packed so that they get the diff IDs that its
-/// config names: with the times clamped that the build clamped. If it clamped any, the image was
-/// made, by its config, at just that time.
-pub(super) fn write_options(
-    store: &Store,
-    image: &StoredImage,
-    config: &ImageConfig,
-) -> Result<WriteOptions, CommandError> {
-    let plain = WriteOptions::default();
-    for layer in &image.layers {
-        let Some(id) = layer.layer else { continue };
-        match store.index().layer(id)? {
-            // A layer that came from an image has that image's times.
-            Some(row) if row.chain_id.is_none() => {
-                if row.diff_id == Some(layer.diff_id) {
-                    return Ok(plain);
-                }
-                let clamped = WriteOptions {
-                    epoch: config
-                        .created
-                        .as_ref()
-                        .and_then(Time::timestamp)
-                        .map(jiff::Timestamp::as_second),
-                };
-                let found = export::diff_id(store, id, clamped).or_kind(Kind::Store)?;
-                return Ok(if found == layer.diff_id {
-                    clamped
-                } else {
-                    plain
-                });
-            }
-            _ => {}
-        }
-    }
-    Ok(plain)
 }
 
 /// The names of the image or list with this ID, in full.

@@ -77,6 +77,11 @@ impl Transfers {
         result
     }
 
+    /// Tells something besides.
+    pub(super) fn notice(&self, text: String) {
+        self.progress.event(Event::Notice(text));
+    }
+
     /// Ends the display.
     pub(super) fn close(&self) {
         self.progress.close();

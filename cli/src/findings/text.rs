@@ -13,8 +13,9 @@ use crate::human;
 pub(super) fn write(checked: &Checked, colour: bool, out: &mut dyn Write) -> io::Result<()> {
     let report = &checked.report;
     let index = LineIndex::new(&report.source);
+    let source = strata_image::redact::in_place(&report.source);
     for finding in &report.diagnostics {
-        let picture = render_at(finding, &report.file, &report.source, &index, colour);
+        let picture = render_at(finding, &report.file, &source, &index, colour);
         writeln!(out, "{picture}\n")?;
     }
     let count = |level| {

@@ -15,5 +15,6 @@ pub(crate) mod preprocess;
 pub(crate) mod secret;
 pub(crate) mod security;
 mod ssh;
+mod stale;
 pub(crate) mod value;
 pub(crate) mod volume;

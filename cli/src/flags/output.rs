@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use strata_cache::codec::Codec;
+use strata_image::attest::Form;
 use strata_image::export::Encoding;
 use strata_image::export::MediaTypes;
+use strata_image::handover::Engine;
 use strata_solver::request::Destination;
 use strata_solver::request::Output;
 
@@ -22,12 +24,15 @@ pub(crate) struct Parsed {
     pub(crate) output: Output,
     /// Further names for the image in the store, in full.
     pub(crate) names: Vec<String>,
+    /// The image is to be in the store besides.
+    pub(crate) store: bool,
 }
 
 /// Reads one `--output`. `stdout_is_terminal` refuses archives that would land on a screen.
 pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, String> {
     // `-o -` and `-o DIR`, as for docker build.
     let mut names = Vec::new();
+    let mut store = false;
     let output = if text == "-" {
         Output::Tar {
             destination: Destination::Stdout,
@@ -35,7 +40,9 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
             attestation_prefix: String::new(),
         }
     } else if text.contains('=') {
-        Fields::read(text)?.output(&mut names)?
+        let fields = Fields::read(text)?;
+        store = fields.store == Some(true);
+        fields.output(&mut names)?
     } else if text.is_empty() {
         return Err("an empty value names no output".into());
     } else {
@@ -43,6 +50,7 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
             destination: PathBuf::from(text),
             platform_split: None,
             attestation_prefix: String::new(),
+            delete: false,
         }
     };
     if stdout_is_terminal && writes_stdout(&output) {
@@ -51,7 +59,11 @@ pub(crate) fn output(text: &str, stdout_is_terminal: bool) -> Result<Parsed, Str
              `dest=FILE`"
         ));
     }
-    Ok(Parsed { output, names })
+    Ok(Parsed {
+        output,
+        names,
+        store,
+    })
 }
 
 /// True if the output goes to standard output.
@@ -83,9 +95,26 @@ pub(crate) fn encoding_mut(output: &mut Output) -> Option<&mut Encoding> {
     match output {
         Output::Oci { encoding, .. }
         | Output::Docker { encoding, .. }
-        | Output::Registry { encoding, .. } => Some(encoding),
+        | Output::Registry { encoding, .. }
+        | Output::Store { encoding } => Some(encoding),
         _ => None,
     }
+}
+
+/// What `type` may be.
+const TYPES: &str = "local, tar, oci, docker, image, registry, docker-daemon, containers-storage, \
+                     containerd, cacheonly";
+
+/// The engine of which `transport` is the transport.
+fn engine(transport: &str) -> Option<Engine> {
+    let mut all = Engine::ALL.into_iter();
+    all.find(|engine| engine.transport() == transport)
+}
+
+/// Reads a name with the transport of an engine before it: `docker-daemon:NAME`. The name may be empty.
+pub(crate) fn in_engine(text: &str) -> Option<(Engine, &str)> {
+    let (transport, name) = text.split_once(':')?;
+    Some((engine(transport)?, name))
 }
 
 #[derive(Debug, Default)]
@@ -99,9 +128,13 @@ struct Fields {
     level: Option<String>,
     force: Option<bool>,
     oci_types: Option<bool>,
+    oci_artifact: Option<bool>,
     by_digest: Option<bool>,
     platform_split: Option<bool>,
     attestation_prefix: Option<String>,
+    delete: Option<bool>,
+    store: Option<bool>,
+    unpack: Option<bool>,
     annotations: Vec<(Place, String, String)>,
 }
 
@@ -112,10 +145,7 @@ impl Fields {
             out.set(&field)?;
         }
         if out.kind.is_empty() {
-            return Err(format!(
-                "`{text}` has no `type`: expected one of local, tar, oci, docker, image, registry, \
-                 cacheonly"
-            ));
+            return Err(format!("`{text}` has no `type`: expected one of {TYPES}"));
         }
         Ok(out)
     }
@@ -131,8 +161,19 @@ impl Fields {
             "compression-level" => self.level = Some(required(field)?.to_owned()),
             "force-compression" => self.force = Some(switch(field)?),
             "oci-mediatypes" => self.oci_types = Some(switch(field)?),
+            "oci-artifact" => self.oci_artifact = Some(switch(field)?),
             "push-by-digest" => self.by_digest = Some(switch(field)?),
             "platform-split" => self.platform_split = Some(switch(field)?),
+            "store" => self.store = Some(switch(field)?),
+            // Layers in the store are never anything but unpacked.
+            "unpack" => self.unpack = Some(switch(field)?),
+            "mode" => {
+                self.delete = Some(match required(field)? {
+                    "copy" => false,
+                    "delete" => true,
+                    other => return Err(format!("`mode={other}`: expected copy or delete")),
+                });
+            }
             // What BuildKit is asked for with it is done whenever SOURCE_DATE_EPOCH is set.
             "rewrite-timestamp" => {
                 if !switch(field)? {
@@ -168,15 +209,20 @@ impl Fields {
     fn output(self, store_names: &mut Vec<String>) -> Result<Output, String> {
         // What has a manifest can be told how to write it.
         let (allowed, has_manifest): (&[&str], bool) = match self.kind.as_str() {
-            "local" | "tar" => (&["dest", "platform-split", "attestation-prefix"], false),
+            "local" => (
+                &["dest", "platform-split", "attestation-prefix", "mode"],
+                false,
+            ),
+            "tar" => (&["dest", "platform-split", "attestation-prefix"], false),
             "oci" => (&["dest", "tar"], true),
             "docker" => (&["dest"], true),
-            "image" | "registry" => (&["name", "push", "push-by-digest"], true),
+            "image" => (&["name", "push", "push-by-digest", "store", "unpack"], true),
+            "registry" => (&["name", "push", "push-by-digest"], true),
             "cacheonly" => (&[], false),
+            other if engine(other).is_some() => (&["name"], false),
             other => {
                 return Err(format!(
-                    "`type={other}` is not an output: expected one of local, tar, oci, docker, \
-                     image, registry, cacheonly"
+                    "`type={other}` is not an output: expected one of {TYPES}"
                 ));
             }
         };
@@ -188,6 +234,9 @@ impl Fields {
             ("push-by-digest", self.by_digest.is_some()),
             ("platform-split", self.platform_split.is_some()),
             ("attestation-prefix", self.attestation_prefix.is_some()),
+            ("mode", self.delete.is_some()),
+            ("store", self.store.is_some()),
+            ("unpack", self.unpack.is_some()),
         ] {
             if given && !allowed.contains(&key) {
                 return Err(format!("`{key}` has no meaning with `type={}`", self.kind));
@@ -207,6 +256,7 @@ impl Fields {
                     destination,
                     platform_split: self.platform_split,
                     attestation_prefix: self.attestation_prefix.unwrap_or_default(),
+                    delete: self.delete.unwrap_or(false),
                 }),
                 Destination::Stdout => Err("`type=local` needs `dest=DIR`".into()),
             },
@@ -228,20 +278,23 @@ impl Fields {
             }
             // Without a file, docker's own exporter loads the image: here, into the store.
             "docker" if self.destination.is_none() => {
-                self.no_manifest()?;
-                Ok(Output::Store)
+                self.no_blobs()?;
+                Ok(Output::Store { encoding })
             }
             "docker" => Ok(Output::Docker {
                 destination,
                 encoding,
             }),
             "image" if self.push != Some(true) => {
-                self.no_manifest()?;
+                self.no_blobs()?;
                 if self.by_digest == Some(true) {
                     return Err("`push-by-digest` needs `push=true`".into());
                 }
+                if self.store == Some(false) {
+                    return Err("`store=false` needs `push=true`: nothing would come out".into());
+                }
                 *store_names = self.names()?;
-                Ok(Output::Store)
+                Ok(Output::Store { encoding })
             }
             "image" | "registry" => {
                 if self.push == Some(false) {
@@ -253,7 +306,13 @@ impl Fields {
                     encoding,
                 })
             }
-            _ => Ok(Output::CacheOnly),
+            other => match engine(other) {
+                Some(engine) => Ok(Output::Engine {
+                    engine,
+                    names: self.names()?,
+                }),
+                None => Ok(Output::CacheOnly),
+            },
         }
     }
 
@@ -266,17 +325,27 @@ impl Fields {
     /// A key that tells how to write blobs or a manifest.
     fn manifest_key(&self) -> Option<&'static str> {
         let keys = [
+            ("annotation", !self.annotations.is_empty()),
+            ("oci-artifact", self.oci_artifact.is_some()),
+        ];
+        let given = keys.iter().find(|(_, given)| *given).map(|(key, _)| *key);
+        self.blob_key().or(given)
+    }
+
+    /// A key that tells how to write blobs.
+    fn blob_key(&self) -> Option<&'static str> {
+        let keys = [
             ("compression", self.compression.is_some()),
             ("compression-level", self.level.is_some()),
             ("force-compression", self.force.is_some()),
             ("oci-mediatypes", self.oci_types.is_some()),
-            ("annotation", !self.annotations.is_empty()),
         ];
         keys.iter().find(|(_, given)| *given).map(|(key, _)| *key)
     }
 
-    fn no_manifest(&self) -> Result<(), String> {
-        match self.manifest_key() {
+    /// In the store an image has no blobs: its manifest's annotations can be kept for it.
+    fn no_blobs(&self) -> Result<(), String> {
+        match self.blob_key() {
             Some(key) => Err(format!(
                 "`{key}` has no meaning for an image in the store: blobs and a manifest are made \
                  when it leaves it"
@@ -292,6 +361,14 @@ impl Fields {
         };
         if self.oci_types == Some(false) {
             encoding.types = MediaTypes::Docker;
+        }
+        if self.oci_artifact == Some(true) {
+            if self.oci_types == Some(false) {
+                return Err("`oci-artifact=true` needs OCI's media types: leave out \
+                     `oci-mediatypes=false`"
+                    .into());
+            }
+            encoding.attestations = Form::Artifact;
         }
         for (place, name, value) in &self.annotations {
             annotation::add(&mut encoding, place, name, value)?;
@@ -343,6 +420,7 @@ mod tests {
                     destination: "out".into(),
                     platform_split: None,
                     attestation_prefix: String::new(),
+                    delete: false,
                 },
             ),
             (
@@ -367,6 +445,16 @@ mod tests {
                     destination: "out".into(),
                     platform_split: Some(false),
                     attestation_prefix: String::new(),
+                    delete: false,
+                },
+            ),
+            (
+                "type=local,dest=out,mode=delete",
+                Output::Local {
+                    destination: "out".into(),
+                    platform_split: None,
+                    attestation_prefix: String::new(),
+                    delete: true,
                 },
             ),
             (
@@ -392,8 +480,8 @@ mod tests {
                     encoding: Encoding::new(Codec::None),
                 },
             ),
-            ("type=docker", Output::Store),
-            ("type=image", Output::Store),
+            ("type=docker", store()),
+            ("type=image", store()),
             (
                 "type=image,push=true",
                 Output::Registry {
@@ -403,11 +491,41 @@ mod tests {
                 },
             ),
             ("type=cacheonly", Output::CacheOnly),
+            (
+                "type=docker-daemon",
+                Output::Engine {
+                    engine: Engine::Docker,
+                    names: Vec::new(),
+                },
+            ),
+            (
+                "type=containerd,name=a",
+                Output::Engine {
+                    engine: Engine::Containerd,
+                    names: vec!["docker.io/library/a:latest".into()],
+                },
+            ),
         ] {
             let parsed = output(text, false).unwrap();
             assert_eq!(parsed.output, expected, "{text}");
             assert_eq!(parsed.names, [""; 0], "{text}");
         }
+    }
+
+    fn store() -> Output {
+        Output::Store {
+            encoding: Encoding::new(Codec::Gzip(6)),
+        }
+    }
+
+    #[test]
+    fn an_image_in_the_store_keeps_annotations_and_the_form_of_attestations() {
+        let text = "type=image,annotation.a=b,oci-artifact=true";
+        let Output::Store { encoding } = output(text, false).unwrap().output else {
+            panic!("{text}");
+        };
+        assert_eq!(encoding.annotations.manifest["a"], "b");
+        assert_eq!(encoding.attestations, Form::Artifact);
     }
 
     #[test]
@@ -418,6 +536,8 @@ mod tests {
             ("type=ocii,dest=x", "type=ocii"),
             ("type=local", "dest=DIR"),
             ("type=local,dest=-", "dest=DIR"),
+            ("type=local,dest=x,mode=mirror", "copy or delete"),
+            ("type=tar,dest=x,mode=delete", "no meaning"),
             ("type=oci,tar=false", "dest=DIR"),
             ("type=oci,dest=x,tar=maybe", "neither"),
             (
@@ -433,7 +553,11 @@ mod tests {
             ("type=oci,dest=", "needs a value"),
             ("type=tar,dest=x,annotation.a=b", "`annotation` has no"),
             ("type=image,compression=gzip", "leaves it"),
+            ("type=docker-daemon,dest=x", "no meaning"),
+            ("type=containers-storage,compression=gzip", "no meaning"),
             ("type=image,push-by-digest=true", "push=true"),
+            ("type=image,store=false", "push=true"),
+            ("type=registry,store=true", "no meaning"),
             ("type=oci,dest=x,annotation-layer.a=b", "layer"),
             ("type=oci,dest=x,platform-split=true", "no meaning"),
             ("type=oci,dest=x,attestation-prefix=a", "no meaning"),
@@ -444,6 +568,11 @@ mod tests {
                 "type=oci,dest=x,oci-mediatypes=false,annotation.a=b",
                 "Docker's",
             ),
+            (
+                "type=oci,dest=x,oci-mediatypes=false,oci-artifact=true",
+                "OCI's media types",
+            ),
+            ("type=tar,dest=x,oci-artifact=true", "no meaning"),
             ("type=cacheonly,dest=x", "`dest` has no meaning"),
         ] {
             let error = output(text, false).unwrap_err();
@@ -454,12 +583,17 @@ mod tests {
     #[test]
     fn an_image_in_the_store_can_be_named() {
         let parsed = output("type=image,\"name=a/b,c:1\"", false).unwrap();
-        assert_eq!(parsed.output, Output::Store);
+        assert_eq!(parsed.output, store());
         assert_eq!(
             parsed.names,
             ["docker.io/a/b:latest", "docker.io/library/c:1"]
         );
         assert!(output("type=image,name=A", false).is_err());
+        let pushed = "type=image,name=r.example/a,push=true,unpack=true";
+        assert!(!output(pushed, false).unwrap().store);
+        let kept = output(&format!("{pushed},store=true"), false).unwrap();
+        assert!(kept.store);
+        assert!(matches!(kept.output, Output::Registry { .. }));
     }
 
     #[test]

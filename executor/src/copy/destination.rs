@@ -5,7 +5,7 @@
 //! and times of directories are set at the very end: until then they are ours alone (0700), and
 //! what is written into them can't change their times any more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, XattrF
 use rustix::io::Errno;
 use strata_cache::LayerView;
 use strata_cache::beneath;
+use strata_cache::owner;
 use strata_cache::view::{Entry, FileKind, ViewError};
 
 use super::CopyError;
@@ -42,13 +43,31 @@ pub(crate) struct Destination {
     top: usize,
     epoch: Option<i64>,
     now: (i64, u32),
+    /// Those of the directories below that were there before.
+    entered: BTreeSet<PathBuf>,
     /// Every directory of the upper one that this copy has made or used.
     directories: BTreeMap<PathBuf, Attributes>,
     /// Look-ups of directories, kept until they are made in the upper one.
     parents: HashMap<PathBuf, Entry>,
     /// The directory that was last written to: most entries have it in common.
     last_parent: Option<(PathBuf, Arc<OwnedFd>)>,
-    pub(crate) foreign_owners: u64,
+    pub(crate) owners: Owners,
+}
+
+/// Entries whose owner is no id of this user namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owners {
+    /// Those that have it noted (see [`strata_cache::owner`]): images get it.
+    pub noted: u64,
+    /// Those that belong to root instead.
+    pub lost: u64,
+}
+
+impl std::ops::AddAssign for Owners {
+    fn add_assign(&mut self, other: Self) {
+        self.noted += other.noted;
+        self.lost += other.lost;
+    }
 }
 
 impl Destination {
@@ -77,10 +96,11 @@ impl Destination {
                 i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
                 now.subsec_nanos(),
             ),
+            entered: BTreeSet::new(),
             directories: BTreeMap::new(),
             parents: HashMap::new(),
             last_parent: None,
-            foreign_owners: 0,
+            owners: Owners::default(),
         })
     }
 
@@ -157,6 +177,7 @@ impl Destination {
                 self.make(ancestor)?;
             }
             self.directories.insert(ancestor.to_owned(), attributes);
+            self.entered.insert(ancestor.to_owned());
         }
         Ok(())
     }
@@ -266,7 +287,7 @@ impl Destination {
             xattrs: self.merged.xattrs(entry)?,
         };
         let (parent, name) = self.parent(path)?;
-        let foreign = match metadata.kind {
+        let owners = match metadata.kind {
             FileKind::File => {
                 let mut source = self.merged.open(entry)?;
                 let mut file = create(parent.as_fd(), &name, path)?;
@@ -280,7 +301,8 @@ impl Destination {
             }
             _ => return Err(failed("link", path)(Errno::NOTSUP)),
         };
-        self.foreign_owners += u64::from(foreign);
+        // It has the owner that it had, if that could be noted.
+        self.owners.lost += owners.lost;
         Ok(())
     }
 
@@ -349,7 +371,11 @@ impl Destination {
         for (path, attributes) in std::mem::take(&mut self.directories).into_iter().rev() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
             let fd = beneath::open(self.upper(), &path, flags).map_err(failed("open", &path))?;
-            self.foreign_owners += u64::from(set_attributes(fd.as_fd(), &path, &attributes)?);
+            let owners = set_attributes(fd.as_fd(), &path, &attributes)?;
+            // It has the owner that it had.
+            if owners.lost > 0 || !self.entered.contains(&path) {
+                self.owners += owners;
+            }
         }
         Ok(())
     }
@@ -370,16 +396,24 @@ pub(crate) fn open_directory(upper: BorrowedFd<'_>, path: &Path) -> Result<Owned
 }
 
 /// Sets owner, mode, extended attributes and times of an open file or directory, in the order in
-/// which none undoes another. True if the owner could not be set.
+/// which none undoes another. Tells if the owner could not be set.
 pub(crate) fn set_attributes(
     fd: BorrowedFd<'_>,
     path: &Path,
     attributes: &Attributes,
-) -> Result<bool, CopyError> {
-    let foreign = set_owner(path, || {
-        let (uid, gid) = ids(attributes.owner);
-        rustix::fs::fchown(fd, Some(uid), Some(gid))
-    })?;
+) -> Result<Owners, CopyError> {
+    let (uid, gid) = ids(attributes.owner);
+    let noted = match rustix::fs::fchown(fd, Some(uid), Some(gid)) {
+        Ok(()) => owner::forget(fd).map(|()| None),
+        // This user namespace has no such id, or we are nobody special: the file stays ours.
+        Err(Errno::INVAL | Errno::PERM) => owner::note(fd, attributes.owner).map(Some),
+        Err(error) => Err(error),
+    };
+    let owners = match noted.map_err(failed("change owner of", path))? {
+        None => Owners::default(),
+        Some(true) => Owners { noted: 1, lost: 0 },
+        Some(false) => Owners { noted: 0, lost: 1 },
+    };
     for (name, value) in &attributes.xattrs {
         if keeps_xattr(name) {
             let name = OsStr::from_bytes(name);
@@ -389,7 +423,7 @@ pub(crate) fn set_attributes(
     rustix::fs::fchmod(fd, Mode::from_raw_mode(attributes.mode))
         .map_err(failed("change mode of", path))?;
     rustix::fs::futimens(fd, &times(attributes.mtime)).map_err(failed("set times of", path))?;
-    Ok(foreign)
+    Ok(owners)
 }
 
 /// The same for what is not opened: links, devices, fifos, sockets.
@@ -399,17 +433,14 @@ pub(crate) fn set_attributes_at(
     path: &Path,
     attributes: &Attributes,
     is_link: bool,
-) -> Result<bool, CopyError> {
-    let foreign = set_owner(path, || {
-        let (uid, gid) = ids(attributes.owner);
-        rustix::fs::chownat(
-            parent,
-            name,
-            Some(uid),
-            Some(gid),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )
-    })?;
+) -> Result<Owners, CopyError> {
+    let (uid, gid) = ids(attributes.owner);
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let lost = match rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags) {
+        Ok(()) => 0,
+        Err(Errno::INVAL | Errno::PERM) => 1,
+        Err(error) => return Err(failed("change owner of", path)(error)),
+    };
     if !attributes.xattrs.is_empty() {
         let mut by_descriptor = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
         by_descriptor.extend_from_slice(name.as_bytes());
@@ -431,7 +462,7 @@ pub(crate) fn set_attributes_at(
     let times = times(attributes.mtime);
     rustix::fs::utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(failed("set times of", path))?;
-    Ok(foreign)
+    Ok(Owners { noted: 0, lost })
 }
 
 /// Extended attributes that the file system or our rights don't allow are left out, as every engine
@@ -443,19 +474,6 @@ fn ids(owner: (u32, u32)) -> (rustix::fs::Uid, rustix::fs::Gid) {
         rustix::fs::Uid::from_raw(owner.0),
         rustix::fs::Gid::from_raw(owner.1),
     )
-}
-
-/// True if the owner can't be set because this user namespace has no such id, or because we are
-/// nobody special: then the file stays ours.
-fn set_owner(
-    path: &Path,
-    change: impl FnOnce() -> rustix::io::Result<()>,
-) -> Result<bool, CopyError> {
-    match change() {
-        Ok(()) => Ok(false),
-        Err(Errno::INVAL | Errno::PERM) => Ok(true),
-        Err(errno) => Err(failed("change owner of", path)(errno)),
-    }
 }
 
 fn times(mtime: (i64, u32)) -> Timestamps {

@@ -22,6 +22,7 @@ use strata_cache::{Digest, HardLinks, LayerView};
 use crate::glob::PatternError;
 use crate::tree::{TreeError, Xattr};
 
+pub use destination::Owners;
 pub use select::select;
 pub use write::make_directory;
 
@@ -289,8 +290,8 @@ pub struct SelectedFile {
 pub struct Written {
     /// Names that are one file.
     pub links: HardLinks,
-    /// Entries whose owner could not be set, because only one id is mapped.
-    pub foreign_owners: u64,
+    /// Entries whose owner could not be set.
+    pub owners: Owners,
     /// Names that were replaced, with all below them, so that what an earlier copy said of them is no longer true.
     replaced: std::collections::BTreeSet<Vec<u8>>,
 }
@@ -310,7 +311,7 @@ impl Written {
         self.replaced.extend(later.replaced);
         self.links.0.extend(later.links.0);
         self.links.0.sort();
-        self.foreign_owners += later.foreign_owners;
+        self.owners += later.owners;
     }
 }
 

@@ -15,7 +15,8 @@ use strata_cache::view::{Entry, FileKind, ViewError};
 use strata_cache::{HardLinks, Hasher, LayerView};
 
 use super::destination::{
-    Attributes, Destination, clamp, failed, open_directory, set_attributes, set_attributes_at,
+    Attributes, Destination, Owners, clamp, failed, open_directory, set_attributes,
+    set_attributes_at,
 };
 use super::{CopyError, CopySpec, Group, Item, Selection, Written, clean, on_pool, shown};
 use crate::archive;
@@ -50,11 +51,11 @@ pub(super) fn write(
         writer.group(group, below)?;
     }
     writer.destination.finish()?;
-    let foreign_owners = writer.destination.foreign_owners;
+    let owners = writer.destination.owners;
     let (links, replaced) = writer.links.finish();
     Ok(Written {
         links,
-        foreign_owners,
+        owners,
         replaced,
     })
 }
@@ -313,8 +314,8 @@ impl Writer<'_> {
         } else {
             make_special(parent.as_fd(), &name, &path, item)?;
         }
-        let foreign = set_attributes_at(parent.as_fd(), &name, &path, &attributes, is_link)?;
-        self.destination.foreign_owners += u64::from(foreign);
+        let owners = set_attributes_at(parent.as_fd(), &name, &path, &attributes, is_link)?;
+        self.destination.owners += owners;
         Ok(())
     }
 
@@ -330,19 +331,23 @@ impl Writer<'_> {
             .fold(0, u64::saturating_add);
         let (tree, spec, upper) = (self.tree, self.spec, self.destination.upper());
         let chunk = |chunk: &[Job]| write_chunk(tree, spec, items, upper, chunk);
-        let foreign: Result<u64, CopyError> =
-            if jobs.len() <= 1 || (jobs.len() < SERIAL_FILES && bytes < SERIAL_BYTES) {
-                chunk(&jobs)
-            } else {
-                // A few large files are spread as well as many small ones.
-                let size = (jobs.len() / 64).clamp(1, CHUNK);
-                on_pool(|| {
-                    jobs.par_chunks(size)
-                        .map(chunk)
-                        .try_reduce(|| 0, |left, right| Ok(left + right))
-                })
-            };
-        self.destination.foreign_owners += foreign?;
+        let owners: Result<Owners, CopyError> = if jobs.len() <= 1
+            || (jobs.len() < SERIAL_FILES && bytes < SERIAL_BYTES)
+        {
+            chunk(&jobs)
+        } else {
+            // A few large files are spread as well as many small ones.
+            let size = (jobs.len() / 64).clamp(1, CHUNK);
+            on_pool(|| {
+                jobs.par_chunks(size)
+                    .map(chunk)
+                    .try_reduce(Owners::default, |mut left, right| {
+                        left += right;
+                        Ok(left)
+                    })
+            })
+        };
+        self.destination.owners += owners?;
         let written: BTreeMap<usize, &Path> = if links.is_empty() {
             BTreeMap::new()
         } else {
@@ -412,10 +417,10 @@ fn write_chunk(
     items: &[Item],
     upper: BorrowedFd<'_>,
     jobs: &[Job],
-) -> Result<u64, CopyError> {
+) -> Result<Owners, CopyError> {
     let mut buffer = Vec::new();
     let mut last: Option<(&Path, OwnedFd)> = None;
-    let mut foreign = 0;
+    let mut owners = Owners::default();
     for job in jobs {
         spec.go_on()?;
         let parent = parent_of(&job.path);
@@ -424,20 +429,13 @@ fn write_chunk(
         }
         if let Some((_, directory)) = &last {
             let item = &items[job.item];
-            foreign += u64::from(write_file(
-                tree,
-                spec,
-                item,
-                directory.as_fd(),
-                &job.path,
-                &mut buffer,
-            )?);
+            owners += write_file(tree, spec, item, directory.as_fd(), &job.path, &mut buffer)?;
         }
     }
-    Ok(foreign)
+    Ok(owners)
 }
 
-/// Writes one regular file. True if it could not get its owner.
+/// Writes one regular file. Tells if it could not get its owner.
 fn write_file(
     tree: &dyn SourceTree,
     spec: &CopySpec<'_>,
@@ -445,7 +443,7 @@ fn write_file(
     parent: BorrowedFd<'_>,
     path: &Path,
     buffer: &mut Vec<u8>,
-) -> Result<bool, CopyError> {
+) -> Result<Owners, CopyError> {
     let name = path.file_name().unwrap_or_default();
     let attributes = attributes(tree, spec, item);
     let mut source = tree.open(&item.entry)?;
@@ -465,7 +463,7 @@ fn write_file(
         )
         .is_ok()
         {
-            return Ok(false);
+            return Ok(Owners::default());
         }
     }
     let mut file = archive::create(parent, name, path)?;
@@ -540,23 +538,23 @@ fn copy_hashing(
 }
 
 /// `WORKDIR`: makes `path` (absolute) and its missing parents in `upper`, 0755, owned by `owner`,
-/// on top of `below`; without an owner by root, or by the group of a directory that hands its group down. False if everything was there already (an empty layer).
+/// on top of `below`; without an owner by root, or by the group of a directory that hands its group down. None if everything was there already (an empty layer).
 pub fn make_directory(
     path: &str,
     owner: Option<(u32, u32)>,
     epoch: Option<i64>,
     below: &LayerView,
     upper: &Path,
-) -> Result<bool, CopyError> {
+) -> Result<Option<Owners>, CopyError> {
     let mut destination = Destination::new(below, upper, epoch)?;
     let (entry, missing) = destination.resolve(&clean(path))?;
     if entry.metadata.kind != FileKind::Directory {
         return Err(ViewError::NotADirectory { path: entry.path }.into());
     }
     if missing.as_os_str().is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     destination.create_parents(&entry, &missing, 0o755, owner)?;
     destination.finish()?;
-    Ok(true)
+    Ok(Some(destination.owners))
 }

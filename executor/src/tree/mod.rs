@@ -116,9 +116,12 @@ pub(crate) fn neutral_mode(entry: &Entry) -> u32 {
 }
 
 /// True for an extended attribute that a copy keeps: file capabilities, and whatever is in no
-/// name space of the system. Overlay's own marks change what a layer means, so they never pass.
+/// name space of the system. Overlay's own marks and noted owners change what a layer means, so they never pass.
 pub(crate) fn keeps_xattr(name: &[u8]) -> bool {
-    if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
+    if name.starts_with(b"trusted.overlay.")
+        || name.starts_with(b"user.overlay.")
+        || name == strata_cache::owner::ATTRIBUTE
+    {
         return false;
     }
     if name.starts_with(b"security.") {
@@ -141,6 +144,7 @@ mod tests {
             "system.posix_acl_access",
             "trusted.overlay.opaque",
             "user.overlay.redirect",
+            "user.strata.owner",
         ] {
             assert!(!keeps_xattr(dropped.as_bytes()), "{dropped}");
         }

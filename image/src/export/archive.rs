@@ -23,7 +23,7 @@ const NAME_ANNOTATION: &str = "io.containerd.image.name";
 const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 
 /// Content of the file `oci-layout`.
-pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Writes images and indexes with their names.
 pub(super) fn write(
@@ -38,14 +38,7 @@ pub(super) fn write(
         Destination::Stdout => PathBuf::from("-"),
     };
     output::write(destination, &mut |output| {
-        let mut archive = Archive {
-            output,
-            path: &path,
-            mtime: options
-                .write
-                .epoch
-                .and_then(|epoch| u64::try_from(epoch).ok()),
-        };
+        let mut archive = Archive::new(output, &path, options.write.epoch);
         write_archive(store, assembled, options.format, &mut archive, progress)
     })
 }
@@ -89,7 +82,7 @@ fn write_archive(
 }
 
 /// A descriptor for each name of an image; one without a name if it has none.
-pub(super) fn named(descriptor: &Descriptor, names: &[String]) -> Vec<Descriptor> {
+pub(crate) fn named(descriptor: &Descriptor, names: &[String]) -> Vec<Descriptor> {
     if names.is_empty() {
         return vec![descriptor.clone()];
     }
@@ -140,22 +133,31 @@ fn docker_manifest(sets: &[(&[String], Assembled)]) -> Vec<u8> {
     json(&entries)
 }
 
-pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("string keys and plain values always serialise")
 }
 
-pub(super) fn blob_name(digest: Digest) -> String {
+pub(crate) fn blob_name(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
 /// A tar whose bytes depend on nothing but its content.
-struct Archive<'a> {
+pub(crate) struct Archive<'a> {
     output: &'a mut dyn Write,
     path: &'a Path,
     mtime: Option<u64>,
 }
 
-impl Archive<'_> {
+impl<'a> Archive<'a> {
+    /// An archive that is written to `output`, which errors call `path`.
+    pub(crate) fn new(output: &'a mut dyn Write, path: &'a Path, epoch: Option<i64>) -> Self {
+        Self {
+            output,
+            path,
+            mtime: epoch.and_then(|epoch| u64::try_from(epoch).ok()),
+        }
+    }
+
     fn header(&mut self, name: &str, kind: EntryType, size: u64) -> Result<(), ExportError> {
         let mut header = Header::new_ustar();
         header
@@ -182,19 +184,37 @@ impl Archive<'_> {
             .map_err(|source| failed("write", self.path, source))
     }
 
-    fn directory(&mut self, name: &str) -> Result<(), ExportError> {
+    pub(crate) fn directory(&mut self, name: &str) -> Result<(), ExportError> {
         self.header(name, EntryType::Directory, 0)
     }
 
-    fn small(&mut self, name: &str, content: &[u8]) -> Result<(), ExportError> {
+    pub(crate) fn small(&mut self, name: &str, content: &[u8]) -> Result<(), ExportError> {
         self.file(name, content.len() as u64, &mut &*content)
     }
 
     fn file(&mut self, name: &str, size: u64, content: &mut dyn Read) -> Result<(), ExportError> {
+        let path = self.path;
+        self.entry(name, size, &mut |output| {
+            copy(&mut (&mut *content).take(size), output)
+                .map_err(|source| failed("write", path, source))?;
+            Ok(())
+        })
+    }
+
+    /// A file whose `size` bytes are written by `content`.
+    pub(crate) fn entry(
+        &mut self,
+        name: &str,
+        size: u64,
+        content: &mut dyn FnMut(&mut dyn Write) -> Result<(), ExportError>,
+    ) -> Result<(), ExportError> {
         self.header(name, EntryType::Regular, size)?;
-        let copied = copy(&mut content.take(size), self.output)
-            .map_err(|source| failed("write", self.path, source))?;
-        if copied != size {
+        let mut exact = Exact {
+            inner: self.output,
+            left: size,
+        };
+        content(&mut exact)?;
+        if exact.left != 0 {
             let source = io::Error::new(io::ErrorKind::UnexpectedEof, format!("`{name}` is short"));
             return Err(failed("write", self.path, source));
         }
@@ -202,7 +222,28 @@ impl Archive<'_> {
         self.bytes(&[0; 512][..padding])
     }
 
-    fn finish(&mut self) -> Result<(), ExportError> {
+    pub(crate) fn finish(&mut self) -> Result<(), ExportError> {
         self.bytes(&[0; 1024])
+    }
+}
+
+/// Takes so many bytes and no more.
+struct Exact<'a> {
+    inner: &'a mut dyn Write,
+    left: u64,
+}
+
+impl Write for Exact<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.left {
+            return Err(io::Error::other("it is longer than it was said to be"));
+        }
+        let count = self.inner.write(bytes)?;
+        self.left -= count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }

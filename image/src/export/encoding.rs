@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use strata_cache::codec::Codec;
 
 use crate::Platform;
+use crate::attest;
 use crate::manifest::media;
 
 /// The choices.
@@ -18,6 +19,8 @@ pub struct Encoding {
     pub types: MediaTypes,
     /// Texts in and about the manifest. With [`MediaTypes::Docker`] there can be none.
     pub annotations: Annotations,
+    /// How statements about the image are attached.
+    pub attestations: attest::Form,
 }
 
 /// The two families of media types. They differ in names only.
@@ -107,6 +110,7 @@ impl Encoding {
             force_codec: false,
             types: MediaTypes::Oci,
             annotations: Annotations::none(),
+            attestations: attest::Form::Image,
         }
     }
 }

@@ -367,6 +367,36 @@ fn options_of(
     })
 }
 
+/// The options with which a layer that was built here has the diff ID `wanted`, and how large its tar
+/// is then: found out once, without reading a file, and remembered.
+pub(crate) fn plain_size(
+    store: &Store,
+    layer: LayerId,
+    wanted: DiffId,
+    likely: WriteOptions,
+) -> Result<(WriteOptions, u64), ExportError> {
+    let options = options_of(store, layer, wanted, likely)?;
+    let encoding = format!("{DIFF_ID}{}+size", suffix(options));
+    if let Some(known) = store.index().layer_blob(layer, &encoding)? {
+        let text = store.blobs().read(known.digest)?;
+        let parsed = std::str::from_utf8(&text).ok();
+        if let Some(size) = parsed.and_then(|text| text.parse().ok()) {
+            return Ok((options, size));
+        }
+    }
+    let links = store.hard_links(layer)?;
+    let size = diff::layer_size(&store.layer_path(layer), &links, options)
+        .map_err(|source| ExportError::Layer { layer, source })?;
+    let text = size.to_string();
+    let blob = LayerBlob {
+        digest: store.blobs().put(text.as_bytes())?,
+        size: text.len() as u64,
+        encoding,
+    };
+    store.index().add_layer_blob(layer, &blob)?;
+    Ok((options, size))
+}
+
 /// True if a blob may go out as it is.
 fn serves(compression: Compression, codec: Codec, force_codec: bool) -> bool {
     match (compression, codec) {

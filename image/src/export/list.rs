@@ -1,6 +1,5 @@
 //! Lists of the store as an index and its manifests.
 
-use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredBlob;
 use strata_cache::{Digest, Store, StoreError};
 
@@ -18,16 +17,15 @@ pub(super) fn assemble(
     store: &Store,
     list: &List,
     encoding: &Encoding,
-    write: WriteOptions,
     progress: &dyn Progress,
 ) -> Result<Assembled, ExportError> {
     let mut small = Vec::new();
     let mut layers = Vec::new();
     let mut members = Vec::with_capacity(list.members.len());
+    let mut artifacts = Vec::new();
     for member in &list.members {
         if let Some(document) = as_it_came(store, member)? {
-            let parsed = parsed(&document)?;
-            for blob in parsed.layers.iter().chain([&parsed.config]) {
+            for blob in parsed(&document)?.blobs() {
                 if !store.blobs().contains(blob.digest) {
                     return Err(gone(member, blob.digest));
                 }
@@ -42,24 +40,64 @@ pub(super) fn assemble(
             continue;
         }
         let image = built(store, member)?;
+        let write = image.write_options(store)?;
         let blobs = in_parallel(4, image.layers(), |layer| {
             blob_for(store, layer, encoding, write, progress)
         })?;
-        let manifest = manifest_of(store, &image, &blobs, encoding);
+        let manifest = member_manifest(store, &image, member, &blobs, encoding);
+        artifacts.extend(member.artifact(store, &manifest.descriptor)?);
         members.push(member.described(&manifest.descriptor));
         small.push((manifest.descriptor.digest, manifest.bytes));
         small.push((image.id(), image.config_bytes().to_vec()));
         layers.extend(blobs);
     }
-    let index = index_of(store, list, members)?;
-    let root = index.descriptor;
-    small.insert(0, (root.digest, index.bytes));
+    members.extend(artifacts.iter().map(|one| one.descriptor.clone()));
+    let root = if let Some(only) = alone(list, &members) {
+        only.clone()
+    } else {
+        let index = index_of(store, list, members)?;
+        small.insert(0, (index.descriptor.digest, index.bytes));
+        index.descriptor
+    };
+    for nested in &list.nested {
+        small.push((nested.digest, store.blobs().read(nested.digest)?));
+    }
+    for artifact in artifacts {
+        small.push((artifact.descriptor.digest, artifact.manifest));
+        let blobs = artifact.blobs.into_iter();
+        small.extend(blobs.map(|blob| (Digest::of(&blob), blob)));
+    }
     Ok(Assembled {
         root,
         small,
         layers,
         images: Vec::new(),
     })
+}
+
+/// The only member of a list that has no index.
+fn alone<'a>(list: &List, members: &'a [manifest::Descriptor]) -> Option<&'a manifest::Descriptor> {
+    match members {
+        [only] if list.alone => Some(only),
+        _ => None,
+    }
+}
+
+/// The manifest of a member that was built here, with the annotations that it is to have.
+pub(crate) fn member_manifest(
+    store: &Store,
+    image: &BuiltImage,
+    member: &Member,
+    layers: &[StoredBlob],
+    encoding: &Encoding,
+) -> Document {
+    if member.manifest_annotations.is_empty() {
+        return manifest_of(store, image, layers, encoding);
+    }
+    let mut encoding = encoding.clone();
+    let annotations = &mut encoding.annotations.manifest;
+    annotations.extend(member.manifest_annotations.clone());
+    manifest_of(store, image, layers, &encoding)
 }
 
 /// The manifest of a member that has one, if the store has it. An error if it has to be had from
@@ -128,14 +166,20 @@ pub(crate) fn index_of(
         Some(digest) if store.blobs().contains(digest) => Some(store.blobs().read(digest)?),
         _ => None,
     };
-    if let Some(bytes) = came_as {
-        return Ok(Document::of_bytes(&list.media_type, bytes));
-    }
-    let index = Index {
-        schema_version: 2,
-        media_type: Some(list.media_type.clone()),
-        manifests: members,
-        annotations: list.annotations.clone(),
+    let mut document = if let Some(bytes) = came_as {
+        Document::of_bytes(&list.media_type, bytes)
+    } else {
+        let index = Index {
+            schema_version: 2,
+            media_type: Some(list.media_type.clone()),
+            manifests: members,
+            annotations: list.annotations.clone(),
+        };
+        Document::new(&list.media_type, &index)
     };
-    Ok(Document::new(&list.media_type, &index))
+    document
+        .descriptor
+        .annotations
+        .clone_from(&list.descriptor_annotations);
+    Ok(document)
 }

@@ -10,15 +10,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use strata_cache::diff::{self, DiffError, WriteOptions};
 use strata_cache::view::{Entry, FileKind, Metadata};
 use strata_cache::{Digest, HardLinks, LayerId, LayerView, Scratch, Store};
 
 use super::output::failed;
+use super::place::Place;
 use super::{BuiltImage, ExportError, ExportOptions, FilesBeside, ImageSet};
 use crate::attest::Subject;
 use crate::parallel::in_parallel;
@@ -223,12 +222,13 @@ impl<'store> Trees<'store> {
         Ok(())
     }
 
-    /// Copies the trees into the directory `target`, made if it is not there. What is there stays
-    /// unless an image has the same name. Owners are kept by root only.
+    /// Copies the trees into the directory `target`, made if it is not there. What is there and in
+    /// none of the trees stays, or with `delete` goes. Owners are kept by root only.
     pub(super) fn copy_to(
         &self,
         target: &Path,
         options: WriteOptions,
+        delete: bool,
         progress: &dyn Progress,
     ) -> Result<(), ExportError> {
         let mut done = 0;
@@ -242,7 +242,14 @@ impl<'store> Trees<'store> {
                     reason: "is a symbolic link where a platform's directory has to be: remove it",
                 });
             }
-            done = tree.copy_to(&target, options, progress, done)?;
+            done = tree.copy_to(&target, options, delete, progress, done)?;
+        }
+        if delete {
+            let trees = self.trees.iter();
+            let trees: Vec<_> = trees
+                .map(|tree| (tree.directory.as_str(), &tree.view))
+                .collect();
+            Place::open(target)?.remove_stale(&trees)?;
         }
         progress.update(WHAT, done, Some(done));
         Ok(())
@@ -255,16 +262,10 @@ impl Tree<'_> {
         &self,
         target: &Path,
         options: WriteOptions,
+        delete: bool,
         progress: &dyn Progress,
         done: u64,
     ) -> Result<u64, ExportError> {
-        std::fs::create_dir_all(target).map_err(|source| failed("create", target, source))?;
-        let root = rustix::fs::open(
-            target,
-            OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|error| failed("open", target, error.into()))?;
         let mut groups = HashMap::new();
         for (layer, links) in self.links.iter().enumerate() {
             for (group, members) in links.0.iter().enumerate() {
@@ -276,9 +277,9 @@ impl Tree<'_> {
         }
         let mut copy = Copy {
             view: &self.view,
-            target,
-            root,
+            place: Place::open(target)?,
             options,
+            delete,
             privileged: rustix::process::geteuid().is_root(),
             groups,
             first: HashMap::new(),
@@ -317,13 +318,13 @@ impl Write for Counted<'_> {
     }
 }
 
-/// A copy under way. The target may hold anything, symbolic links too: every directory is opened
-/// from the root without following any.
+/// A copy under way.
 struct Copy<'a> {
     view: &'a LayerView,
-    target: &'a Path,
-    root: OwnedFd,
+    place: Place<'a>,
     options: WriteOptions,
+    /// A directory makes way for a file.
+    delete: bool,
     privileged: bool,
     /// Which group of hard links (layer, number) a file of a layer belongs to.
     groups: HashMap<(usize, PathBuf), (usize, usize)>,
@@ -335,39 +336,12 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    fn failed(&self, action: &'static str, path: &Path, error: Errno) -> ExportError {
-        failed(action, &self.target.join(path), error.into())
-    }
-
-    /// Opens a directory of the target.
-    fn directory(&self, path: &Path) -> Result<OwnedFd, ExportError> {
-        let name = if path.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            path
-        };
-        loop {
-            let opened = rustix::fs::openat2(
-                &self.root,
-                name,
-                OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
-            );
-            match opened {
-                Ok(directory) => return Ok(directory),
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(error) => return Err(self.failed("open", path, error)),
-            }
-        }
-    }
-
     /// Copies everything below a directory that is there already. One descriptor is open at a
     /// time, however deep the tree is.
     fn children(&mut self, parent: &Entry) -> Result<(), ExportError> {
         let mut directories = Vec::new();
         {
-            let there = self.directory(&parent.path)?;
+            let there = self.place.directory(&parent.path)?;
             for entry in self.view.read_dir(parent)? {
                 if entry.is_dir() {
                     self.make_directory(&there, &entry)?;
@@ -379,7 +353,7 @@ impl Copy<'_> {
         }
         for entry in directories {
             self.children(&entry)?;
-            let there = self.directory(&entry.path)?;
+            let there = self.place.directory(&entry.path)?;
             self.finish(&there, &entry)?;
         }
         Ok(())
@@ -390,16 +364,16 @@ impl Copy<'_> {
         match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
             Ok(()) => return Ok(()),
             Err(Errno::EXIST) => {}
-            Err(error) => return Err(self.failed("create", &entry.path, error)),
+            Err(error) => return Err(self.place.failed("create", &entry.path, error)),
         }
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| self.failed("stat", &entry.path, error))?;
+            .map_err(|error| self.place.failed("stat", &entry.path, error))?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Ok(());
         }
         rustix::fs::unlinkat(parent, name, AtFlags::empty())
             .and_then(|()| rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)))
-            .map_err(|error| self.failed("replace", &entry.path, error))
+            .map_err(|error| self.place.failed("replace", &entry.path, error))
     }
 
     fn copy_entry(&mut self, parent: &OwnedFd, entry: &Entry) -> Result<(), ExportError> {
@@ -415,14 +389,20 @@ impl Copy<'_> {
             if !made {
                 return Ok(());
             }
-            rustix::fs::renameat(parent, &temporary, parent, name_of(entry)).map_err(|error| {
-                match error {
-                    Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST => ExportError::Destination {
-                        path: self.target.join(&entry.path),
-                        reason: "is a directory where the image has a file: remove it first",
-                    },
-                    error => self.failed("rename", &entry.path, error),
+            let rename = || rustix::fs::renameat(parent, &temporary, parent, name_of(entry));
+            let renamed = match rename() {
+                Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) if self.delete => {
+                    self.place.remove_directory(&entry.path)?;
+                    rename()
                 }
+                renamed => renamed,
+            };
+            renamed.map_err(|error| match error {
+                Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST => ExportError::Destination {
+                    path: self.place.path(&entry.path),
+                    reason: "is a directory where the image has a file: remove it first",
+                },
+                error => self.place.failed("rename", &entry.path, error),
             })
         });
         // Two names of one file: the rename has done nothing, and both are still there.
@@ -435,11 +415,13 @@ impl Copy<'_> {
         let metadata = &entry.metadata;
         let group = self.groups.get(&(entry.layer, entry.path.clone())).copied();
         if let Some(first) = group.and_then(|group| self.first.get(&group)) {
-            let directory = self.directory(first.parent().unwrap_or(Path::new("")))?;
+            let directory = self
+                .place
+                .directory(first.parent().unwrap_or(Path::new("")))?;
             let first = first.file_name().unwrap_or_default();
             return rustix::fs::linkat(&directory, first, parent, name, AtFlags::empty())
                 .map(|()| true)
-                .map_err(|error| self.failed("link", &entry.path, error));
+                .map_err(|error| self.place.failed("link", &entry.path, error));
         }
         match metadata.kind {
             FileKind::File => {
@@ -450,17 +432,17 @@ impl Copy<'_> {
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC,
                     Mode::from_raw_mode(0o600),
                 )
-                .map_err(|error| self.failed("create", &entry.path, error))?;
+                .map_err(|error| self.place.failed("create", &entry.path, error))?;
                 let to = File::from(to);
                 self.done += strata_cache::clone_file(&from, &to)
-                    .map_err(|source| failed("write", &self.target.join(&entry.path), source))?;
+                    .map_err(|source| failed("write", &self.place.path(&entry.path), source))?;
                 self.finish(&to, entry)?;
                 self.progress.update(WHAT, self.done, None);
             }
             FileKind::Symlink => {
                 let link = self.view.read_link(entry)?;
                 rustix::fs::symlinkat(&link, parent, name)
-                    .map_err(|error| self.failed("create", &entry.path, error))?;
+                    .map_err(|error| self.place.failed("create", &entry.path, error))?;
                 self.set_owner_and_times(parent, name, entry)?;
             }
             FileKind::Fifo | FileKind::CharDevice | FileKind::BlockDevice => {
@@ -476,12 +458,12 @@ impl Copy<'_> {
                     Ok(()) => {}
                     // The root of a user namespace makes no devices.
                     Err(Errno::PERM) if kind != FileType::Fifo => return Ok(false),
-                    Err(error) => return Err(self.failed("create", &entry.path, error)),
+                    Err(error) => return Err(self.place.failed("create", &entry.path, error)),
                 }
                 self.set_owner_and_times(parent, name, entry)?;
                 // The umask took something away, and a change of owner the setuid bits.
                 rustix::fs::chmodat(parent, name, mode, AtFlags::empty())
-                    .map_err(|error| self.failed("chmod", &entry.path, error))?;
+                    .map_err(|error| self.place.failed("chmod", &entry.path, error))?;
             }
             FileKind::Directory | FileKind::Socket => {}
         }
@@ -500,20 +482,22 @@ impl Copy<'_> {
             match rustix::fs::fchown(file, Some(uid), Some(gid)) {
                 // The root of a user namespace has only the owners that are mapped into it.
                 Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
-                Err(error) => return Err(self.failed("chown", &entry.path, error)),
+                Err(error) => return Err(self.place.failed("chown", &entry.path, error)),
             }
         }
         rustix::fs::fchmod(file, Mode::from_raw_mode(metadata.mode))
-            .map_err(|error| self.failed("chmod", &entry.path, error))?;
+            .map_err(|error| self.place.failed("chmod", &entry.path, error))?;
         for (name, value) in self.view.xattrs(entry)? {
             match rustix::fs::fsetxattr(file, name.as_slice(), &value, XattrFlags::empty()) {
                 // The target's file system, or this user, can't have it.
                 Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {}
-                Err(error) => return Err(self.failed("set an attribute of", &entry.path, error)),
+                Err(error) => {
+                    return Err(self.place.failed("set an attribute of", &entry.path, error));
+                }
             }
         }
         rustix::fs::futimens(file, &self.times(metadata))
-            .map_err(|error| self.failed("set the times of", &entry.path, error))
+            .map_err(|error| self.place.failed("set the times of", &entry.path, error))
     }
 
     fn set_owner_and_times(
@@ -528,7 +512,7 @@ impl Copy<'_> {
             let flags = AtFlags::SYMLINK_NOFOLLOW;
             match rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags) {
                 Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
-                Err(error) => return Err(self.failed("chown", &entry.path, error)),
+                Err(error) => return Err(self.place.failed("chown", &entry.path, error)),
             }
         }
         rustix::fs::utimensat(
@@ -537,7 +521,7 @@ impl Copy<'_> {
             &self.times(metadata),
             AtFlags::SYMLINK_NOFOLLOW,
         )
-        .map_err(|error| self.failed("set the times of", &entry.path, error))
+        .map_err(|error| self.place.failed("set the times of", &entry.path, error))
     }
 
     fn times(&self, metadata: &Metadata) -> Timestamps {

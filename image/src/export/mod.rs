@@ -7,25 +7,28 @@ mod layer;
 mod list;
 mod local;
 mod output;
+mod place;
 mod set;
+mod stored;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use archive::{Archive, LAYOUT, blob_name, json, named};
 pub use encoding::{Annotations, Encoding, MediaTypes, PlatformAnnotations};
-pub(crate) use layer::{blob_for, is_present, open_at};
+pub(crate) use layer::{blob_for, is_present, open_at, plain_size};
 pub use layer::{diff_id, image_blob, known_diff_id, layer_blob};
-pub(crate) use list::{built, index_of, parsed};
+pub(crate) use list::{built, index_of, member_manifest, parsed};
 pub use set::{Artifact, Beside, ImageSet, reencoded};
 pub(crate) use set::{Document, manifest_of};
+pub use stored::{Statements, StoredSet, store_image, store_images, stored};
 
 use strata_cache::diff::{DiffError, WriteOptions};
 use strata_cache::image::{StoredImage, StoredLayer};
 use strata_cache::{Digest, LayerId, Lease, Store, StoreError};
 
 use crate::attest::Subject;
-use crate::list::{List, Member};
+use crate::list::List;
 use crate::manifest::{Descriptor, ManifestError};
-use crate::resolve::now_ms;
 use crate::{ImageConfig, Platform, Progress};
 
 /// Why an image could not be written.
@@ -169,12 +172,30 @@ pub enum ExportError {
         #[source]
         source: std::io::Error,
     },
+    /// A blob can't be read, or can't be written to where it is to go.
+    #[error("send blob {blob}")]
+    Unread {
+        /// The blob.
+        blob: Digest,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// The tree could not be written.
     #[error("write the root file system")]
     Tree {
         /// What is wrong.
         #[source]
         source: DiffError,
+    },
+    /// What is said of an image can't be read.
+    #[error("statement {digest} about the image can't be parsed")]
+    Statement {
+        /// Its digest.
+        digest: Digest,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
     },
     /// A stored config can't be parsed.
     #[error(transparent)]
@@ -276,45 +297,6 @@ impl BuiltImage {
     }
 }
 
-/// Stores the image under `names` (in full). No blob is made: layers stay as they are.
-pub fn store_image(
-    store: &Store,
-    lease: &Lease,
-    image: &BuiltImage,
-    names: &[String],
-) -> Result<StoredImage, ExportError> {
-    claim(store, lease, image)?;
-    let config = store.blobs().put(image.config_bytes())?;
-    let stored = StoredImage {
-        config,
-        manifest: None,
-        layers: image.layers.clone(),
-        created_ms: now_ms(),
-    };
-    store.index().put_image(&stored, names)?;
-    Ok(stored)
-}
-
-/// Stores images: one as [`store_image`] does, several as a list. Answers the ID of the image or the
-/// list.
-pub fn store_images(
-    store: &Store,
-    lease: &Lease,
-    set: &ImageSet<'_>,
-    names: &[String],
-) -> Result<Digest, ExportError> {
-    if let ([image], false) = (set.images, set.index) {
-        return Ok(store_image(store, lease, image, names)?.config);
-    }
-    let mut list = List::default();
-    for image in set.images {
-        let stored = store_image(store, lease, image, &[])?;
-        let member = Member::built(stored.config, image.platform().clone());
-        list.members.push(member);
-    }
-    Ok(list.store(store, names)?)
-}
-
 /// Where an export goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
@@ -354,6 +336,8 @@ pub struct ExportOptions<'a> {
     /// `linux_arm64`. Without, they are put into one tree, and no file may be in two of them. None
     /// means a directory each wherever there would be an index.
     pub platform_split: Option<bool>,
+    /// For the local form: what is in the directory and not in the result is removed.
+    pub delete: bool,
     /// For the tar and local forms: files about each image, beside its own.
     pub files: Option<FilesBeside<'a>>,
 }
@@ -419,30 +403,11 @@ pub fn export(
         }
         Format::Local => {
             let trees = local::Trees::open(store, set, options)?;
-            trees.copy_to(directory_of(destination)?, options.write, progress)?;
+            let directory = directory_of(destination)?;
+            trees.copy_to(directory, options.write, options.delete, progress)?;
             Ok(None)
         }
     }
-}
-
-/// What [`store_images`] would answer, if it would find all that it writes: an image, not a list, as it is
-/// stored, under the same names.
-pub fn stored(
-    store: &Store,
-    set: &ImageSet<'_>,
-    names: &[String],
-) -> Result<Option<Digest>, ExportError> {
-    let ([image], false) = (set.images, set.index) else {
-        return Ok(None);
-    };
-    let stored = StoredImage {
-        config: image.id(),
-        manifest: None,
-        layers: image.layers.clone(),
-        created_ms: 0,
-    };
-    let there = store.index().has_image(&stored, names)? && store.blobs().contains(image.id());
-    Ok(there.then(|| image.id()))
 }
 
 /// Claims the image's layers, so that nobody prunes them under our hands.
@@ -497,9 +462,7 @@ pub fn save(
                     count: list.members.len(),
                 });
             }
-            Saved::List(list) => {
-                list::assemble(store, list, options.encoding, options.write, progress)?
-            }
+            Saved::List(list) => list::assemble(store, list, options.encoding, progress)?,
         };
         assembled.push((*names, one));
     }

@@ -25,9 +25,9 @@ pub struct ImageSet<'a> {
     pub beside: Option<&'a Beside<'a>>,
 }
 
-/// Makes what stands beside an image, of the image and the descriptor of its manifest. It is called
-/// once for each image and encoding, in the order of the images.
-pub type Beside<'a> = dyn Fn(&BuiltImage, &Descriptor) -> Vec<Artifact> + Sync + 'a;
+/// Makes what stands beside an image, of the image, the descriptor of its manifest, and how it is
+/// written. It is called once for each image and encoding, in the order of the images.
+pub type Beside<'a> = dyn Fn(&BuiltImage, &Descriptor, &Encoding) -> Vec<Artifact> + Sync + 'a;
 
 /// A manifest that is no image: what it says is in its blobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +62,14 @@ impl<'a> ImageSet<'a> {
     }
 
     /// What stands beside `image`, whose manifest has this descriptor.
-    pub(crate) fn beside(&self, image: &BuiltImage, descriptor: &Descriptor) -> Vec<Artifact> {
+    pub(crate) fn beside(
+        &self,
+        image: &BuiltImage,
+        descriptor: &Descriptor,
+        encoding: &Encoding,
+    ) -> Vec<Artifact> {
         self.beside
-            .map(|beside| beside(image, descriptor))
+            .map(|beside| beside(image, descriptor, encoding))
             .unwrap_or_default()
     }
 
@@ -127,6 +132,7 @@ pub(crate) fn manifest_of(
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(types.manifest().to_owned()),
+        artifact_type: None,
         config: config_descriptor(image, encoding),
         layers: layers
             .iter()
@@ -140,6 +146,7 @@ pub(crate) fn manifest_of(
                 layer
             })
             .collect(),
+        subject: None,
         annotations: encoding.annotations.manifest_of(&platform),
     };
     let mut document = Document::new(types.manifest(), &manifest);
@@ -185,7 +192,7 @@ pub(super) fn assemble(
             blob_for(store, layer, encoding, write, progress)
         })?;
         let manifest = manifest_of(store, image, &layers, encoding);
-        artifacts.extend(set.beside(image, &manifest.descriptor));
+        artifacts.extend(set.beside(image, &manifest.descriptor, encoding));
         small.push((manifest.descriptor.digest, manifest.bytes));
         small.push((image.id(), image.config_bytes().to_vec()));
         members.push(manifest.descriptor);

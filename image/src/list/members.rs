@@ -56,24 +56,71 @@ impl Images<'_> {
 
     /// The member that a stored image is: with its manifest, if it was pulled by that name.
     fn stored_member(&self, name: &str, image: &StoredImage) -> Result<Member, ImageError> {
-        let config =
-            RawConfig::parse(self.store().blobs().read(image.config)?).map_err(|source| {
-                ImageError::Config {
-                    name: name.to_owned(),
-                    source,
-                }
-            })?;
-        let platform = config.config.platform();
+        let platform = self.config_of(name, image)?.config.platform();
         let mut member = Member::built(image.config, platform);
-        if let Some(digest) = image.manifest
-            && Reference::parse(name).is_ok()
-            && self.store().blobs().contains(digest)
+        if Reference::parse(name).is_ok()
+            && let Some(manifest) = self.manifest_of(image)?
         {
-            let bytes = self.store().blobs().read(digest)?;
-            member.manifest = Some(descriptor_of(&bytes, digest, None));
+            member.manifest = Some(manifest);
             member.source = Some(name.to_owned());
         }
         Ok(member)
+    }
+
+    /// The manifest that an image came with, if the store has that.
+    fn manifest_of(&self, image: &StoredImage) -> Result<Option<Descriptor>, ImageError> {
+        let Some(digest) = image.manifest else {
+            return Ok(None);
+        };
+        if !self.store().blobs().contains(digest) {
+            return Ok(None);
+        }
+        let bytes = self.store().blobs().read(digest)?;
+        Ok(Some(descriptor_of(&bytes, digest, None)))
+    }
+
+    /// An image that came with a manifest as a list that leaves the store as just that manifest. None
+    /// if it was built here. `source`: a name that it was pulled by.
+    pub fn as_it_came(
+        &self,
+        image: &StoredImage,
+        source: Option<&Reference>,
+    ) -> Result<Option<List>, ImageError> {
+        let Some(manifest) = self.manifest_of(image)? else {
+            return Ok(None);
+        };
+        let config = self.config_of(&image.config.to_string(), image)?;
+        let mut member = Member::built(image.config, config.config.platform());
+        member.manifest = Some(manifest);
+        member.source = source.map(ToString::to_string);
+        Ok(Some(List {
+            members: vec![member],
+            alone: true,
+            ..List::default()
+        }))
+    }
+
+    /// True if the store has all blobs of the manifests of a list.
+    pub fn has_all(&self, list: &List) -> Result<bool, ImageError> {
+        let blobs = self.store().blobs();
+        for manifest in list.members.iter().filter_map(|it| it.manifest.as_ref()) {
+            if !blobs.contains(manifest.digest) {
+                return Ok(false);
+            }
+            let named = super::blobs_of(&blobs.read(manifest.digest)?);
+            if !named.iter().all(|blob| blobs.contains(*blob)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn config_of(&self, name: &str, image: &StoredImage) -> Result<RawConfig, ImageError> {
+        let bytes = self.store().blobs().read(image.config)?;
+        RawConfig::parse(bytes).map_err(|source| ImageError::Config {
+            name: name.to_owned(),
+            source,
+        })
     }
 
     fn remote_members(
@@ -92,15 +139,20 @@ impl Images<'_> {
             (Document::Manifest(manifest), _) => {
                 Ok(vec![self.remote_member(reference, &fetched, &manifest)?])
             }
-            (Document::Index(index), Wanted::All) => {
-                let members = index.manifests.iter();
-                Ok(members
-                    .map(|it| Member::manifest(it, &name, None))
-                    .collect())
-            }
-            (Document::Index(index), Wanted::One(platform)) => {
-                let chosen = index.choose(platform).map_err(wrong)?;
-                Ok(vec![Member::manifest(chosen, &name, None)])
+            (Document::Index(index), wanted) => {
+                let index = self.found_index(reference, fetched, index)?.index;
+                Ok(match wanted {
+                    Wanted::All => {
+                        let members = index.manifests.iter();
+                        members
+                            .map(|it| Member::manifest(it, &name, None))
+                            .collect()
+                    }
+                    Wanted::One(platform) => {
+                        let chosen = index.choose(platform).map_err(wrong)?;
+                        vec![Member::manifest(chosen, &name, None)]
+                    }
+                })
             }
         }
     }

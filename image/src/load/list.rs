@@ -31,9 +31,14 @@ impl Source<'_> {
                 there.push(member);
             }
         }
+        // One image is a list if anything is said of it.
         let images = there.iter().filter(|member| !member.is_attestation());
-        if images.count() < 2 {
-            return Ok(None);
+        let says_more = !index.annotations.is_empty()
+            || there.iter().any(|member| !member.annotations.is_empty());
+        match images.count() {
+            0 => return Ok(None),
+            1 if !says_more => return Ok(None),
+            _ => {}
         }
         let source = names.first().map_or("", String::as_str);
         let mut list = List::default();
@@ -75,7 +80,7 @@ impl Source<'_> {
         let document = Document::parse(&bytes, Some(&member.media_type))
             .map_err(|error| self.wrong_manifest(error))?;
         if let Document::Manifest(manifest) = document {
-            for blob in manifest.layers.iter().chain([&manifest.config]) {
+            for blob in manifest.blobs() {
                 self.take_blob(blob.digest, blob.size)?;
             }
         }

@@ -65,8 +65,9 @@ impl Images<'_> {
         let mut artifacts = Vec::new();
         for image in set.images {
             export::claim(self.store(), lease, image)?;
-            let manifest = self.push_blobs(image, target, options, progress)?;
-            artifacts.extend(set.beside(image, &manifest.descriptor));
+            let layers = self.push_blobs(image, target, options, progress)?;
+            let manifest = export::manifest_of(self.store(), image, &layers, &options.encoding);
+            artifacts.extend(set.beside(image, &manifest.descriptor, &options.encoding));
             manifests.push(manifest);
         }
         let described = |documents: &[Document]| -> Vec<Descriptor> {
@@ -117,28 +118,23 @@ impl Images<'_> {
         Ok(())
     }
 
-    /// Pushes layers and config of an image, and answers its manifest.
+    /// Pushes layers and config of an image, and answers the blobs of its layers.
     pub(super) fn push_blobs(
         &self,
         image: &BuiltImage,
         target: &Reference,
         options: &PushOptions,
         progress: &dyn Progress,
-    ) -> Result<Document, PushError> {
+    ) -> Result<Vec<StoredBlob>, PushError> {
         let layers = in_parallel(UPLOADS, image.layers(), |layer| {
             self.push_layer(layer, target, options, progress)
         })?;
         self.push_bytes(target, image.id(), image.config_bytes())?;
-        Ok(export::manifest_of(
-            self.store(),
-            image,
-            &layers,
-            &options.encoding,
-        ))
+        Ok(layers)
     }
 
     /// Pushes a blob that is in memory.
-    fn push_bytes(
+    pub(super) fn push_bytes(
         &self,
         target: &Reference,
         digest: Digest,
@@ -249,7 +245,7 @@ impl Images<'_> {
 }
 
 /// The repositories that `target`'s registry may take a blob from.
-fn neighbours(origins: &[Reference], target: &Reference) -> Vec<String> {
+pub(super) fn neighbours(origins: &[Reference], target: &Reference) -> Vec<String> {
     let neighbours = origins.iter().filter(|origin| {
         origin.registry == target.registry && origin.repository != target.repository
     });

@@ -2,8 +2,9 @@
 
 use std::io::{self, Read};
 
-use strata_cache::{Lease, StoreError};
+use strata_cache::{Digest, Lease, StoreError};
 
+use super::push::neighbours;
 use super::stream::BlobStream;
 use super::{PushError, PushOptions, Upload};
 use crate::export::{self, Document, open_at};
@@ -23,16 +24,49 @@ impl Images<'_> {
         progress: &dyn Progress,
     ) -> Result<Descriptor, PushError> {
         let mut members = Vec::with_capacity(list.members.len());
+        let mut artifacts = Vec::new();
         for member in &list.members {
             let document = if let Some(manifest) = &member.manifest {
-                self.copy(member, manifest, target, progress)?
+                self.copy(member, manifest, target, options, progress)?
             } else {
                 let image = export::built(self.store(), member)?;
                 export::claim(self.store(), lease, &image)?;
-                self.push_blobs(&image, target, options, progress)?
+                let options = PushOptions {
+                    write: image.write_options(self.store())?,
+                    ..options.clone()
+                };
+                let layers = self.push_blobs(&image, target, &options, progress)?;
+                let encoding = &options.encoding;
+                let manifest =
+                    export::member_manifest(self.store(), &image, member, &layers, encoding);
+                artifacts.extend(member.artifact(self.store(), &manifest.descriptor)?);
+                manifest
+            };
+            let described = member.described(&document.descriptor);
+            if list.alone && list.members.len() == 1 {
+                self.put_document(&document, target, options.by_digest)?;
+                return Ok(described);
+            }
+            self.put_document(&document, target, true)?;
+            members.push(described);
+        }
+        for artifact in artifacts {
+            for blob in &artifact.blobs {
+                self.push_bytes(target, Digest::of(blob), blob)?;
+            }
+            members.push(artifact.descriptor.clone());
+            let document = Document {
+                descriptor: artifact.descriptor,
+                bytes: artifact.manifest,
             };
             self.put_document(&document, target, true)?;
-            members.push(member.described(&document.descriptor));
+        }
+        for nested in &list.nested {
+            let document = Document {
+                descriptor: nested.clone(),
+                bytes: self.store().blobs().read(nested.digest)?,
+            };
+            self.put_document(&document, target, true)?;
         }
         let index = export::index_of(self.store(), list, members)?;
         self.put_document(&index, target, options.by_digest)?;
@@ -45,6 +79,7 @@ impl Images<'_> {
         member: &Member,
         manifest: &Descriptor,
         target: &Reference,
+        options: &PushOptions,
         progress: &dyn Progress,
     ) -> Result<Document, PushError> {
         let source = member.source.as_deref();
@@ -55,39 +90,30 @@ impl Images<'_> {
             bytes,
         };
         let parsed = export::parsed(&document)?;
-        let same_registry = source
-            .as_ref()
-            .filter(|source| source.registry == target.registry);
         let there = target.with_digest(manifest.digest);
         if self.client().manifest_digest(&there)?.is_some() {
             // With all that it names.
             return Ok(document);
         }
-        let mount_from: Vec<String> = same_registry
-            .map(|source| source.repository.clone())
-            .into_iter()
-            .collect();
-        for blob in parsed.layers.iter().chain([&parsed.config]) {
+        let mut first: Vec<Reference> = source.into_iter().collect();
+        first.extend(options.sources.iter().cloned());
+        let store = self.store();
+        for blob in parsed.blobs() {
             let there = self.client().blob_size(target, blob.digest, "pull,push")?;
             if there == Some(blob.size) {
                 continue;
             }
-            let store = self.store();
+            let origins = self.origins(blob.digest, &first)?;
+            let mount_from = neighbours(&origins, target);
             // What is not here is passed on without being kept.
-            let elsewhere = source
-                .as_slice()
-                .iter()
-                .find(|_| !store.blobs().contains(blob.digest));
+            let here = origins.is_empty() || store.blobs().contains(blob.digest);
             let open = |offset: u64| -> io::Result<Box<dyn Read + '_>> {
-                Ok(match elsewhere {
-                    None => open_at(store, blob.digest, offset)?,
-                    Some(source) => {
-                        let origins = std::slice::from_ref(source);
-                        let (digest, size) = (blob.digest, blob.size);
-                        let stream = BlobStream::open(self.client(), origins, digest, size, offset);
-                        Box::new(stream.map_err(io::Error::other)?)
-                    }
-                })
+                if here {
+                    return open_at(store, blob.digest, offset);
+                }
+                let (digest, size) = (blob.digest, blob.size);
+                let stream = BlobStream::open(self.client(), &origins, digest, size, offset);
+                Ok(Box::new(stream.map_err(io::Error::other)?))
             };
             let upload = Upload {
                 digest: blob.digest,

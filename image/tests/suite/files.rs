@@ -25,6 +25,7 @@ fn options(format: Format, names: &[String]) -> ExportOptions<'_> {
         write: WriteOptions::default(),
         names,
         platform_split: None,
+        delete: false,
         files: None,
     }
 }

@@ -48,6 +48,7 @@ fn export_to(
         write: WriteOptions::default(),
         names: &names,
         platform_split: None,
+        delete: false,
         files: None,
     };
     export::export(
@@ -100,7 +101,7 @@ fn an_index_lists_images_in_the_asked_order_then_what_is_said_of_them() {
     let set = ImageSet {
         images: &images,
         index: false,
-        beside: Some(&|_, descriptor| vec![statement(descriptor)]),
+        beside: Some(&|_, descriptor, _| vec![statement(descriptor)]),
     };
     let mut encoding = Encoding::new(Codec::None);
     let annotation = |value: &str| BTreeMap::from([("k".to_owned(), value.to_owned())]);
@@ -243,6 +244,7 @@ fn files_of_platforms_go_to_directories_of_their_own_or_may_not_meet() {
         write: WriteOptions::default(),
         names: &[],
         platform_split: Some(false),
+        delete: false,
         files: None,
     };
     let together = sandbox.path("together");
@@ -301,7 +303,7 @@ fn index_bytes(members: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_no_image_is_kept_with_an_index_and_an_index_within_one_is_refused() {
+fn what_is_no_image_is_kept_with_an_index_and_with_one_within() {
     let blob = b"a chart".to_vec();
     let described = format!(
         r#"{{"mediaType":"text/plain","digest":"{}","size":{}}}"#,
@@ -327,15 +329,26 @@ fn what_is_no_image_is_kept_with_an_index_and_an_index_within_one_is_refused() {
         assert!(stored[0].blobs.contains(&Digest::of(kept)));
     }
 
-    let inner = index_bytes(&[]);
-    let nested = index_bytes(&[(media::OCI_INDEX, &inner)]);
-    let registry = registry_of(vec![
-        ("1".to_owned(), media::OCI_INDEX, nested),
-        (of(&inner), media::OCI_INDEX, inner.clone()),
-    ]);
-    let error = pull(&Sandbox::new(), &registry).unwrap_err();
-    let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(source.contains("an index within an index"), "{source}");
+    let nested = index_bytes(&[(media::OCI_INDEX, &index)]);
+    let documents = |inner: &[u8]| {
+        vec![
+            ("1".to_owned(), media::OCI_INDEX, nested.clone()),
+            (of(&index), media::OCI_INDEX, inner.to_vec()),
+            (of(&artifact), media::OCI_MANIFEST, artifact.clone()),
+            (of(&blob), "text/plain", blob.clone()),
+        ]
+    };
+    let sandbox = Sandbox::new();
+    let id = pull(&sandbox, &registry_of(documents(&index))).unwrap();
+    let stored = sandbox.store.index().lists_by_id(&id.to_string()).unwrap();
+    let list = List::parse(&stored[0]).unwrap();
+    assert_eq!(list.came_as, Some(Digest::of(&nested)));
+    for kept in [&nested, &index, &artifact, &blob] {
+        assert!(stored[0].blobs.contains(&Digest::of(kept)));
+    }
+    // One within is what its digest says, too.
+    let error = pull(&Sandbox::new(), &registry_of(documents(&nested))).unwrap_err();
+    assert!(matches!(error, ImageError::Registry(_)), "{error}");
 
     // A registry that gives something else for a digest is not believed.
     let index = index_bytes(&[(media::OCI_MANIFEST, &artifact)]);
@@ -350,4 +363,23 @@ fn what_is_no_image_is_kept_with_an_index_and_an_index_within_one_is_refused() {
         "{error}"
     );
     assert!(sandbox.store.index().lists().unwrap().is_empty());
+}
+
+#[test]
+fn a_registry_can_not_make_up_indexes_without_end() {
+    let of = |bytes: &[u8]| Digest::of(bytes).to_string();
+    let mut documents = Vec::new();
+    let inner: Vec<Vec<u8>> = (0..70)
+        .map(|number: u32| index_bytes(&[(media::OCI_MANIFEST, &number.to_le_bytes())]))
+        .collect();
+    let members: Vec<(&str, &[u8])> = inner
+        .iter()
+        .map(|bytes| (media::OCI_INDEX, bytes.as_slice()))
+        .collect();
+    documents.push(("1".to_owned(), media::OCI_INDEX, index_bytes(&members)));
+    let named = inner.iter();
+    documents.extend(named.map(|bytes| (of(bytes), media::OCI_INDEX, bytes.clone())));
+    let error = pull(&Sandbox::new(), &registry_of(documents)).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("more than 64 indexes"), "{source}");
 }

@@ -41,6 +41,7 @@ fn export_to(sandbox: &Sandbox, image: &BuiltImage, format: Format, codec: Codec
         write: WriteOptions::default(),
         names: &names,
         platform_split: None,
+        delete: false,
         files: None,
     };
     let destination = Destination::Path(path.to_owned());

@@ -16,6 +16,14 @@ impl<'a> Said<'a> {
         Self { images, statements }
     }
 
+    /// The same of other images, one for each.
+    pub(crate) fn of_images<'i>(&self, images: &'i [BuiltImage]) -> Said<'i> {
+        Said {
+            images,
+            statements: self.statements.clone(),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.statements.iter().all(Vec::is_empty)
     }

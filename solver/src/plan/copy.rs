@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use strata_cache::Digest;
 use strata_executor::users::has_names;
+use strata_image::redact;
 use strata_parser::chmod::Chmod;
 use strata_parser::instruction::{CopyInstruction, Source};
 use strata_parser::{Diagnostics, Span, Spanned};
@@ -38,7 +39,7 @@ impl Planner<'_> {
             match source {
                 Source::Path(word) => {
                     let path = applied.expand(state, word, &mut self.warnings)?;
-                    shown_sources.push(path.clone());
+                    shown_sources.push(redact::passwords(&path).into_owned());
                     let lower = path.to_ascii_lowercase();
                     if !add && (lower.starts_with("http://") || lower.starts_with("https://")) {
                         return Err(applied

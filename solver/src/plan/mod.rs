@@ -29,7 +29,7 @@ use std::collections::HashMap;
 
 use strata_cache::StoreError;
 use strata_executor::cdi::Devices;
-use strata_image::{ImageError, Platform as ImagePlatform};
+use strata_image::{ImageError, Platform as ImagePlatform, redact};
 use strata_parser::platform::Platform;
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
 
@@ -268,8 +268,9 @@ impl Planner<'_> {
     fn add_vertex(&mut self, place: Place, vertex: NewVertex) -> VertexId {
         let vertex = Vertex {
             step: StepId(0),
-            name: vertex.name,
-            text: vertex.text,
+            // What is shown and kept in records.
+            name: redact::passwords(&vertex.name).into_owned(),
+            text: redact::passwords(&vertex.text).into_owned(),
             parent: vertex.parent,
             op: vertex.op,
             span: vertex.span,

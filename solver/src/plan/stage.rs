@@ -211,7 +211,7 @@ impl Applied<'_> {
             None => diagnostic,
             Some(_) => diagnostic.with_note(format!(
                 "in the trigger `ONBUILD {}` of the base image",
-                self.instruction.text
+                strata_image::redact::passwords(&self.instruction.text)
             )),
         }
     }

@@ -17,6 +17,7 @@ use strata_cache::{HardLinks, LayerView, Store};
 use super::context::Unpacked;
 use super::process::{self, NotRun, Ran};
 use super::signed::{Keys, Kind, Signed, last_line, why_not};
+use super::web::decode;
 use super::{GitAddress, RemoteError, Surroundings};
 
 /// Keys are those of the agent that the build was given, never the user's files: what a Dockerfile
@@ -112,7 +113,7 @@ pub(crate) fn check_out<'s>(
     let scratch = store.scratch(&[])?;
     let root = scratch.upper().to_owned();
     {
-        let (mirror, _guard) = surroundings.directory(&format!("git {}", address.url))?;
+        let (mirror, _guard) = surroundings.directory("git", &address.url)?;
         git.fetch(&mirror, commit)?;
         let modules = !address.without_submodules
             && git
@@ -169,7 +170,7 @@ pub(crate) fn commit_time(
         surroundings,
         address,
     };
-    let (mirror, _guard) = surroundings.directory(&format!("git {}", address.url))?;
+    let (mirror, _guard) = surroundings.directory("git", &address.url)?;
     git.fetch(&mirror, commit)?;
     git.time(&mirror, commit)
 }
@@ -241,9 +242,7 @@ impl Git<'_> {
     /// Checks that `commit`, or the tag that it was found by, is signed as `rule` asks.
     fn check(&self, rule: &Signed, commit: &str, tag: Option<&Tag>) -> Result<(), RemoteError> {
         let keys = Keys::read(self.surroundings, rule)?;
-        let (mirror, _guard) = self
-            .surroundings
-            .directory(&format!("git {}", self.address.url))?;
+        let (mirror, _guard) = self.surroundings.directory("git", &self.address.url)?;
         self.fetch(&mirror, commit)?;
         let mut why = match self.signature(&mirror, "commit", commit, &keys)? {
             Ok(()) => return Ok(()),
@@ -520,14 +519,32 @@ impl Git<'_> {
         if local || self.address.url.starts_with("file://") {
             set("protocol.file.allow", "always".to_owned());
         }
-        set("remote.origin.url", self.address.url.clone());
+        // Programs that git starts get it as an argument, which everybody on the machine can read.
+        let url = match self.given() {
+            Some(_) => self.address.to_string(),
+            None => self.address.url.clone(),
+        };
+        set("remote.origin.url", url);
         if let Some((origin, header)) = self.authorization() {
             set(&format!("http.{origin}.extraheader"), header);
         }
         settings
     }
 
-    /// The header for the repository's server, from a secret.
+    /// User and password in the address of a repository on the web, as a header.
+    fn given(&self) -> Option<String> {
+        let (scheme, rest) = self.address.url.split_once("://")?;
+        if !scheme.to_ascii_lowercase().starts_with("http") {
+            return None;
+        }
+        let (user, _) = rest.split('/').next()?.rsplit_once('@')?;
+        let (name, password) = user.split_once(':').unwrap_or((user, ""));
+        let pair = format!("{}:{}", decode(name), decode(password));
+        let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+        Some(format!("Basic {encoded}"))
+    }
+
+    /// The header for the repository's server, from a secret or the address.
     fn authorization(&self) -> Option<(String, String)> {
         let (scheme, rest) = self.address.url.split_once("://")?;
         if !scheme.to_ascii_lowercase().starts_with("http") {
@@ -541,11 +558,12 @@ impl Git<'_> {
         };
         let value = if let Some(header) = secret("GIT_AUTH_HEADER") {
             header
-        } else {
-            let token = secret("GIT_AUTH_TOKEN")?;
+        } else if let Some(token) = secret("GIT_AUTH_TOKEN") {
             let pair = format!("x-access-token:{token}");
             let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
             format!("basic {encoded}")
+        } else {
+            self.given()?
         };
         Some((
             format!("{scheme}://{host}/"),

@@ -172,10 +172,18 @@ impl Surroundings<'_> {
         Some(text.trim_end_matches(['\r', '\n']).to_owned())
     }
 
-    /// The directory of the store that is kept for `id`, alone until the guard is dropped. It is
-    /// pruned as cache mounts are.
-    fn directory(&self, id: &str) -> Result<(PathBuf, KeyGuard), RemoteError> {
-        let name = strata_cache::prune::mount_lock(id);
+    /// The directory of the store that is kept for what `kind` of thing is at `url`, alone until the guard
+    /// is dropped. It is pruned as cache mounts are, and listed with them.
+    fn directory(&self, kind: &str, url: &str) -> Result<(PathBuf, KeyGuard), RemoteError> {
+        let shown = strata_image::redact::passwords(url);
+        // Whoever comes with another password is somebody else.
+        let id = if shown == url {
+            format!("{kind} {url}")
+        } else {
+            let whose = Digest::of(url.as_bytes()).hex();
+            format!("{kind} {shown} ({})", &whose[..12])
+        };
+        let name = strata_cache::prune::mount_lock(&id);
         let guard = loop {
             if self.cancel.is_cancelled() {
                 return Err(RemoteError::Cancelled);
@@ -185,7 +193,7 @@ impl Surroundings<'_> {
             }
             std::thread::sleep(PAUSE);
         };
-        Ok((self.store.cache_mount_path(id)?, guard))
+        Ok((self.store.cache_mount_path(&id)?, guard))
     }
 }
 

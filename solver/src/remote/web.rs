@@ -92,7 +92,7 @@ fn fetch_file(
     checksum: Option<Digest>,
 ) -> Result<WebFile, RemoteError> {
     let blobs = surroundings.store.blobs();
-    let (directory, _guard) = surroundings.directory(&format!("web {url}"))?;
+    let (directory, _guard) = surroundings.directory("web", url)?;
     let path = directory.join(KNOWN);
     let known = std::fs::read(&path)
         .ok()

@@ -1,7 +1,6 @@
 //! COPY and ADD.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 use strata_cache::{HardLinks, LayerView, Scratch};
 use strata_executor::copy::{self, CopyError, CopySpec};
@@ -34,7 +33,7 @@ impl Shared<'_> {
         let copying = Copying {
             vertex,
             op,
-            owner,
+            owner: self.squashed(owner),
             below,
             scratch,
         };
@@ -54,8 +53,7 @@ impl Shared<'_> {
         if !op.files.is_empty() {
             result.merge(self.heredocs(&copying)?);
         }
-        self.foreign_owners
-            .fetch_add(result.foreign_owners, Ordering::Relaxed);
+        self.count_owners(result.owners, vertex.span)?;
         Ok(result.links)
     }
 

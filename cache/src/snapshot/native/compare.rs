@@ -86,7 +86,7 @@ impl Scan<'_> {
     fn run(&mut self) -> Result<(), DiffError> {
         let root = self.view.root()?;
         let stat = rustix::fs::fstat(&self.tree).map_err(fail("stat", Path::new("")))?;
-        let metadata = Metadata::of(&stat);
+        let metadata = Metadata::of_file(&stat, self.tree.as_fd());
         let top = beneath::open_dir(self.tree.as_fd(), Path::new(""))
             .map_err(fail("open", Path::new("")))?;
         if self.differs(top.as_fd(), &metadata, &root)? {
@@ -128,7 +128,7 @@ impl Scan<'_> {
                     reason: "a character device 0/0 means a deletion in a layer",
                 });
             }
-            let metadata = Metadata::of(&stat);
+            let metadata = Metadata::of_file(&stat, file.as_fd());
             let old = before.remove(&path);
             let is_directory = metadata.kind == FileKind::Directory;
             let differs = match &old {

@@ -4,10 +4,14 @@ use std::path::Path;
 
 use serde_json::Value;
 use serde_json::json;
+use strata_cache::Digest;
 use strata_cache::Store;
 use strata_image::Images;
 use strata_image::List;
 use strata_image::Reference;
+use strata_image::attest::TYPE;
+use strata_image::attest::TYPE_ANNOTATION;
+use strata_image::list::Member;
 use strata_image::manifest::media;
 
 use super::find_if_there;
@@ -49,6 +53,7 @@ fn local(store: &Store, list: &List, raw: bool) -> Result<(), CommandError> {
         return output::write(|out| out.write_all(&bytes));
     }
     let mut members = Vec::with_capacity(list.members.len());
+    let mut said = Vec::new();
     for member in &list.members {
         let mut value = if let Some(descriptor) = member.known_descriptor() {
             serde_json::to_value(descriptor).or_kind(Kind::Store)?
@@ -60,12 +65,21 @@ fn local(store: &Store, list: &List, raw: bool) -> Result<(), CommandError> {
             if !member.annotations.is_empty() {
                 value["annotations"] = json!(member.annotations);
             }
+            if !member.manifest_annotations.is_empty() {
+                value["manifestAnnotations"] = json!(member.manifest_annotations);
+            }
             value
         };
         if let Some(image) = member.image {
             value["image"] = json!(image.to_string());
+            said.extend(attestation(member, image));
         }
         members.push(value);
+    }
+    members.extend(said);
+    if let (true, [only]) = (list.alone, &members[..]) {
+        // One manifest, without an index around it.
+        return output::json(only);
     }
     let mut value = json!({
         "schemaVersion": 2,
@@ -76,4 +90,22 @@ fn local(store: &Store, list: &List, raw: bool) -> Result<(), CommandError> {
         value["annotations"] = json!(list.annotations);
     }
     output::json(&value)
+}
+
+/// The attestation manifest that a member will get beside its own.
+fn attestation(member: &Member, image: Digest) -> Option<Value> {
+    let statements = member.statements();
+    let types: Vec<&str> = statements
+        .iter()
+        .map(|statement| statement.predicate_type.as_str())
+        .collect();
+    (!types.is_empty()).then(|| {
+        json!({
+            "mediaType": media::OCI_MANIFEST,
+            "platform": {"os": "unknown", "architecture": "unknown"},
+            "annotations": {TYPE_ANNOTATION: TYPE},
+            "about": image.to_string(),
+            "predicateTypes": types,
+        })
+    })
 }

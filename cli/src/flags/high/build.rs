@@ -7,9 +7,11 @@ use strata_cache::codec::Codec;
 use strata_executor::cdi::SPEC_DIRECTORIES;
 use strata_executor::sandbox::Isolation;
 use strata_image::export::Encoding;
+use strata_image::handover::Engine;
 use strata_solver::remote::SignaturePolicy;
 use strata_solver::request::BuildRequest;
 use strata_solver::request::Context;
+use strata_solver::request::ForeignOwners;
 use strata_solver::request::Output;
 use strata_solver::request::Pull;
 use strata_solver::request::SshAgent;
@@ -42,6 +44,7 @@ use crate::flags::named;
 use crate::flags::output;
 use crate::flags::secret;
 use crate::flags::ssh;
+use crate::flags::stale;
 use crate::flags::value;
 use crate::flags::volume;
 use crate::metadata;
@@ -144,7 +147,9 @@ impl Build {
             .into_iter()
             .map(|(name, value)| (name, value.unwrap_or_default()))
             .collect();
-        let allow = each("--allow", &low.allow, entitlement)?;
+        let mut allow = each("--allow", &low.allow, entitlement)?;
+        // That one is no matter of steps.
+        allow.retain(|given| given != stale::LEAVE);
         let cdi_directories = if low.cdi_spec_dir.is_empty() {
             SPEC_DIRECTORIES.map(PathBuf::from).to_vec()
         } else {
@@ -296,6 +301,11 @@ impl Build {
                 limits,
                 // What can be had is found out when the process begins.
                 isolation: Isolation::default(),
+                foreign_owners: match low.foreign_owners {
+                    low::Owners::Record => ForeignOwners::Record,
+                    low::Owners::Squash => ForeignOwners::Squash,
+                    low::Owners::Refuse => ForeignOwners::Refuse,
+                },
                 step_timeout,
                 ulimits,
                 shm_size,
@@ -333,6 +343,7 @@ fn outputs(
     surroundings: &Surroundings<'_>,
 ) -> Result<Vec<Output>, CommandError> {
     let mut outputs = Vec::new();
+    let mut store = false;
     for text in &low.output {
         let mut parsed = flag(
             "--output",
@@ -342,6 +353,19 @@ fn outputs(
         if let Some(path) = output::path_mut(&mut parsed.output) {
             *path = surroundings.path(path);
         }
+        if let Output::Local {
+            destination,
+            delete: true,
+            ..
+        } = &parsed.output
+        {
+            let allowed = low.allow.iter().any(|given| given == stale::LEAVE);
+            flag(
+                "--output",
+                stale::check(destination, &surroundings.directory, allowed),
+            )?;
+        }
+        store |= parsed.store;
         for name in parsed.names {
             if !tags.contains(&name) {
                 tags.push(name);
@@ -366,11 +390,29 @@ fn outputs(
             encoding: Encoding::new(Codec::Gzip(6)),
         });
     }
-    if low.load && !outputs.contains(&Output::Store) {
-        outputs.push(Output::Store);
+    let in_store = |output: &Output| matches!(output, Output::Store { .. });
+    let stored = || Output::Store {
+        encoding: Encoding::new(Codec::Gzip(6)),
+    };
+    let mut loads: Vec<Option<Engine>> = low.load.iter().map(|load| load.engine()).collect();
+    loads.extend(store.then_some(None));
+    for load in loads {
+        match load {
+            None if outputs.iter().any(in_store) => {}
+            None => outputs.push(stored()),
+            Some(engine) => {
+                let output = Output::Engine {
+                    engine,
+                    names: Vec::new(),
+                };
+                if !outputs.contains(&output) {
+                    outputs.push(output);
+                }
+            }
+        }
     }
     if outputs.is_empty() {
-        outputs.push(Output::Store);
+        outputs.push(stored());
     }
     for text in &low.annotation {
         let (places, name, value) = flag("--annotation", annotation::of_flag(text))?;
@@ -397,6 +439,18 @@ fn outputs(
         let name = if low.push { "--push" } else { "--output" };
         return Err(CommandError::usage(format!(
             "`{name}`: an image needs a name to be uploaded: give `--tag`"
+        )));
+    }
+    let engine = outputs.iter().find_map(|output| match output {
+        Output::Engine {
+            engine: engine @ Engine::Containerd,
+            names,
+        } if names.is_empty() => Some(engine),
+        _ => None,
+    });
+    if let Some(engine) = engine.filter(|_| tags.is_empty()) {
+        return Err(CommandError::usage(format!(
+            "{engine} keeps no image without a name: give `--tag`"
         )));
     }
     Ok(outputs)
@@ -449,7 +503,7 @@ mod tests {
     #[test]
     fn without_flags_the_image_goes_into_the_store() {
         let build = build(&[]).unwrap();
-        assert_eq!(build.request.outputs, [Output::Store]);
+        assert!(matches!(build.request.outputs[..], [Output::Store { .. }]));
         assert_eq!(build.request.dockerfile, b"FROM scratch\n");
         assert_eq!(build.request.dockerfile_name, "Dockerfile");
         assert_eq!(build.request.jobs, None);
@@ -566,14 +620,28 @@ mod tests {
 
     #[test]
     fn outputs_replace_the_store_unless_it_is_asked_for() {
-        let build = build(&["-o", "out", "--load", "--load"]);
-        assert!(build.is_err(), "a switch can't be given twice");
-        let build = self::build(&["-o", "out"]).unwrap();
+        let made = build(&["-o", "out"]).unwrap();
         assert!(matches!(
-            build.request.outputs.as_slice(),
+            made.request.outputs.as_slice(),
             [Output::Local { destination, .. }] if destination.is_absolute()
         ));
-        let build = self::build(&["-o", "out", "--load"]).unwrap();
-        assert_eq!(build.request.outputs.last(), Some(&Output::Store));
+        let made = build(&["-o", "out", "--load"]).unwrap();
+        assert!(matches!(
+            made.request.outputs.last(),
+            Some(Output::Store { .. })
+        ));
+        let made = build(&["--load=podman", "--load=podman"]).unwrap();
+        let podman = Output::Engine {
+            engine: Engine::Podman,
+            names: Vec::new(),
+        };
+        assert_eq!(made.request.outputs, [podman]);
+        let made = build(&["--load", "--load=docker", "--load=true"]).unwrap();
+        assert_eq!(made.request.outputs.len(), 2);
+        for arguments in [&["--load=containerd"][..], &["-o", "type=containerd"]] {
+            let error = build(arguments).unwrap_err();
+            assert!(error.contains("--tag"), "{}", error);
+        }
+        assert!(build(&["--load=containerd", "-t", "x"]).is_ok());
     }
 }

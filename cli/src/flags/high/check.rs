@@ -16,6 +16,7 @@ use crate::error::CommandError;
 use crate::flags::context::Source;
 use crate::flags::low;
 use crate::flags::named;
+use crate::flags::stale;
 use crate::flags::value;
 
 /// Questions that a Dockerfile answers without being built.
@@ -148,10 +149,11 @@ const ENTITLEMENTS: [&str; 3] = ["network.host", "security.insecure", "device"];
 pub(super) fn entitlement(text: &str) -> Result<String, String> {
     if let Some(name) = text.strip_prefix("device=") {
         strata_executor::cdi::check_name(name).map_err(|error| error.to_string())?;
-    } else if !ENTITLEMENTS.contains(&text) {
+    } else if text != stale::LEAVE && !ENTITLEMENTS.contains(&text) {
         return Err(format!(
-            "`{text}` is not an entitlement: expected network.host, security.insecure, device or \
-             device=NAME"
+            "`{text}` is not an entitlement: expected network.host, security.insecure, device, \
+             device=NAME or {}",
+            stale::LEAVE
         ));
     }
     Ok(text.to_owned())

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::ValueEnum;
+use strata_image::handover::Engine;
 
 use super::Limits;
 use super::Networking;
+use super::Owners;
 use super::Security;
-use super::Walls;
 use crate::progress::Mode;
 use crate::verify;
 
@@ -75,15 +76,24 @@ pub(crate) struct Build {
     #[arg(long)]
     pub(crate) pull: bool,
     /// What to make of the result (repeatable): DIR, `-` for a tar on standard output, or
-    /// type=local|tar|oci|docker|image|registry|cacheonly with dest=PATH,
+    /// type=local|tar|oci|docker|image|registry|docker-daemon|containers-storage|containerd|cacheonly
+    /// with dest=PATH,
     /// compression=gzip|zstd|estargz|zstd:chunked|uncompressed, compression-level=N,
     /// force-compression=true, oci-mediatypes=false, annotation.KEY=VALUE, tar=false, name=NAME, push=true,
-    /// push-by-digest=true, platform-split=false [default: type=image, the store]
+    /// push-by-digest=true, platform-split=false, mode=delete [default: type=image, the store]
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
-    /// Put the image into the store, too: same as --output type=image
-    #[arg(long)]
-    pub(crate) load: bool,
+    /// Put the image into the store, too, or hand it over to an engine on this machine, which gets only
+    /// the layers that it lacks (repeatable): same as --output type=image, or type=docker-daemon,
+    /// containers-storage (podman) or containerd
+    #[arg(
+        long,
+        value_name = "ENGINE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "store"
+    )]
+    pub(crate) load: Vec<Load>,
     /// Upload the image: same as --output type=registry
     #[arg(long)]
     pub(crate) push: bool,
@@ -138,19 +148,18 @@ pub(crate) struct Build {
     pub(crate) all_platforms: bool,
     #[command(flatten)]
     pub(crate) networking: Networking,
-    /// Walls around what is run: those of a sandbox, or, for containers that allow no namespaces,
-    /// chroot alone
+    /// What becomes of owners that COPY, ADD and WORKDIR ask for and that no id is mapped for here
     #[arg(
         long,
-        value_name = "WALLS",
+        value_name = "WHAT",
         value_enum,
-        env = "STRATA_ISOLATION",
+        env = "STRATA_FOREIGN_OWNERS",
         hide_env_values = true,
         default_value_t
     )]
-    pub(crate) isolation: Walls,
+    pub(crate) foreign_owners: Owners,
     /// Allow steps what they otherwise can't have (repeatable): network.host, security.insecure,
-    /// device, device=NAME
+    /// device, device=NAME; or outputs: buildx.local.delete
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
     /// Where CDI specs for RUN --device are, in place of /etc/cdi and /var/run/cdi (repeatable; the
@@ -251,6 +260,32 @@ pub(crate) struct Check {
     /// Mend what can be mended without doubt, and show the rest
     #[arg(long)]
     pub(crate) fix: bool,
+}
+
+/// Where `--load` puts an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Load {
+    /// strata's own store
+    #[value(alias = "true")]
+    Store,
+    /// docker's daemon
+    Docker,
+    /// podman's images
+    Podman,
+    /// containerd's images
+    Containerd,
+}
+
+impl Load {
+    /// The engine, unless it is the store.
+    pub(crate) fn engine(self) -> Option<Engine> {
+        match self {
+            Self::Store => None,
+            Self::Docker => Some(Engine::Docker),
+            Self::Podman => Some(Engine::Podman),
+            Self::Containerd => Some(Engine::Containerd),
+        }
+    }
 }
 
 /// Forms of findings.

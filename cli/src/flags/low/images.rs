@@ -132,7 +132,9 @@ pub(crate) struct Push {
     /// Name or ID of an image
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
-    /// Name in the registry [default: the image's]
+    /// Name in the registry [default: the image's]; or, with one of docker-daemon:,
+    /// containers-storage: (podman) and containerd: before it, in an engine on this machine, which
+    /// gets only the layers that it lacks
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Of a name for several platforms, only the image for this one

@@ -187,6 +187,18 @@ pub(crate) enum Walls {
     Chroot,
 }
 
+/// What copies do with owners that there is no id for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Owners {
+    /// The image has them, steps see root's files
+    #[default]
+    Record,
+    /// Everything is root's
+    Squash,
+    /// They are errors
+    Refuse,
+}
+
 /// The network of steps and containers.
 #[derive(Debug, Args)]
 pub(crate) struct Networking {
@@ -263,6 +275,17 @@ pub(crate) struct Limits {
 /// How steps and containers are confined.
 #[derive(Debug, Args)]
 pub(crate) struct Security {
+    /// Walls around what is run: those of a sandbox, or, for containers that allow no namespaces,
+    /// chroot alone
+    #[arg(
+        long,
+        value_name = "WALLS",
+        value_enum,
+        env = "STRATA_ISOLATION",
+        hide_env_values = true,
+        default_value_t
+    )]
+    pub(crate) isolation: Walls,
     /// Give a capability besides the usual ones, such as SYS_PTRACE, or ALL (repeatable)
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     pub(crate) cap_add: Vec<String>,

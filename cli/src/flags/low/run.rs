@@ -8,7 +8,6 @@ use clap::ValueEnum;
 use super::Limits;
 use super::Networking;
 use super::Security;
-use super::Walls;
 
 /// `strata run`
 #[derive(Debug, Args)]
@@ -51,17 +50,6 @@ pub(crate) struct Run {
     pub(crate) entrypoint: Option<String>,
     #[command(flatten)]
     pub(crate) networking: Networking,
-    /// Walls around what is run: those of a sandbox, or, for containers that allow no namespaces,
-    /// chroot alone
-    #[arg(
-        long,
-        value_name = "WALLS",
-        value_enum,
-        env = "STRATA_ISOLATION",
-        hide_env_values = true,
-        default_value_t
-    )]
-    pub(crate) isolation: Walls,
     /// Host name
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
