@@ -51,7 +51,7 @@ test-power: bases ## Cut the power of a store's disk 240 times (STRATA_POWER_CUT
 test-incremental: bases ## Hold a thousand edits against fresh builds (STRATA_EDITS, STRATA_EDITS_SEED)
 	$(CARGO) test -p strata-cli --locked --test e2e -- --ignored --nocapture a_thousand_edits
 
-test-cgroup2: bases ## Run the tests of limits in a virtual machine with control groups of version 2 only
+test-cgroup2: bases ## Run the tests of limits in a virtual machine with control groups of version 2 only, and of AppArmor
 	.ci/cgroup2
 
 demo: bases release ## Build a real image, run it, edit a source, build again
@@ -71,6 +71,10 @@ deny: ## Check licences, sources and banned or doubled dependencies
 
 crates: ## Check that the crates depend on each other in one direction
 	.ci/crates
+
+bench-curves: bases release ## Measure how costs grow with files, steps, layers, records and bytes (BENCH="--scale 0.1")
+	$(CARGO) build --release --locked -p strata-cache --example fill_store
+	benches/curves --strata target/strata --fill target/release/examples/fill_store --busybox .test-cache/busybox.tar $(BENCH)
 
 bench-compare: bases release ## Measure strata beside buildah, docker.io and the machine's limits (BENCH="--only P1 --scale 0.1")
 	$(CARGO) build --release --locked -p strata-cache --example limits

@@ -27,6 +27,8 @@ cases! { Root =>
     remote_sources_are_dependencies,
     each_platform_has_its_own_statements,
     what_has_no_place_for_statements_is_told,
+    the_commit_of_a_checkout_is_named,
+    stages_and_the_context_are_listed_where_asked_for,
 }
 
 const SPDX: &str = "https://spdx.dev/Document";
@@ -385,6 +387,24 @@ fn a_registry_has_the_index_with_the_statements(sandbox: &Sandbox) {
     other.steps(&[]);
 }
 
+/// What `cosign sign [flags] IMAGE-DIGEST` takes, by its documentation (`cosign_sign.md`): of its flags the
+/// two that strata gives, `--yes` without a value and `--key` with one, and one image by its digest.
+const COSIGN: &str = "[ \"$1\" = sign ] || exit 64
+shift
+images=0
+while [ $# -gt 0 ]; do
+    case $1 in
+    --yes) ;;
+    --key) shift; [ -n \"$1\" ] || exit 65 ;;
+    -*) exit 66 ;;
+    *@sha256:????????????????????????????????????????????????????????????????) images=$((images + 1)) ;;
+    *) exit 67 ;;
+    esac
+    shift
+done
+[ $images = 1 ] || exit 68
+";
+
 /// A stand-in for cosign that notes its arguments, and what it was given besides.
 fn what_is_pushed_is_signed(sandbox: &Sandbox) {
     let registry = Registry::start();
@@ -395,7 +415,7 @@ fn what_is_pushed_is_signed(sandbox: &Sandbox) {
     let log = sandbox.path("out/cosign");
     let script = |code: i32| {
         let text = format!(
-            "#!/bin/sh\necho \"$@\" \"$COSIGN_PASSWORD\" >> {}\necho said\nexit {code}\n",
+            "#!/bin/sh\necho \"$@\" \"$COSIGN_PASSWORD\" >> {}\necho said\n{COSIGN}exit {code}\n",
             log.display()
         );
         fs::write(bin.join("cosign"), text).unwrap();
@@ -506,4 +526,169 @@ fn each_platform_has_its_own_statements(sandbox: &Sandbox) {
     sandbox.steps(&[&platforms[..], &["--output", &to]].concat());
     assert!(together.join("sbom.spdx.linux_amd64.json").is_file());
     assert!(together.join("sbom.spdx.linux_arm64.json").is_file());
+}
+
+/// Runs git in the context's repository.
+fn git(directory: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(directory);
+    for setting in ["user.name=a", "user.email=a@b", "init.defaultBranch=main"] {
+        command.args(["-c", setting]);
+    }
+    run(command.args(arguments)).trim().to_owned()
+}
+
+fn the_commit_of_a_checkout_is_named(sandbox: &Sandbox) {
+    sandbox
+        .busybox()
+        .write("sub/file", "content")
+        .write("docker/Dockerfile", "FROM busybox\nCOPY file /\n")
+        .dockerfile("FROM busybox\nCOPY sub/file /\n");
+    let root = sandbox.context();
+    git(&root, &["init", "--quiet"]);
+    let remote = "https://me:hunter2@example.com/app.git?token=hunter2";
+    git(&root, &["remote", "add", "origin", remote]);
+    git(&root, &["add", "."]);
+    git(&root, &["commit", "--quiet", "-m", "first"]);
+    let commit = git(&root, &["rev-parse", "HEAD"]);
+    let vcs = |variables: &[(&str, &str)], args: &[&str]| {
+        let path = sandbox.fresh_output("layout");
+        let output = format!("type=oci,tar=false,dest={}", path.display());
+        let mut strata = sandbox.strata();
+        for (name, value) in variables {
+            strata = strata.env(name, value);
+        }
+        let strata = strata.args(["build", "--output", &output]).args(args);
+        strata.output().success();
+        let said = Layout::read(&path).statements();
+        let (kind, statement) = said.iter().next().unwrap();
+        assert!(!statement.to_string().contains("hunter2"), "{statement}");
+        let metadata = if kind == SLSA {
+            &statement["predicate"]["runDetails"]["metadata"]["buildkit_metadata"]
+        } else {
+            &statement["predicate"]["metadata"]["https://mobyproject.org/buildkit@v1#metadata"]
+        };
+        metadata["vcs"].clone()
+    };
+    let context = root.to_str().unwrap();
+    let expected = serde_json::json!({
+        "localdir:context": ".",
+        "localdir:dockerfile": ".",
+        "revision": commit,
+        "source": "https://example.com/app.git",
+    });
+    assert_eq!(vcs(&[], &["--provenance=true", context]), expected);
+    let older = ["--provenance", "version=v0.2,mode=max", context];
+    assert_eq!(vcs(&[], &older), expected);
+    // Parts of a checkout.
+    let (sub, file) = (root.join("sub"), root.join("docker/Dockerfile"));
+    let parts = [
+        "--provenance=true",
+        "-f",
+        file.to_str().unwrap(),
+        sub.to_str().unwrap(),
+    ];
+    let parts = vcs(&[], &parts);
+    assert_eq!(parts["localdir:context"], "sub");
+    assert_eq!(parts["localdir:dockerfile"], "docker");
+    // A change is told if somebody wants that looked for, and nothing if somebody doesn't.
+    sandbox.write("sub/file", "changed");
+    let args = ["--provenance=true", context];
+    assert_eq!(vcs(&[], &args)["revision"], commit);
+    let dirty = vcs(&[("BUILDX_GIT_CHECK_DIRTY", "true")], &args);
+    assert_eq!(dirty["revision"], format!("{commit}-dirty"));
+    let off = vcs(&[("BUILDX_GIT_INFO", "false")], &args);
+    assert_eq!(off, Value::Null);
+    // What a repository's settings name is not run.
+    let mark = sandbox.path("out/ran");
+    let touch = format!("touch {}", mark.display());
+    git(&root, &["config", "core.fsmonitor", &touch]);
+    vcs(&[("BUILDX_GIT_CHECK_DIRTY", "true")], &args);
+    assert!(!mark.exists());
+}
+
+fn stages_and_the_context_are_listed_where_asked_for(sandbox: &Sandbox) {
+    let lock = |name: &str| format!("[[package]]\nname = \"{name}\"\nversion = \"1.0.0\"\n");
+    sandbox
+        .busybox()
+        .write("Cargo.lock", lock("of-context"))
+        .write("hidden/Cargo.lock", lock("of-nobody"))
+        .write(".dockerignore", "hidden\n")
+        .write("stage/Cargo.lock", lock("of-stage"))
+        .dockerfile(
+            "ARG BUILDKIT_SBOM_SCAN_CONTEXT=false\nFROM busybox AS tools\n\
+             FROM busybox AS build\nARG BUILDKIT_SBOM_SCAN_STAGE=true\n\
+             COPY stage/Cargo.lock /src/\nRUN --network=none echo made > /made\n\
+             FROM tools\nCOPY --from=build /made /\n",
+        );
+    // Names of packages, by document.
+    let lists = |args: &[&str]| {
+        let local = sandbox.fresh_output("local");
+        let to = format!("type=local,dest={}", local.display());
+        let mut all = vec!["--output", &to];
+        all.extend(args);
+        sandbox.steps(&all);
+        let mut lists = BTreeMap::new();
+        for entry in fs::read_dir(&local).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if !name.ends_with(".spdx.json") {
+                continue;
+            }
+            let statement: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            let packages = statement["predicate"]["packages"].as_array().unwrap();
+            let names = packages.iter().skip(1);
+            let names: Vec<String> = names
+                .map(|package| package["name"].as_str().unwrap().to_owned())
+                .collect();
+            lists.insert(name, names.join(" "));
+        }
+        lists
+    };
+    let of = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, list)| ((*name).to_owned(), (*list).to_owned()))
+            .collect()
+    };
+    let image = ("sbom.spdx.json", "");
+    let build = ("sbom-build.spdx.json", "of-stage");
+    let context = ("sbom-context.spdx.json", "of-context of-stage");
+    assert_eq!(lists(&["--sbom=true"]), of(&[image, build]));
+    let with = [
+        "--sbom=true",
+        "--build-arg",
+        "BUILDKIT_SBOM_SCAN_CONTEXT=true",
+    ];
+    assert_eq!(lists(&with), of(&[image, build, context]));
+    // All steps are hits, and their stage is listed all the same; a list of stages names which.
+    let named = "BUILDKIT_SBOM_SCAN_STAGE=other, build";
+    let named = ["--sbom=true", "--build-arg", named];
+    assert_eq!(lists(&named), of(&[image, build]));
+    let others = [
+        "--sbom=true",
+        "--build-arg",
+        "BUILDKIT_SBOM_SCAN_STAGE=other",
+    ];
+    assert_eq!(lists(&others), of(&[image]));
+    assert_eq!(lists(&[]), of(&[]));
+    // What the Dockerfile does not declare is not asked for.
+    sandbox.dockerfile("FROM busybox AS build\nRUN : one\nFROM build\nRUN : two\n");
+    let undeclared = [
+        "--sbom=true",
+        "--build-arg",
+        "BUILDKIT_SBOM_SCAN_STAGE=true",
+    ];
+    assert_eq!(lists(&undeclared), of(&[image]));
+    // In an image each is a statement of its own.
+    sandbox.dockerfile(
+        "ARG BUILDKIT_SBOM_SCAN_STAGE=true\nFROM busybox AS build\n\
+         COPY stage/Cargo.lock /src/\nFROM scratch\nCOPY --from=build /src/Cargo.lock /there/\n",
+    );
+    let layout = sandbox.fresh_output("layout");
+    let to = format!("type=oci,tar=false,dest={}", layout.display());
+    sandbox.steps(&["--output", &to, "--sbom=true"]);
+    let made = Layout::read(&layout);
+    let manifest = made.json(&made.index["manifests"][1]["digest"]);
+    assert_eq!(manifest["layers"].as_array().unwrap().len(), 2);
 }

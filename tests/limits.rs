@@ -207,12 +207,15 @@ fn counted(groups: &[PathBuf], file: &str, field: &str) -> Vec<u64> {
     texts.flat_map(values).collect()
 }
 
-/// Takes some processor time: a tenth of a second, or more.
-const WORK: &str = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done";
+/// Takes some processor time: a hundredth of a second, or more.
+const WORK: &str = "i=0; while [ $i -lt 15000 ]; do i=$((i+1)); done";
 
 fn a_quota_of_processors_takes_effect(sandbox: &Sandbox) {
     image(sandbox);
-    for (flags, holds_back) in [(["--cpus", "0.1"], true), (["--pids-limit", "90"], false)] {
+    for (flags, holds_back) in [
+        (&["--cpu-period", "10000", "--cpu-quota", "2000"][..], true),
+        (&["--pids-limit", "90"], false),
+    ] {
         let gate = Gate::new();
         let command = format!("{WORK}; {}", gate.command());
         let strata = sandbox.strata().arg("run").args(flags);
@@ -255,7 +258,7 @@ fn shares_of_processors_take_effect(sandbox: &Sandbox) {
     light.wait_for_line("at-it");
     let (begin, end) = (Gate::new(), Gate::new());
     let work = format!(
-        "{}; {WORK}; {WORK}; {WORK}; {}",
+        "{}; for j in 1 2 3 4 5 6 7 8 9 10; do {WORK}; done; {}",
         begin.command(),
         end.command()
     );

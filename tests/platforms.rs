@@ -274,6 +274,32 @@ fn a_list_is_one_image_to_every_command(sandbox: &Sandbox) {
     // None is this machine's: the first one stands for all.
     assert_eq!(architecture(&["app:2"]), "s390x");
     assert_eq!(architecture(&["app:2", "--platform", "arm64"]), "arm64");
+    let label = |platform: &str| {
+        let args = [
+            "history",
+            "--format",
+            "json",
+            "--platform",
+            platform,
+            "app:2",
+        ];
+        sandbox.run(&args).json()
+    };
+    assert_eq!(label("arm64")[0]["created_by"], "LABEL of=it");
+    sandbox
+        .try_run(&["history", "--platform", "riscv64", "app:2"])
+        .failure(1)
+        .says("no image `app:2` for linux/riscv64");
+    // Who gave `--platform` is not told to give it.
+    sandbox.dockerfile("FROM busybox\nLABEL a=b\n");
+    let foreign = if cfg!(target_arch = "s390x") {
+        "amd64"
+    } else {
+        "s390x"
+    };
+    let warned = sandbox.try_build(&["--platform", foreign]).success();
+    let warned = warned.says("or build for `linux/");
+    assert!(!warned.stderr.contains("give `--platform`"), "{warned}");
     sandbox
         .try_run(&["inspect", "--platform", "riscv64", "app:1"])
         .failure(1)

@@ -77,5 +77,6 @@ mod signed;
 mod ssh;
 mod stages;
 mod step;
+mod syncs;
 mod tokens;
 mod verify;

@@ -1,7 +1,7 @@
 //! Flushing what this boot wrote, and collecting what dead processes left.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::failpoint::failpoint;
 use crate::lock::FileLock;
@@ -29,9 +29,19 @@ impl Store {
     }
 
     /// Collects what dead processes left: scratch directories, leases, lock files, layers and blobs
-    /// without a row, and rows that a power cut made doubtful. Called after a build that ran
-    /// something, never on the no-op path.
+    /// without a row, and rows that a power cut made doubtful.
     pub fn collect_leftovers(&self) -> Result<(), StoreError> {
+        self.collect(true)
+    }
+
+    /// The same, but does not look through all layers and blobs unless a process has died since that
+    /// was last done. Called after a build that ran something, never on the no-op path: its cost must
+    /// not grow with the store.
+    pub fn collect_leftovers_of_the_dead(&self) -> Result<(), StoreError> {
+        self.collect(false)
+    }
+
+    fn collect(&self, everything: bool) -> Result<(), StoreError> {
         if self.is_read_only() {
             return Ok(());
         }
@@ -39,31 +49,59 @@ impl Store {
         let Some(_lock) = FileLock::try_acquire(self.locks_dir().join("collect"), false)? else {
             return Ok(());
         };
-        self.collect_scratch()?;
+        // ORDER: the locks of the dead go last, as they tell that there is something to collect.
+        let dead = self.collect_scratch()?;
         self.collect_leases()?;
         self.collect_locks()?;
-        self.index().drop_doubtful()?;
-        self.collect_mounts()?;
-        self.collect_layers()?;
-        self.collect_blobs()?;
+        // Whoever leaves a directory or a file without a row dies with a scratch directory, or in a
+        // power cut.
+        if everything || !dead.is_empty() || !self.was_collected_in_this_boot() {
+            self.index().drop_doubtful()?;
+            self.collect_mounts()?;
+            self.collect_layers()?;
+            self.collect_blobs()?;
+            self.note_collection();
+        }
+        drop(dead);
         self.keep_reserve();
         Ok(())
     }
 
-    /// Scratch directories whose lock file nobody holds.
-    fn collect_scratch(&self) -> Result<(), StoreError> {
+    /// Where the boot of the last whole collection is noted.
+    fn collected(&self) -> PathBuf {
+        self.root().join("collected")
+    }
+
+    fn was_collected_in_this_boot(&self) -> bool {
+        std::fs::read_to_string(self.collected()).is_ok_and(|boot| boot == self.index().boot())
+    }
+
+    fn note_collection(&self) {
+        if !self.was_collected_in_this_boot() {
+            // What can't be noted is done again.
+            std::fs::write(self.collected(), self.index().boot()).ok();
+        }
+    }
+
+    /// Removes scratch directories whose lock file nobody holds. Gives the locks of those, which are
+    /// held now.
+    fn collect_scratch(&self) -> Result<Vec<FileLock>, StoreError> {
         let scratch = self.root().join("scratch");
+        let mut dead: Vec<(String, FileLock)> = Vec::new();
         for name in names(&scratch)? {
             let Some(name) = name.to_str() else { continue };
             let owner = name.strip_suffix(".lock").unwrap_or(name);
+            if dead.iter().any(|(known, _)| known == owner) {
+                continue;
+            }
             // ORDER: the lock first, as those who make a directory here take it first, too.
             if let Some(lock) = FileLock::try_acquire(scratch.join(format!("{owner}.lock")), false)?
             {
                 tree::remove(&scratch.join(owner))?;
-                drop(lock);
+                dead.push((owner.to_owned(), lock));
             }
         }
-        Ok(())
+        Ok(dead.into_iter().map(|(_, lock)| lock).collect())
     }
 
     /// How many scratch directories nobody owns.

@@ -9,6 +9,7 @@ mod measure;
 mod mount_point;
 mod settle;
 
+use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -91,6 +92,15 @@ impl Store {
         Ok(scratch)
     }
 
+    /// Removes what committed scratch layers have left, if that was not done: for a thread that nobody
+    /// waits for. What is left then goes when the store is closed.
+    pub fn remove_leavings(&self) {
+        for directory in self.shared.leavings() {
+            // What can't be removed now is collected when this process is gone.
+            drop(tree::remove(&directory));
+        }
+    }
+
     /// The hard links of a committed layer.
     pub fn hard_links(&self, layer: LayerId) -> Result<HardLinks, StoreError> {
         self.index()
@@ -142,10 +152,10 @@ impl Scratch<'_> {
                 let mut lowers: Vec<PathBuf> = Vec::with_capacity(self.stack.len() + 1);
                 // The kernel mounts no directory twice. What a layer holds hides all that it holds
                 // further down, so its topmost place is enough.
+                let mut seen = HashSet::with_capacity(self.stack.len());
                 for layer in self.stack.iter().rev() {
-                    let path = self.store.layer_path(*layer);
-                    if !lowers.contains(&path) {
-                        lowers.push(path);
+                    if seen.insert(*layer) {
+                        lowers.push(self.store.layer_path(*layer));
                     }
                 }
                 lowers.extend(stub.map(Path::to_owned));
@@ -212,7 +222,7 @@ impl Scratch<'_> {
     }
 
     fn publish(
-        self,
+        mut self,
         lease: &Lease,
         links: Option<HardLinks>,
         record: Option<&NewRecord>,
@@ -250,7 +260,13 @@ impl Scratch<'_> {
                     .index()
                     .publish_layer(lease, &layer, record, &self.upper, &target)?;
             match published {
-                Published::New(id) | Published::Existing(id) => return Ok(id),
+                Published::New(id) | Published::Existing(id) => {
+                    if !matches!(self.handed_out, HandedOut::Tree { .. }) {
+                        // Next to nothing is left in it, and nobody has to wait until that is gone.
+                        self.store.shared.leave(std::mem::take(&mut self.directory));
+                    }
+                    return Ok(id);
+                }
                 Published::NameTaken => {}
             }
         }
@@ -259,6 +275,9 @@ impl Scratch<'_> {
 
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
+        if self.directory.as_os_str().is_empty() {
+            return;
+        }
         // What can't be removed now is collected when this process is gone.
         drop(tree::remove(&self.directory));
     }

@@ -113,6 +113,8 @@ pub(crate) struct Shared {
     pub(crate) index: Index,
     /// This process's part of `scratch/`, made when it is first needed.
     owner: Mutex<Option<Arc<Owner>>>,
+    /// Directories in there that are to be removed.
+    leavings: Mutex<Vec<PathBuf>>,
 }
 
 impl Store {
@@ -156,6 +158,7 @@ impl Store {
             flavour,
             index,
             owner: Mutex::new(None),
+            leavings: Mutex::default(),
         });
         Ok(Self {
             blobs: Blobs::new(Arc::clone(&shared)),
@@ -257,6 +260,18 @@ impl Store {
 impl Shared {
     pub(crate) fn layer_path(&self, layer: LayerId) -> PathBuf {
         self.root.join("layers").join(layer.to_string())
+    }
+
+    /// Leaves a directory of this process's to be removed when there is time.
+    pub(crate) fn leave(&self, directory: PathBuf) {
+        let mut leavings = self.leavings.lock().unwrap_or_else(PoisonError::into_inner);
+        leavings.push(directory);
+    }
+
+    /// What is to be removed.
+    pub(crate) fn leavings(&self) -> Vec<PathBuf> {
+        let mut leavings = self.leavings.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut leavings)
     }
 
     /// This process's part of `scratch/`.
@@ -434,6 +449,7 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
                         | ".creating"
                         | "snapshotter"
                         | "reserve"
+                        | "collected"
                         | "pruned"
                         | owner::MARK
                         | "lost+found"

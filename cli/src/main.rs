@@ -24,6 +24,7 @@ mod signals;
 mod snapshotter;
 mod table;
 mod terminal;
+mod vcs;
 mod verify;
 
 use std::io::Write;

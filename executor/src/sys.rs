@@ -8,6 +8,8 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::process::Pid;
@@ -36,6 +38,55 @@ pub(crate) fn fork() -> io::Result<Fork> {
         pid => Pid::from_raw(pid)
             .map(Fork::Parent)
             .ok_or_else(|| io::Error::other("fork gave no process id")),
+    }
+}
+
+/// Forks a sibling: a child of this process's parent, in new namespaces (`CLONE_NEW*`). The same holds
+/// as for [`fork`].
+pub(crate) fn fork_sibling(namespaces: u32) -> io::Result<Fork> {
+    if thread_count() != Some(1) {
+        return Err(io::Error::other("fork in a process with several threads"));
+    }
+    let flags = u64::from(namespaces) | u64::from(libc::CLONE_PARENT.cast_unsigned());
+    // SAFETY: all zeroes is a valid `clone_args`: nothing is asked for but what is set below.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = flags;
+    // SAFETY: without CLONE_VM the child has a copy of everything, its stack too, and goes on from
+    // here as after a fork. There is a single thread (checked above), so no lock is held by a thread
+    // that the child lacks. The structure lives through the call; its size is passed along.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const arguments,
+            size_of::<libc::clone_args>(),
+        )
+    };
+    match i32::try_from(answer) {
+        Ok(-1) => Err(io::Error::last_os_error()),
+        Ok(0) => Ok(Fork::Child),
+        Ok(pid) => Pid::from_raw(pid)
+            .map(Fork::Parent)
+            .ok_or_else(|| io::Error::other("clone3 gave no process id")),
+        Err(_) => Err(io::Error::other("clone3 gave no process id")),
+    }
+}
+
+/// Waits for the child `pid` to end: how it did, and what it and its own children have used.
+pub(crate) fn wait_for(pid: Pid) -> io::Result<(ExitStatus, libc::rusage)> {
+    let mut status = 0;
+    // SAFETY: all zeroes is a valid `rusage` to be written to.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        let raw = pid.as_raw_nonzero().get();
+        // SAFETY: both places live through the call and are of the types that it writes.
+        let answer = unsafe { libc::wait4(raw, &raw mut status, 0, &raw mut usage) };
+        if answer == raw {
+            return Ok((ExitStatus::from_raw(status), usage));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
     }
 }
 

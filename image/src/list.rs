@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use strata_cache::image::{StoredImage, StoredList};
 use strata_cache::{Digest, Store, StoreError};
 
-use crate::manifest::{Descriptor, Document, is_attestation, media};
+use crate::manifest::{Descriptor, Document, best, is_attestation, media};
 use crate::resolve::now_ms;
 use crate::{ImageError, Images, Platform, Reference};
 
@@ -220,15 +220,9 @@ impl List {
 
     /// The member that serves `platform` best, as [`Index::choose`] finds it.
     pub fn choose(&self, platform: &Platform) -> Option<&Member> {
-        self.members
-            .iter()
-            .filter(|member| !member.is_attestation())
-            .filter_map(|member| {
-                let distance = platform.accepts(member.platform.as_ref()?)?;
-                Some((distance, member))
-            })
-            .min_by_key(|(distance, _)| *distance)
-            .map(|(_, member)| member)
+        let images = self.members.iter().filter(|it| !it.is_attestation());
+        let offered = images.map(|it| (it.platform.as_ref(), it));
+        best(offered, platform)
     }
 
     /// The platforms of its images, in order.

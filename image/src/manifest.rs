@@ -172,10 +172,30 @@ impl Descriptor {
         }
     }
 
+    /// The descriptor of a manifest's bytes. `media_type` is what the sender called it, if it does not
+    /// say itself what it is.
+    pub(crate) fn of_document(bytes: &[u8], digest: Digest, media_type: Option<&str>) -> Self {
+        let own = serde_json::from_slice::<Look>(bytes).ok();
+        let own = own.and_then(|look| look.media_type);
+        let media_type = own.as_deref().or(media_type).unwrap_or(media::OCI_MANIFEST);
+        Self::new(media_type, digest, bytes.len() as u64)
+    }
+
     /// True for a member of an index that says something about another member.
     pub fn is_attestation(&self) -> bool {
         is_attestation(&self.annotations, self.platform.as_ref())
     }
+}
+
+/// What serves `platform` best: exact before older variants, first among equals. What does not say what
+/// it runs on never does.
+pub(crate) fn best<'a, T>(
+    offered: impl Iterator<Item = (Option<&'a Platform>, T)>,
+    platform: &Platform,
+) -> Option<T> {
+    let fitting = offered.filter_map(|(own, member)| Some((platform.accepts(own?)?, member)));
+    let best = fitting.min_by_key(|(distance, _)| *distance);
+    best.map(|(_, member)| member)
 }
 
 /// What tells such a member from an image, as BuildKit writes it.
@@ -268,14 +288,8 @@ impl Index {
         {
             return Ok(only);
         }
-        let best = images
-            .iter()
-            .filter_map(|member| {
-                let distance = platform.accepts(member.platform.as_ref()?)?;
-                Some((distance, *member))
-            })
-            .min_by_key(|(distance, _)| *distance);
-        best.map(|(_, member)| member).ok_or_else(|| {
+        let offered = images.iter().map(|it| (it.platform.as_ref(), *it));
+        best(offered, platform).ok_or_else(|| {
             let available: Vec<String> = images
                 .iter()
                 .filter_map(|member| member.platform.as_ref().map(ToString::to_string))
@@ -292,6 +306,17 @@ impl Index {
     }
 }
 
+/// What tells documents apart.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Look {
+    media_type: Option<String>,
+    schema_version: Option<u32>,
+    manifests: Option<serde::de::IgnoredAny>,
+    config: Option<serde::de::IgnoredAny>,
+    layers: Option<serde::de::IgnoredAny>,
+}
+
 /// A manifest or an index, by what its bytes say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
@@ -305,15 +330,6 @@ impl Document {
     /// Parses `bytes`. `media_type` is what the sender called it; what the bytes say of
     /// themselves counts more, so that an index can't pass as a manifest or the other way round.
     pub fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Self, ManifestError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Look {
-            media_type: Option<String>,
-            schema_version: Option<u32>,
-            manifests: Option<serde::de::IgnoredAny>,
-            config: Option<serde::de::IgnoredAny>,
-            layers: Option<serde::de::IgnoredAny>,
-        }
         let look: Look = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
         let refused = |media_type: String| ManifestError::MediaType { media_type };
         if look.schema_version != Some(2) {

@@ -1,5 +1,6 @@
 //! The road of one build, from text to results.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::error::Error;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -7,6 +8,7 @@ use std::time::Instant;
 
 use strata_cache::{Digest, LayerId, Lease, Store, StoreError};
 use strata_executor::copy::Owners;
+use strata_executor::sandbox::Spawner;
 use strata_image::{Images, Platform, PullPolicy};
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Span};
 
@@ -127,6 +129,7 @@ fn build_once(
     let stop = Cancel::default();
     let inner = stop.clone();
     let _hook = cancel.on_cancel(move || inner.cancel());
+    let spawner = OnceCell::new();
     let shared = Shared {
         store,
         lease: &lease,
@@ -137,6 +140,7 @@ fn build_once(
         events,
         redactor: request.redactor(),
         stop: &stop,
+        spawner: OnceLock::new(),
         stub: OnceLock::new(),
         owners: Mutex::default(),
         given_up: Mutex::default(),
@@ -149,7 +153,10 @@ fn build_once(
             Output::CacheOnly | Output::Tar { .. } | Output::Local { .. }
         )
     });
-    let roots: Vec<Root> = targets.iter().map(|target| target.state.root).collect();
+    let mut roots: Vec<Root> = targets.iter().map(|target| target.state.root).collect();
+    // What is only listed has to be there, too.
+    let scanned = targets.iter().flat_map(|target| &target.scans.stages);
+    roots.extend(scanned.map(|(_, root)| *root));
     let (made, layers_made) = crossbeam_channel::unbounded();
     let scheduler = Scheduler::new(
         &shared,
@@ -167,21 +174,36 @@ fn build_once(
     if ran_something && wants_image {
         hold_blobs(&graph, store);
     }
+    if scheduler.runs_commands() {
+        // Without it, each sandbox is started by itself.
+        if let Ok(started) = Spawner::start() {
+            let started = spawner.get_or_init(|| started);
+            shared.spawner.set(started).ok();
+        }
+    }
     let results = if ran_something {
         std::thread::scope(|scope| {
             // Layers of the image get their diff IDs while later steps run.
             scope.spawn(|| {
                 let options = strata_cache::diff::WriteOptions { epoch };
+                let mut small = Vec::new();
                 for layer in layers_made {
                     // An error comes again, with a place to be reported, when the image is made.
-                    drop(strata_image::export::diff_id(store, layer, options));
+                    match strata_image::export::small_diff_id(store, layer, options) {
+                        Ok(Some(diff_id)) => small.push((layer, diff_id)),
+                        _ => drop(strata_image::export::diff_id(store, layer, options)),
+                    }
                 }
+                drop(store.index().set_diff_ids(&small));
             });
             scheduler.run()
         })
     } else {
         scheduler.run()
     };
+    if let Some(spawner) = spawner.get() {
+        spawner.dismiss();
+    }
     let given_up = std::mem::take(
         &mut *shared
             .given_up
@@ -331,7 +353,7 @@ fn build_once(
         synced => synced?,
     }
     if ran_something {
-        store.collect_leftovers()?;
+        store.collect_leftovers_of_the_dead()?;
     }
     Ok(result)
 }

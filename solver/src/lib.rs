@@ -31,6 +31,7 @@ mod schedule;
 mod sources;
 mod step;
 pub mod verify;
+mod workers;
 
 pub use build::build;
 pub use error::{BuildError, Report};

@@ -15,12 +15,13 @@ use strata_image::manifest::Descriptor;
 use strata_image::registry::PushOptions;
 use strata_image::{BuiltImage, ImageConfig, Images, Reference};
 
-use crate::attest::{Facts, Material, Mode, Reach, Said};
+use crate::attest::{Facts, Material, Mode, Reach, Said, Scanned};
+use crate::context::IgnoreAt;
 use crate::error::BuildError;
 use crate::event::{Event, EventSink, Outcome, StepId, StepInfo, Stream};
 use crate::graph::Graph;
 use crate::plan::{PlannedHistory, StageState, Target, image_platform};
-use crate::request::{BuildRequest, Cancel, Codec, Destination, Output};
+use crate::request::{BuildRequest, Cancel, Codec, Context, Destination, Output};
 use crate::schedule::{Results, base_of};
 use crate::step::now_ms;
 
@@ -540,11 +541,38 @@ impl Finished<'_> {
         }
         let notice = |text| self.events.event(Event::Notice(text));
         for (image, target) in images.iter().zip(self.targets) {
-            let said = crate::attest::statements(&self.facts(target), image, self.store, &notice)
+            let scanned = self.scanned(target)?;
+            let facts = self.facts(target);
+            let said = crate::attest::statements(&facts, image, &scanned, self.store, &notice)
                 .map_err(|error| output_error("what is said of the image", error))?;
             statements.push(said);
         }
         Ok(Said::new(images, statements))
+    }
+
+    /// What is listed besides the image for a target.
+    fn scanned(&self, target: &Target) -> Result<Vec<Scanned>, BuildError> {
+        let mut scanned: Vec<Scanned> = Vec::new();
+        for (name, root) in &target.scans.stages {
+            scanned.push(Scanned::Stage {
+                name: name.clone(),
+                layers: self.results.stack(self.graph, *root),
+            });
+        }
+        if target.scans.context {
+            match &self.request.context {
+                Context::Empty => {}
+                Context::Unpacked { root, .. } => scanned.push(Scanned::Context {
+                    root: root.clone(),
+                    ignore: None,
+                }),
+                Context::Directory(root) => scanned.push(Scanned::Context {
+                    root: root.clone(),
+                    ignore: Some(IgnoreAt::of(self.request).read(root)?),
+                }),
+            }
+        }
+        Ok(scanned)
     }
 
     fn facts(&self, target: &Target) -> Facts<'_> {

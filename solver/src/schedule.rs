@@ -1,10 +1,11 @@
-//! Runs what is needed and missing: an event loop on one thread, one thread for each running job.
+//! Runs what is needed and missing: an event loop on one thread, and a thread for each running job.
 //!
 //! A job is a vertex to run or an image whose layers have to be fetched. Jobs start when everything
 //! that they stand on is there, at most `jobs` at once, in the order of the Dockerfile. The first
 //! failure stops the others.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
@@ -14,9 +15,10 @@ use strata_parser::Diagnostic;
 
 use crate::error::{BuildError, Report, chain};
 use crate::event::{Event, Outcome, StepId};
-use crate::graph::{Graph, ImageId, Root, VertexId};
+use crate::graph::{Graph, ImageId, Op, Root, VertexId};
 use crate::request::Cancel;
 use crate::step::{Done, Failure, Shared, now_ms};
+use crate::workers::Workers;
 
 /// Something to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -230,6 +232,17 @@ impl<'a> Scheduler<'a> {
         self.ready.is_empty()
     }
 
+    /// True if commands are to be run, unless their results are found after all.
+    pub(crate) fn runs_commands(&self) -> bool {
+        self.nodes.iter().any(|node| {
+            let Job::Vertex(vertex) = node.job else {
+                return false;
+            };
+            matches!(node.state, State::Pending(_))
+                && matches!(self.shared.graph.vertices[vertex.0].op, Op::Run(_))
+        })
+    }
+
     fn node_of(&self, root: Root) -> Option<usize> {
         match root {
             Root::Empty => None,
@@ -304,13 +317,15 @@ impl<'a> Scheduler<'a> {
         let user_stop = self.shared.stop.clone();
         let _hook = user_stop.on_cancel(move || drop(cancelled.send(Message::Cancelled)));
         let mut failure: Option<BuildError> = None;
+        let idle = AtomicUsize::new(0);
         std::thread::scope(|scope| {
+            let workers = Workers::new(scope, &idle);
             loop {
                 while failure.is_none() && self.running < jobs.max(1) {
                     let Some((_, node)) = self.ready.pop_first() else {
                         break;
                     };
-                    self.start(scope, node, &sender);
+                    self.start(&workers, node, &sender);
                 }
                 if self.running == 0 {
                     break;
@@ -338,7 +353,7 @@ impl<'a> Scheduler<'a> {
 
     fn start<'scope>(
         &mut self,
-        scope: &'scope std::thread::Scope<'scope, '_>,
+        workers: &Workers<'scope, '_>,
         node: usize,
         sender: &Sender<Message>,
     ) where
@@ -355,7 +370,7 @@ impl<'a> Scheduler<'a> {
         match entry.job {
             Job::Image(id) => {
                 let images = self.images;
-                scope.spawn(move || {
+                workers.run(move || {
                     let base = &shared.graph.images[id.0].base;
                     let progress = |what: &str, done: u64, total: Option<u64>| {
                         let what = what.to_owned();
@@ -377,7 +392,7 @@ impl<'a> Scheduler<'a> {
                 for root in vertex.inputs() {
                     stacks.push((root, self.results.stack(shared.graph, root)));
                 }
-                scope.spawn(move || {
+                workers.run(move || {
                     let find = |root: Root| {
                         let known = stacks.iter().find(|(known, _)| *known == root);
                         known.map(|(_, stack)| stack.clone()).unwrap_or_default()
@@ -385,6 +400,7 @@ impl<'a> Scheduler<'a> {
                     let result = shared.run_vertex(id, &find);
                     let ran = result.as_ref().is_ok_and(|done| !done.hit);
                     drop(sender.send(Message::Vertex(id, Box::new(result))));
+                    shared.store.remove_leavings();
                     if ran {
                         shared.sync_now_and_then();
                     }

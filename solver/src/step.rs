@@ -16,7 +16,7 @@ use strata_cache::{
     Scratch, StackId, Store, StoreError,
 };
 use strata_executor::copy::Owners;
-use strata_executor::sandbox::{Credentials, Redactor};
+use strata_executor::sandbox::{Credentials, Redactor, Spawner};
 use strata_executor::users::{self, UserError};
 use strata_parser::{Diagnostic, Span};
 
@@ -50,6 +50,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) redactor: Redactor,
     /// Stops this build's steps: set when the user asks, or another step failed.
     pub(crate) stop: &'a Cancel,
+    /// Starts sandboxes, if any are to be expected.
+    pub(crate) spawner: OnceLock<&'a Spawner>,
     /// Directory of mount points that images may lack.
     pub(crate) stub: OnceLock<PathBuf>,
     /// Entries that copies could not give their owner.

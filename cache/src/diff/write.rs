@@ -20,6 +20,10 @@ use crate::xattr::{self, Xattr};
 /// readers of extended headers accept.
 const MAX_ATTRIBUTES: usize = 900 * 1024;
 
+/// How much of a file is read at once, by its size.
+const SMALL_READ: usize = 16 * 1024;
+const LARGEST_READ: usize = 256 * 1024;
+
 pub(super) fn write_layer(
     directory: &Path,
     links: &HardLinks,
@@ -149,7 +153,7 @@ impl<'a> LayerWriter<'a> {
             firsts: HashMap::new(),
             base: PathBuf::new(),
             prefix: String::new(),
-            buffer: vec![0; 256 * 1024],
+            buffer: Vec::new(),
             left_out: None,
         }
     }
@@ -360,6 +364,15 @@ impl<'a> LayerWriter<'a> {
     }
 
     fn copy(&mut self, mut file: File, path: &Path) -> Result<(), DiffError> {
+        // Most layers that commands make hold small files, or none at all.
+        let size = if self.tar.remaining() > SMALL_READ as u64 {
+            LARGEST_READ
+        } else {
+            SMALL_READ
+        };
+        if self.buffer.len() < size {
+            self.buffer = vec![0; size];
+        }
         while self.tar.remaining() > 0 {
             let wanted = usize::try_from(self.tar.remaining()).unwrap_or(usize::MAX);
             let wanted = wanted.min(self.buffer.len());

@@ -274,6 +274,21 @@ impl Index {
         })
     }
 
+    /// Remembers the diff IDs of many layers, where anything can be remembered.
+    pub fn set_diff_ids(&self, found: &[(LayerId, DiffId)]) -> Result<(), StoreError> {
+        if self.is_read_only() || found.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction| {
+            let mut statement =
+                transaction.prepare_cached("UPDATE layers SET diff_id = ?2 WHERE id = ?1")?;
+            for (id, diff_id) in found {
+                statement.execute(params![id, diff_id.0])?;
+            }
+            Ok(())
+        })
+    }
+
     /// The blob that holds `id` in `encoding`, if it was made before and is still there.
     pub fn layer_blob(&self, id: LayerId, encoding: &str) -> Result<Option<LayerBlob>, StoreError> {
         let blobs = self.layer_blobs(id)?;

@@ -178,6 +178,31 @@ fn doubtful_blob_counts_as_missing_and_is_written_again() {
     assert!(store.blobs().contains(digest));
 }
 
+#[test]
+fn layers_are_looked_through_only_after_a_death_or_a_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let stray = dir.path().join("layers/00000000000000ab");
+    let scratch = dir.path().join("scratch");
+    let store = open(dir.path(), "boot-1");
+    let collected = |store: &Store| {
+        std::fs::create_dir_all(&stray).unwrap();
+        store.collect_leftovers_of_the_dead().unwrap();
+        !stray.exists()
+    };
+    assert!(collected(&store), "nothing was ever collected here");
+    assert!(!collected(&store), "nobody has died");
+    std::fs::create_dir(scratch.join("0123456789abcdef")).unwrap();
+    assert!(collected(&store), "somebody has died");
+    assert_eq!(collect_names(&scratch).len(), 2, "this process's own");
+    assert!(!collected(&store));
+    drop(store);
+    let store = open(dir.path(), "boot-2");
+    assert!(collected(&store), "the power was cut");
+    assert!(!collected(&store));
+    store.collect_leftovers().unwrap();
+    assert!(!stray.exists());
+}
+
 fn collect_names(directory: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(directory)
         .unwrap()

@@ -13,6 +13,9 @@ use rustix::io::Errno;
 use crate::layer::HardLinks;
 use crate::{Flavour, StoreError, tree};
 
+/// The kernel gives no longer list of names.
+const LONGEST_NAMES: usize = 64 * 1024;
+
 /// What the walk found.
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
@@ -239,14 +242,17 @@ fn overlay_mark(name: &[u8]) -> Option<&[u8]> {
 
 /// The NUL-separated xattr names of a path that is not followed.
 fn names(path: &Path) -> Result<Vec<u8>, StoreError> {
-    let mut list = vec![0; 64 * 1024];
-    match rustix::fs::llistxattr(path, list.as_mut_slice()) {
-        Ok(count) => {
-            list.truncate(count);
-            Ok(list)
+    let mut list = vec![0; 1024];
+    loop {
+        match rustix::fs::llistxattr(path, list.as_mut_slice()) {
+            Ok(count) => {
+                list.truncate(count);
+                return Ok(list);
+            }
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(Errno::RANGE) if list.len() < LONGEST_NAMES => list.resize(LONGEST_NAMES, 0),
+            Err(source) => return Err(StoreError::io("read attributes of", path, source)),
         }
-        Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
-        Err(source) => Err(StoreError::io("read attributes of", path, source)),
     }
 }
 

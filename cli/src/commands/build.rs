@@ -17,6 +17,8 @@ use strata_solver::EventSink;
 use strata_solver::remote;
 use strata_solver::remote::Origin;
 use strata_solver::remote::Prepared;
+use strata_solver::request::BuildRequest;
+use strata_solver::request::Context;
 use strata_solver::request::Output;
 
 use super::stored;
@@ -41,6 +43,7 @@ use crate::root::Place;
 use crate::signals;
 use crate::snapshotter;
 use crate::terminal;
+use crate::vcs;
 use crate::verify;
 
 pub(crate) fn run(flags: &low::Build, root: &Path, place: Place) -> Result<(), CommandError> {
@@ -120,6 +123,9 @@ pub(crate) fn run(flags: &low::Build, root: &Path, place: Place) -> Result<(), C
             return Err(fail(&progress, error, signal.load(Ordering::SeqCst)));
         }
     };
+    if let Err(notice) = note_commit(&mut build.request) {
+        progress.event(Event::Notice(notice));
+    }
     let images = Images::new(&store, config.registries()).limited(config.unpack());
     if let Some(format) = build.verify {
         let request = &build.request;
@@ -160,6 +166,21 @@ pub(crate) fn run(flags: &low::Build, root: &Path, place: Place) -> Result<(), C
         }
         Err(error) => Err(fail(&progress, error, signal.load(Ordering::SeqCst))),
     }
+}
+
+/// Finds out which commit a context of this machine is from, if that is to be said.
+fn note_commit(request: &mut BuildRequest) -> Result<(), String> {
+    let asked = &request.attestations;
+    let Context::Directory(context) = &request.context else {
+        return Ok(());
+    };
+    if asked.provenance.is_none() && asked.metadata.is_none() {
+        return Ok(());
+    }
+    let variable = |name: &str| std::env::var(name).ok();
+    let vcs = vcs::of(context, request.dockerfile_path.as_deref(), variable)?;
+    request.attestations.vcs = vcs;
+    Ok(())
 }
 
 /// Fetches or unpacks context and Dockerfile.

@@ -33,21 +33,25 @@ pub(super) fn run(
         )));
     }
     let store = stored::open(root, &flags.image)?;
-    let wanted = flags.platform.as_deref();
+    let wanted = flags.one.platform.as_deref();
     let (found_by, found) = stored::find_for(&store, &flags.image, wanted)?;
     let (image, of_several) = match found {
         Found::Image(image) => (image, false),
-        // It takes one, which is this machine's.
-        Found::List(_) => {
-            let host = Platform::host().to_string();
-            match stored::find_for(&store, &flags.image, Some(&host))?.1 {
-                Found::Image(image) => (image, true),
-                Found::List(_) => {
-                    return Err(CommandError::failed(format!(
-                        "{engine} takes the image for one platform, and `{}` is several",
-                        flags.image
-                    ))
-                    .with_hint("choose one by `--platform`"));
+        // It takes one: the only one that there is, or else this machine's.
+        Found::List(list) => {
+            if let Some((image, _)) = stored::only_image(&store, &list)? {
+                (image, false)
+            } else {
+                let host = Platform::host().to_string();
+                match stored::find_for(&store, &flags.image, Some(&host))?.1 {
+                    Found::Image(image) => (image, true),
+                    Found::List(_) => {
+                        return Err(CommandError::failed(format!(
+                            "{engine} takes the image for one platform, and `{}` is several",
+                            flags.image
+                        ))
+                        .with_hint("choose one by `--platform`"));
+                    }
                 }
             }
         }

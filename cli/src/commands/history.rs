@@ -19,7 +19,7 @@ const COMMAND: usize = 60;
 
 pub(crate) fn run(flags: &low::History, root: &Path) -> Result<(), CommandError> {
     let store = stored::open(root, &flags.image)?;
-    let (_, image) = stored::find(&store, &flags.image)?;
+    let image = stored::find_one(&store, &flags.image, flags.one.platform.as_deref())?;
     let config = stored::config(&store, image.config)?;
     let mut layers = image.layers.iter();
     let mut entries = Vec::with_capacity(config.history.len());

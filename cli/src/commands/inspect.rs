@@ -5,13 +5,10 @@ use std::path::Path;
 use serde_json::Value;
 use serde_json::json;
 use strata_cache::Store;
-use strata_cache::image::StoredImage;
 use strata_image::Images;
-use strata_image::Platform;
 use strata_image::Reference;
 use strata_image::RegistryOptions;
 
-use super::pull;
 use super::stored;
 use super::stored::Found;
 use crate::error::CommandError;
@@ -22,23 +19,20 @@ use crate::human;
 use crate::output;
 
 pub(crate) fn run(flags: &low::Inspect, root: &Path) -> Result<(), CommandError> {
-    let platform = flags.platform.as_deref();
-    let platform = platform
-        .map(|text| pull::platform(Some(text)))
-        .transpose()?;
+    let platform = flags.one.platform.as_deref();
     let store = stored::open(root, &flags.images[0])?;
     match flags.format {
         low::InspectFormat::Json => {
             let objects = flags
                 .images
                 .iter()
-                .map(|text| inspect(&store, text, platform.as_ref()))
+                .map(|text| inspect(&store, text, platform))
                 .collect::<Result<Vec<Value>, _>>()?;
             output::json(&Value::Array(objects))
         }
         low::InspectFormat::Config => {
             for text in &flags.images {
-                let image = find(&store, text, platform.as_ref())?;
+                let image = stored::find_one(&store, text, platform)?;
                 let bytes = store.blobs().read(image.config)?;
                 output::write(|out| {
                     out.write_all(&bytes)?;
@@ -50,24 +44,9 @@ pub(crate) fn run(flags: &low::Inspect, root: &Path) -> Result<(), CommandError>
     }
 }
 
-/// The image that `text` means; of several, the one for the platform, or for this machine.
-fn find(
-    store: &Store,
-    text: &str,
-    platform: Option<&Platform>,
-) -> Result<StoredImage, CommandError> {
-    match platform {
-        None => Ok(stored::find(store, text)?.1),
-        Some(platform) => match stored::find_for(store, text, Some(&platform.to_string()))?.1 {
-            Found::Image(image) => Ok(image),
-            Found::List(_) => unreachable!("a platform chooses one image"),
-        },
-    }
-}
-
 /// An image in the form of `docker image inspect`.
-fn inspect(store: &Store, text: &str, platform: Option<&Platform>) -> Result<Value, CommandError> {
-    let image = find(store, text, platform)?;
+fn inspect(store: &Store, text: &str, platform: Option<&str>) -> Result<Value, CommandError> {
+    let image = stored::find_one(store, text, platform)?;
     let bytes = store.blobs().read(image.config)?;
     // The raw values: what strata doesn't know is shown, too.
     let raw: Value = serde_json::from_slice(&bytes).or_kind(Kind::Store)?;

@@ -38,7 +38,7 @@ pub(crate) fn run(flags: &low::Push, root: &Path) -> Result<(), CommandError> {
     }
     let codec = high::compression(&flags.compression)?;
     let store = stored::open(root, &flags.image)?;
-    let (found_by, found) = stored::find_for(&store, &flags.image, flags.platform.as_deref())?;
+    let (found_by, found) = stored::find_for(&store, &flags.image, flags.one.platform.as_deref())?;
     let Some(target) = flags.name.as_ref().or(found_by.as_ref()) else {
         return Err(CommandError::usage(format!(
             "`{}` is an ID: give a name to upload the image by",

@@ -26,6 +26,7 @@ use strata_executor::sandbox::RunSpec;
 use strata_executor::sandbox::Stdio;
 use strata_executor::users;
 use strata_image::Images;
+use strata_image::List;
 use strata_image::NoProgress;
 use strata_image::PullPolicy;
 use strata_image::ResolvedImage;
@@ -165,12 +166,18 @@ pub(super) fn find(
     platform: Option<&str>,
     when: low::PullWhen,
 ) -> Result<ResolvedImage, CommandError> {
+    let asked = platform.is_some();
     let platform = pull::platform(platform)?;
     if when != low::PullWhen::Always {
         let found = match images.find_list(name)? {
-            Some((name, list)) => {
-                let image = images.member_image(&list, &platform)?;
-                image.map(|image| (name, image))
+            Some((full, list)) => {
+                // An only image is what is meant, as if nothing were said of it.
+                let only = List::parse(&list)?.only_image().is_some();
+                match images.member_image(&list, &platform)? {
+                    Some(image) => Some((full, image)),
+                    None if only && !asked => images.find_local(name)?,
+                    None => None,
+                }
             }
             None => images.find_local(name)?,
         };

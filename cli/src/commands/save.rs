@@ -4,10 +4,8 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use strata_cache::Digest;
-use strata_cache::Store;
 use strata_cache::diff::WriteOptions;
 use strata_cache::image::StoredImage;
-use strata_cache::image::StoredList;
 use strata_image::BuiltImage;
 use strata_image::ImageError;
 use strata_image::Images;
@@ -52,11 +50,11 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
     let mut write = WriteOptions::default();
     let mut left_out: Vec<&str> = Vec::new();
     for text in &flags.images {
-        let (name, found) = stored::find_for(&store, text, flags.platform.as_deref())?;
+        let (name, found) = stored::find_for(&store, text, flags.one.platform.as_deref())?;
         let image = match found {
             Found::Image(image) => image,
             Found::List(list) if format == Format::DockerArchive => {
-                let Some((image, says_more)) = only_image(&store, &list)? else {
+                let Some((image, says_more)) = stored::only_image(&store, &list)? else {
                     return Err(CommandError::failed(format!(
                         "`{text}` is several images, and a docker archive holds one for each name"
                     ))
@@ -155,20 +153,4 @@ pub(crate) fn run(flags: &low::Save, root: &Path) -> Result<(), CommandError> {
     });
     transfers.close();
     saved
-}
-
-/// The only image of a list, and whether the list says anything of it.
-fn only_image(
-    store: &Store,
-    list: &StoredList,
-) -> Result<Option<(StoredImage, bool)>, CommandError> {
-    let list = List::parse(list)?;
-    let Some(only) = list.only_image() else {
-        return Ok(None);
-    };
-    let says_more = list.says_more();
-    match only.image {
-        Some(config) => Ok(store.index().image(config)?.map(|image| (image, says_more))),
-        None => Ok(None),
-    }
 }

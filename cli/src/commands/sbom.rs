@@ -22,7 +22,7 @@ pub(crate) fn run(flags: &low::Sbom, root: &Path) -> Result<(), CommandError> {
     let lease = store.lease("sbom")?;
     let config = Config::load()?;
     let images = Images::new(&store, config.registries()).limited(config.unpack());
-    let platform = flags.platform.as_deref();
+    let platform = flags.one.platform.as_deref();
     let image = find(&images, &lease, &flags.image, platform, flags.pull)?;
     let layers = if image.layers.iter().all(|layer| layer.layer.is_some()) {
         images.ensure_layers(&lease, &image, &NoProgress)?

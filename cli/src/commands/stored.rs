@@ -9,6 +9,7 @@ use strata_cache::image::StoredImage;
 use strata_cache::image::StoredList;
 use strata_image::ImageConfig;
 use strata_image::Images;
+use strata_image::List;
 use strata_image::Platform;
 use strata_image::RegistryOptions;
 
@@ -17,19 +18,6 @@ use crate::error::Kind;
 use crate::error::OrKind;
 use crate::names;
 use crate::root;
-
-/// Finds the image that `text` means: a name, or the first digits of an ID.
-///
-/// Answers the name in full that it was found by, none if that was an ID, and the image.
-pub(super) fn find(
-    store: &Store,
-    text: &str,
-) -> Result<(Option<String>, StoredImage), CommandError> {
-    match find_if_there(store, text, None)? {
-        Some(found) => Ok(found),
-        None => Err(missing(text)),
-    }
-}
 
 /// What a name or an ID stands for.
 #[derive(Debug)]
@@ -82,6 +70,24 @@ pub(super) fn find_for(
     }
 }
 
+/// Finds one image; of several under one name, the one for the platform, or for this machine, or the
+/// first that there is.
+pub(super) fn find_one(
+    store: &Store,
+    text: &str,
+    platform: Option<&str>,
+) -> Result<StoredImage, CommandError> {
+    if platform.is_some()
+        && let Found::Image(image) = find_for(store, text, platform)?.1
+    {
+        return Ok(image);
+    }
+    match find_if_there(store, text, None)? {
+        Some((_, image)) => Ok(image),
+        None => Err(missing(text)),
+    }
+}
+
 /// The error for an image that is not there.
 fn missing(text: &str) -> CommandError {
     CommandError::failed(format!("there is no image `{text}`"))
@@ -93,7 +99,7 @@ pub(super) fn open(root: &Path, text: &str) -> Result<Store, CommandError> {
     root::open_existing(root)?.ok_or_else(|| missing(text))
 }
 
-/// As [`find`]; none if there is no such image. `platform` chooses from a list in place of this
+/// Finds an image by its name, in full in the answer, or by its ID. `platform` chooses from a list in place of this
 /// machine's.
 pub(super) fn find_if_there(
     store: &Store,
@@ -162,4 +168,20 @@ pub(super) fn shown_id(id: Digest, whole: bool) -> String {
 /// Full names in their short form.
 pub(super) fn familiar(names: &[String]) -> Vec<String> {
     names.iter().map(|name| names::familiar(name)).collect()
+}
+
+/// The only image of a list, and whether the list says anything of it.
+pub(super) fn only_image(
+    store: &Store,
+    list: &StoredList,
+) -> Result<Option<(StoredImage, bool)>, CommandError> {
+    let list = List::parse(list)?;
+    let Some(only) = list.only_image() else {
+        return Ok(None);
+    };
+    let says_more = list.says_more();
+    match only.image {
+        Some(config) => Ok(store.index().image(config)?.map(|image| (image, says_more))),
+        None => Ok(None),
+    }
 }

@@ -1,6 +1,7 @@
 //! What is asked for beside the default walls: other capabilities, another filter, labels of the
 //! kernel's security modules, other masks.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -135,12 +136,13 @@ impl Confinement {
     }
 
     /// The filter, if there is to be one.
-    pub(super) fn filter(&self) -> Result<Option<Vec<BpfInstruction>>, Failure> {
+    pub(super) fn filter(&self) -> Result<Option<Cow<'static, [BpfInstruction]>>, Failure> {
         let filter = match &self.seccomp {
             Seccomp::Unconfined => return Ok(None),
             Seccomp::Usual => seccomp::filter(self.capabilities.set()),
             Seccomp::Profile(profile) => profile
                 .compile(self.capabilities)
+                .map(Cow::Owned)
                 .map_err(|error| Failure::new("make the seccomp filter", error.to_string()))?,
         };
         if filter.is_empty() {

@@ -36,6 +36,10 @@ fn serve() -> i32 {
     let Ok(control) = control() else { return 2 };
     let answer = match request(&control) {
         Ok(Some((Request::Run { spec, helpers }, stdin))) => run(*spec, &helpers, &control, stdin),
+        // It reports to nobody: without it, sandboxes are started one by one.
+        Ok(Some((Request::Spawner, _))) => {
+            return i32::from(super::spawner::serve(control).is_err());
+        }
         Ok(Some((
             Request::ProbeOverlay {
                 directory,
@@ -86,13 +90,8 @@ fn request(control: &OwnedFd) -> io::Result<Option<Asked>> {
     Ok(Some((protocol::read_request(file)?, descriptors.next())))
 }
 
-fn run(
-    spec: RunSpec,
-    helpers: &[Installed],
-    control: &OwnedFd,
-    stdin: Option<OwnedFd>,
-) -> Result<(), Failure> {
-    // A signal to the caller's process group is the caller's to act on.
+/// A signal to the caller's process group is the caller's to act on.
+pub(super) fn ignore_signals() {
     for signal in [
         libc::SIGINT,
         libc::SIGQUIT,
@@ -102,6 +101,29 @@ fn run(
     ] {
         sys::ignore_signal(signal);
     }
+}
+
+/// The namespaces that an init is made in; none if the network takes more than that.
+pub(super) fn namespaces(network: &Network) -> Option<CloneFlags> {
+    let all = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWPID;
+    match network {
+        Network::Host => Some(all),
+        Network::None => Some(all | CloneFlags::CLONE_NEWNET),
+        Network::Namespace(_) | Network::Isolated(_) => None,
+    }
+}
+
+/// The first process's work, from its request to the end of its init.
+pub(super) fn run(
+    spec: RunSpec,
+    helpers: &[Installed],
+    control: &OwnedFd,
+    stdin: Option<OwnedFd>,
+) -> Result<(), Failure> {
+    ignore_signals();
     let group = super::cgroup::Group::create(&spec.limits)?;
     let result = run_in(spec, helpers, control, stdin, group.as_ref());
     let mut usage = result.as_ref().copied().unwrap_or_default();
@@ -145,14 +167,9 @@ fn run_in(
             (Some(keeper), link)
         }
     };
-    let mut namespaces = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWPID;
-    if spec.network == Network::None {
-        namespaces |= CloneFlags::CLONE_NEWNET;
-    }
-    nix::sched::unshare(namespaces).map_err(|error| Failure {
+    // The others have entered theirs.
+    let namespaces = namespaces(&spec.network).or_else(|| namespaces(&Network::Host));
+    nix::sched::unshare(namespaces.unwrap_or(CloneFlags::empty())).map_err(|error| Failure {
         stage: "make namespaces".into(),
         errno: Some(error as i32),
         detail: match error {
@@ -195,19 +212,21 @@ fn run_in(
 /// What the processes that were waited for have used.
 fn used() -> Resources {
     let who = nix::sys::resource::UsageWho::RUSAGE_CHILDREN;
-    let Ok(usage) = nix::sys::resource::getrusage(who) else {
-        return Resources::default();
-    };
+    nix::sys::resource::getrusage(who)
+        .map_or_else(|_| Resources::default(), |usage| resources(usage.as_ref()))
+}
+
+/// The kernel's figures in ours.
+pub(super) fn resources(usage: &libc::rusage) -> Resources {
     let number = |number: i64| u64::try_from(number).unwrap_or(0);
-    let time =
-        |time: nix::sys::time::TimeVal| number(time.tv_sec()) * 1_000_000 + number(time.tv_usec());
+    let time = |time: libc::timeval| number(time.tv_sec) * 1_000_000 + number(time.tv_usec);
     Resources {
         // In kilobytes, and blocks of 512 bytes.
-        peak_memory: number(usage.max_rss()) * 1024,
+        peak_memory: number(usage.ru_maxrss) * 1024,
         group: false,
-        cpu_us: time(usage.user_time()) + time(usage.system_time()),
-        read_bytes: number(usage.block_reads()) * 512,
-        written_bytes: number(usage.block_writes()) * 512,
+        cpu_us: time(usage.ru_utime) + time(usage.ru_stime),
+        read_bytes: number(usage.ru_inblock) * 512,
+        written_bytes: number(usage.ru_oublock) * 512,
     }
 }
 

@@ -6,6 +6,9 @@
 //!    └── control socket ┴─────────────────────────┴─────────────────────────┘ closed by exec
 //! ```
 //!
+//! For many sandboxes in a row there is a [`Spawner`], which is executed once, and without a first process
+//! where there is nothing for it to do.
+//!
 //! The binary re-executes itself, so nothing forks with live threads: the caller's `main` must
 //! call [`init_if_asked`] before anything that starts a thread. The first process makes the
 //! namespaces and stays to take the control group away; the init prepares the root, starts the
@@ -43,6 +46,7 @@ mod redact;
 mod requested;
 mod seccomp;
 mod spawn;
+mod spawner;
 mod stub;
 mod target;
 mod terminal;
@@ -66,6 +70,7 @@ pub use probe::{OverlayUnusable, probe_overlay};
 pub use redact::{Redactor, SHORTEST as SHORTEST_REDACTED};
 pub use seccomp::{Profile, ProfileError};
 pub use spawn::{Canceller, Running, Sink, spawn};
+pub use spawner::Spawner;
 pub use stub::stub_directory;
 
 /// Who runs the command: numbers, already looked up in the root file system.

@@ -36,6 +36,8 @@ pub(super) enum Request {
         /// Programs that may be an isolated network's way out.
         helpers: Vec<Installed>,
     },
+    /// Start sandboxes, each when it is asked for.
+    Spawner,
     /// Try an overlay mount in a directory.
     ProbeOverlay {
         /// An empty directory.
@@ -55,6 +57,8 @@ pub(super) enum RequestRef<'a> {
         /// See [`Request::Run`].
         helpers: &'a [Installed],
     },
+    /// See [`Request::Spawner`].
+    Spawner,
     /// See [`Request::ProbeOverlay`].
     ProbeOverlay {
         /// See [`Request::ProbeOverlay`].
@@ -220,14 +224,20 @@ pub(super) fn receive<T: DeserializeOwned>(
     socket: BorrowedFd<'_>,
     wait: bool,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut bytes = vec![0_u8; LONGEST];
+    let Some(length) = next_length(socket, wait)? else {
+        return Ok(None);
+    };
+    if length > LONGEST {
+        return Err(io::Error::other("a message of the sandbox is too long"));
+    }
+    let mut bytes = vec![0_u8; length];
     let mut descriptors = Vec::new();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut flags = RecvFlags::CMSG_CLOEXEC;
     if !wait {
         flags |= RecvFlags::DONTWAIT;
     }
-    let (length, truncated) = loop {
+    let length = loop {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         match rustix::net::recvmsg(
             socket,
@@ -241,10 +251,7 @@ pub(super) fn receive<T: DeserializeOwned>(
                         descriptors.extend(received);
                     }
                 }
-                break (
-                    answer.bytes,
-                    answer.flags.contains(rustix::net::ReturnFlags::TRUNC),
-                );
+                break answer.bytes;
             }
             Err(rustix::io::Errno::INTR) => {}
             // The other side died with something of ours unread.
@@ -255,13 +262,27 @@ pub(super) fn receive<T: DeserializeOwned>(
     if length == 0 {
         return Ok(None);
     }
-    if truncated {
-        return Err(io::Error::other("a message of the sandbox is too long"));
-    }
     Ok(Some((
         serde_json::from_slice(&bytes[..length])?,
         descriptors,
     )))
+}
+
+/// The length of the next message; none at the end.
+fn next_length(socket: BorrowedFd<'_>, wait: bool) -> io::Result<Option<usize>> {
+    let mut flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+    if !wait {
+        flags |= RecvFlags::DONTWAIT;
+    }
+    loop {
+        match rustix::net::recv(socket, &mut [0_u8; 1], flags) {
+            // No message is empty.
+            Ok((_, 0)) | Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            Ok((_, length)) => return Ok(Some(length)),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// A request as a memory file, ready to be read from its start.

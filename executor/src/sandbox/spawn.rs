@@ -1,11 +1,12 @@
 //! The caller's side: starts a sandbox, passes its output on, waits for it.
 
+use std::borrow::Cow;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio as ProcessStdio};
+use std::process::{Command, ExitStatus, Stdio as ProcessStdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -13,49 +14,75 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::MountAttrFlags;
+use rustix::process::{Pid, Signal};
 
 use super::lines::Lines;
 use super::protocol::{self, Exit, Order, Report, RequestRef, receive, send};
 use super::redact::Redacted;
 use super::terminal::Relay;
-use super::{Ended, Outcome, Resources, RunSpec, SandboxError, Stdio, Stream};
+use super::{Ended, Outcome, Resources, RunSpec, SandboxError, Stdio, Stream, init};
+use crate::sys;
 
 /// How long after the stop time-out a sandbox that doesn't react is given before it is killed from
 /// outside.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Receives output: one line at a time, without its end.
-pub type Sink = Box<dyn FnMut(Stream, &[u8]) + Send>;
+/// Receives output: one line at a time, without its end. While it works, the sandbox's other events wait.
+pub type Sink<'a> = Box<dyn FnMut(Stream, &[u8]) + Send + 'a>;
+
+/// What a sandbox's process is told, and how.
+pub(super) struct Prepared<'s> {
+    pub spec: Cow<'s, RunSpec>,
+    pub request: OwnedFd,
+    /// The control socket.
+    pub ours: OwnedFd,
+    pub theirs: OwnedFd,
+}
+
+impl<'s> Prepared<'s> {
+    pub(super) fn new(spec: &'s RunSpec) -> Result<Self, SandboxError> {
+        super::cgroup::check(&spec.limits)?;
+        let helpers = super::network::helpers_for(&spec.network)?;
+        let spec = super::open_files::with_given(spec);
+        let start = |source| SandboxError::Start { source };
+        let request = protocol::request_file(&RequestRef::Run {
+            spec: &spec,
+            helpers: &helpers,
+        })
+        .map_err(start)?;
+        let (ours, theirs) = protocol::pair().map_err(start)?;
+        Ok(Self {
+            spec,
+            request,
+            ours,
+            theirs,
+        })
+    }
+}
 
 /// Starts a sandbox. Its set-up goes on beside the caller: what goes wrong in it is told by
 /// [`Running::wait`], which also does all the passing on of output, in the thread that calls it.
 ///
 /// # Errors
 /// The process could not be started.
-pub fn spawn(spec: &RunSpec, sink: Sink) -> Result<Running, SandboxError> {
-    super::cgroup::check(&spec.limits)?;
-    let helpers = super::network::helpers_for(&spec.network)?;
-    let spec = super::open_files::with_given(spec);
-    let spec = spec.as_ref();
-    let start = |source| SandboxError::Start { source };
-    let request = protocol::request_file(&RequestRef::Run {
+pub fn spawn<'a>(spec: &RunSpec, sink: Sink<'a>) -> Result<Running<'a>, SandboxError> {
+    let Prepared {
         spec,
-        helpers: &helpers,
-    })
-    .map_err(start)?;
-    let (ours, theirs) = protocol::pair().map_err(start)?;
+        request,
+        ours,
+        theirs,
+    } = Prepared::new(spec)?;
+    let start = |source| SandboxError::Start { source };
     let mut command = command(theirs).map_err(start)?;
-    let mut outputs = Vec::new();
-    let mut relay = None;
+    let mut streams = None;
     let mut stdin = None;
     match spec.stdio {
         Stdio::Piped => {
-            let (reader, writer) = io::pipe().map_err(start)?;
+            let (stdout, writer) = io::pipe().map_err(start)?;
             command.stdout(writer);
-            outputs.push(Output::new(Stream::Stdout, reader, spec));
-            let (reader, writer) = io::pipe().map_err(start)?;
+            let (stderr, writer) = io::pipe().map_err(start)?;
             command.stderr(writer);
-            outputs.push(Output::new(Stream::Stderr, reader, spec));
+            streams = Some([stdout, stderr]);
         }
         Stdio::Inherit { stdin: pass } => {
             command
@@ -65,38 +92,45 @@ pub fn spawn(spec: &RunSpec, sink: Sink) -> Result<Running, SandboxError> {
                 stdin = Some(io::stdin().as_fd().try_clone_to_owned().map_err(start)?);
             }
         }
-        Stdio::Terminal { stdin: pass } => {
+        Stdio::Terminal { .. } => {
             command
                 .stdout(ProcessStdio::null())
                 .stderr(ProcessStdio::inherit());
-            relay = Some(Relay::new(pass));
         }
     }
     let child = command.spawn().map_err(start)?;
     // The writing ends of the pipes are the command's alone now.
     drop(command);
-    let shared = Arc::new(Shared {
-        control: ours,
-        wake: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| start(error.into()))?,
-        cancelled: AtomicBool::new(false),
-    });
-    let running = Running {
-        child,
-        shared,
-        outputs,
-        relay,
-        sink,
-        stop_timeout: spec.stop_timeout,
-        deadline: spec
-            .timeout
-            .and_then(|timeout| Instant::now().checked_add(timeout)),
-        waited: false,
+    let process = Process {
+        pid: Pid::from_child(&child),
+        is_init: false,
     };
+    let running = Running::new(&spec, process, ours, streams, sink)?;
     let mut descriptors = vec![request.as_fd()];
     descriptors.extend(stdin.as_ref().map(AsFd::as_fd));
     send(running.shared.control.as_fd(), &(), &descriptors).map_err(start)?;
     Ok(running)
+}
+
+/// The child of this process that a sandbox is.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub pid: Pid,
+    /// It is the sandbox's init, and all that the sandbox has used counts as its own. Otherwise it is
+    /// a first process, which tells what was used.
+    pub is_init: bool,
+}
+
+impl Process {
+    fn kill(&self) -> io::Result<()> {
+        // It was not waited for, so the number is still its own.
+        Ok(rustix::process::kill_process(self.pid, Signal::KILL)?)
+    }
+
+    fn wait(&self) -> io::Result<(ExitStatus, Option<Resources>)> {
+        let (status, usage) = sys::wait_for(self.pid)?;
+        Ok((status, self.is_init.then(|| init::resources(&usage))))
+    }
 }
 
 /// A command that re-executes this program as a sandbox process with `socket` as its stdin.
@@ -194,23 +228,25 @@ impl Canceller {
 
 /// A sandbox that was started. Dropped without [`wait`](Self::wait), it is killed.
 #[must_use = "a sandbox that is not waited for is killed"]
-pub struct Running {
-    child: Child,
+pub struct Running<'a> {
+    process: Process,
     shared: Arc<Shared>,
     outputs: Vec<Output>,
+    /// What both outputs are read into.
+    buffer: Vec<u8>,
     relay: Option<Relay>,
-    sink: Sink,
+    sink: Sink<'a>,
     stop_timeout: Duration,
     /// When it has taken too long.
     deadline: Option<Instant>,
     waited: bool,
 }
 
-impl std::fmt::Debug for Running {
+impl std::fmt::Debug for Running<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Running")
-            .field("child", &self.child.id())
+            .field("process", &self.process)
             .finish_non_exhaustive()
     }
 }
@@ -226,7 +262,45 @@ struct Told {
     timed_out: bool,
 }
 
-impl Running {
+impl<'a> Running<'a> {
+    /// A sandbox that `process` is, with its standard output and error if they are pipes.
+    pub(super) fn new(
+        spec: &RunSpec,
+        process: Process,
+        control: OwnedFd,
+        streams: Option<[PipeReader; 2]>,
+        sink: Sink<'a>,
+    ) -> Result<Self, SandboxError> {
+        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let outputs = streams.into_iter().flatten();
+        let outputs = outputs.zip([Stream::Stdout, Stream::Stderr]);
+        let relay = match spec.stdio {
+            Stdio::Terminal { stdin } => Some(Relay::new(stdin)),
+            Stdio::Piped | Stdio::Inherit { .. } => None,
+        };
+        Ok(Self {
+            process,
+            shared: Arc::new(Shared {
+                control,
+                wake: wake.map_err(|error| SandboxError::Start {
+                    source: error.into(),
+                })?,
+                cancelled: AtomicBool::new(false),
+            }),
+            outputs: outputs
+                .map(|(pipe, stream)| Output::new(stream, pipe, spec))
+                .collect(),
+            buffer: Vec::new(),
+            relay,
+            sink,
+            stop_timeout: spec.stop_timeout,
+            deadline: spec
+                .timeout
+                .and_then(|timeout| Instant::now().checked_add(timeout)),
+            waited: false,
+        })
+    }
+
     /// A handle to end it from elsewhere.
     pub fn canceller(&self) -> Canceller {
         Canceller {
@@ -250,13 +324,12 @@ impl Running {
             self.end();
         }
         self.waited = true;
-        let status = self
-            .child
-            .wait()
-            .map_err(|source| SandboxError::Lost { source })?;
-        let told = told.map_err(|source| SandboxError::Lost { source })?;
+        let lost = |source| SandboxError::Lost { source };
+        let (status, usage) = self.process.wait().map_err(lost)?;
+        let mut told = told.map_err(lost)?;
+        told.usage = usage.unwrap_or(told.usage);
         for output in &mut self.outputs {
-            output.drain(&mut self.sink);
+            output.drain(&mut self.buffer, &mut self.sink);
         }
         if let Some(relay) = self.relay.take() {
             relay.finish();
@@ -326,16 +399,17 @@ impl Running {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
-            let ready: Vec<bool> = events
-                .iter()
-                .map(|event| !event.revents().is_empty())
-                .collect();
+            let happened: Vec<PollFlags> = events.iter().map(PollFd::revents).collect();
             drop(events);
+            let ready: Vec<bool> = happened.iter().map(|flags| !flags.is_empty()).collect();
             let mut position = fixed;
             for output in &mut self.outputs {
                 if output.pipe.is_some() {
-                    if ready[position] {
-                        output.read(&mut self.sink);
+                    if happened[position] == PollFlags::HUP {
+                        // All writers are gone, and nothing is left.
+                        output.pipe = None;
+                    } else if ready[position] {
+                        output.read(&mut self.buffer, &mut self.sink);
                     }
                     position += 1;
                 }
@@ -354,7 +428,7 @@ impl Running {
             }
             if kill_at.is_some_and(|at| Instant::now() >= at) {
                 // Its parts are bound to this process's life.
-                self.child.kill()?;
+                self.process.kill()?;
                 kill_at = Some(Instant::now() + GRACE);
             }
             if ready[0] && !self.listen(&mut told)? {
@@ -402,11 +476,11 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
         if !self.waited {
             self.end();
-            self.child.wait().ok();
+            self.process.wait().ok();
         }
     }
 }
@@ -417,7 +491,6 @@ struct Output {
     pipe: Option<PipeReader>,
     redacted: Redacted,
     lines: Lines,
-    buffer: Vec<u8>,
 }
 
 impl Output {
@@ -427,15 +500,14 @@ impl Output {
             pipe: Some(pipe),
             redacted: spec.redactor.stream(),
             lines: Lines::default(),
-            buffer: vec![0; 64 * 1024],
         }
     }
 
     /// Reads once; the pipe is ready.
-    fn read(&mut self, sink: &mut Sink) {
+    fn read(&mut self, buffer: &mut Vec<u8>, sink: &mut Sink<'_>) {
         let Some(pipe) = &mut self.pipe else { return };
-        match pipe.read(&mut self.buffer) {
-            Ok(length) if length > 0 => self.pass_on(length, sink),
+        match pipe.read(at_hand(buffer)) {
+            Ok(length) if length > 0 => self.pass_on(&buffer[..length], sink),
             Err(error)
                 if matches!(
                     error.kind(),
@@ -448,15 +520,15 @@ impl Output {
 
     /// Reads what is left once all writers should be gone. One that isn't (the pipe was passed out
     /// of the sandbox) is not waited for.
-    fn drain(&mut self, sink: &mut Sink) {
+    fn drain(&mut self, buffer: &mut Vec<u8>, sink: &mut Sink<'_>) {
         if let Some(pipe) = &self.pipe
             && rustix::fs::fcntl_setfl(pipe, OFlags::NONBLOCK).is_err()
         {
             self.pipe = None;
         }
         while let Some(pipe) = &mut self.pipe {
-            match pipe.read(&mut self.buffer) {
-                Ok(length) if length > 0 => self.pass_on(length, sink),
+            match pipe.read(at_hand(buffer)) {
+                Ok(length) if length > 0 => self.pass_on(&buffer[..length], sink),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 _ => self.pipe = None,
             }
@@ -465,23 +537,29 @@ impl Output {
             stream,
             redacted,
             lines,
-            ..
+            pipe: _,
         } = self;
         redacted.finish(&mut |bytes| lines.push(bytes, &mut |line| sink(*stream, line)));
         lines.finish(&mut |line| sink(*stream, line));
     }
 
-    /// Passes the first bytes of the buffer on.
-    fn pass_on(&mut self, length: usize, sink: &mut Sink) {
+    fn pass_on(&mut self, bytes: &[u8], sink: &mut Sink<'_>) {
         let Self {
             stream,
             redacted,
             lines,
-            buffer,
-            ..
+            pipe: _,
         } = self;
-        redacted.push(&buffer[..length], &mut |bytes| {
+        redacted.push(bytes, &mut |bytes| {
             lines.push(bytes, &mut |line| sink(*stream, line));
         });
     }
+}
+
+/// A buffer that is made when something is there to be read: most commands say nothing.
+fn at_hand(buffer: &mut Vec<u8>) -> &mut [u8] {
+    if buffer.is_empty() {
+        buffer.resize(64 * 1024, 0);
+    }
+    buffer
 }

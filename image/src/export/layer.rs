@@ -11,12 +11,15 @@ use strata_cache::codec::{self, Codec, indexed};
 use strata_cache::diff::{self, DiffError, WriteOptions};
 use strata_cache::image::{StoredBlob, StoredLayer};
 use strata_cache::index::{DIFF_ID, LayerBlob};
-use strata_cache::{DiffId, Digest, LayerId, Store, StoreError};
+use strata_cache::{DiffId, Digest, Hasher, LayerId, Store, StoreError};
 
 use super::{Encoding, ExportError};
 use crate::Progress;
 use crate::pipe::{Hashing, PipeReader, PipeWriter, Watched, copy, pipe};
 use crate::unpack::{self, Compression};
+
+/// Bytes of a layer whose diff ID is made at once, see [`small_diff_id`].
+const SMALL: u64 = 256 * 1024;
 
 /// The diff ID of a layer, made once for each layer and epoch and remembered in the index.
 ///
@@ -48,7 +51,29 @@ pub fn diff_id(
     Ok(diff_id)
 }
 
-/// The same if it was made before. Nothing of the layer is read.
+/// The diff ID of a layer that is so small that to make it takes less than to tell others about it; none
+/// if it is not, or is known. It is left to the caller to remember it, with others at once.
+pub fn small_diff_id(
+    store: &Store,
+    layer: LayerId,
+    options: WriteOptions,
+) -> Result<Option<DiffId>, ExportError> {
+    let row = store
+        .index()
+        .layer(layer)?
+        .ok_or(StoreError::NoLayer { layer })?;
+    let known = row.diff_id.is_some() || row.chain_id.is_some();
+    if known || options.epoch.is_some() || row.size > SMALL {
+        return Ok(None);
+    }
+    let mut hasher = Hasher::default();
+    let links = store.hard_links(layer)?;
+    diff::write_layer(&store.layer_path(layer), &links, options, &mut hasher)
+        .map_err(|source| ExportError::Layer { layer, source })?;
+    Ok(Some(DiffId(hasher.finish())))
+}
+
+/// The [`diff_id`] if it was made before. Nothing of the layer is read.
 pub fn known_diff_id(
     store: &Store,
     layer: LayerId,

@@ -4,7 +4,7 @@ use strata_cache::image::StoredImage;
 
 use super::{List, Member};
 use crate::config::RawConfig;
-use crate::manifest::{Descriptor, Document, Manifest, ManifestError, media};
+use crate::manifest::{Descriptor, Document, Manifest, ManifestError};
 use crate::registry::FetchedManifest;
 use crate::{ImageError, Images, Platform, Reference};
 
@@ -76,7 +76,7 @@ impl Images<'_> {
             return Ok(None);
         }
         let bytes = self.store().blobs().read(digest)?;
-        Ok(Some(descriptor_of(&bytes, digest, None)))
+        Ok(Some(Descriptor::of_document(&bytes, digest, None)))
     }
 
     /// An image that came with a manifest as a list that leaves the store as just that manifest. None
@@ -166,7 +166,8 @@ impl Images<'_> {
     ) -> Result<Member, ImageError> {
         let name = reference.to_string();
         let media_type = fetched.media_type.as_deref();
-        let mut descriptor = descriptor_of(&fetched.bytes, fetched.digest, media_type);
+        let (bytes, digest) = (&fetched.bytes, fetched.digest);
+        let mut descriptor = Descriptor::of_document(bytes, digest, media_type);
         if manifest.is_image() {
             let config = &manifest.config;
             let bytes = self
@@ -206,21 +207,4 @@ pub(crate) fn no_platform(name: String, platform: &Platform, list: &List) -> Ima
             available: platforms.join(", "),
         },
     }
-}
-
-/// The descriptor of a manifest by its bytes.
-fn descriptor_of(
-    bytes: &[u8],
-    digest: strata_cache::Digest,
-    media_type: Option<&str>,
-) -> Descriptor {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Look {
-        media_type: Option<String>,
-    }
-    let own = serde_json::from_slice::<Look>(bytes).ok();
-    let own = own.and_then(|look| look.media_type);
-    let media_type = own.as_deref().or(media_type).unwrap_or(media::OCI_MANIFEST);
-    Descriptor::new(media_type, digest, bytes.len() as u64)
 }

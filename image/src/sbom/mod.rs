@@ -76,16 +76,42 @@ pub fn scan(view: &LayerView) -> Result<Inventory, ViewError> {
     dpkg::read(&reader, &mut found)?;
     apk::read(&reader, &mut found)?;
     rpm::read(&reader, &mut found)?;
+    walk(view, &reader, &|_, _| true, &mut found)?;
+    Ok(found.finish())
+}
+
+/// Lists what single files of a tree name, without databases of a distribution: a tree of sources has
+/// none. `keep` says of a path, which has no `/` in front, whether it counts, and of a directory whether
+/// anything below it may.
+pub fn scan_files(view: &LayerView, keep: &Keep<'_>) -> Result<Inventory, ViewError> {
+    let mut found = Found::nothing();
+    walk(view, &Reader::new(view), keep, &mut found)?;
+    Ok(found.finish())
+}
+
+/// Of a path and whether it is a directory: whether it counts.
+pub type Keep<'a> = dyn Fn(&Path, bool) -> bool + 'a;
+
+fn walk(
+    view: &LayerView,
+    reader: &Reader<'_>,
+    keep: &Keep<'_>,
+    found: &mut Found,
+) -> Result<(), ViewError> {
     let root = view.root()?;
-    let mut pending = vec![root];
+    let mut pending = view.read_dir(&root)?;
+    pending.reverse();
     while let Some(entry) = pending.pop() {
+        if !keep(&entry.path, entry.is_dir()) {
+            continue;
+        }
         if entry.is_dir() {
             pending.extend(view.read_dir(&entry)?.into_iter().rev());
         } else if entry.metadata.kind == FileKind::File {
-            file(&reader, &entry, &mut found)?;
+            file(reader, &entry, found)?;
         }
     }
-    Ok(found.finish())
+    Ok(())
 }
 
 /// Reads a file, if its name or kind says that it may tell of packages.

@@ -32,6 +32,17 @@ fn named(name: &str, version: &str) -> Package {
     Package::new(Ecosystem::Pypi, &normal(name), version)
 }
 
+/// Adds what a file names: names and versions.
+fn add_all<'a>(
+    entry: &Entry,
+    found: &mut Found,
+    versions: impl Iterator<Item = (&'a str, &'a str)>,
+) {
+    for (name, version) in versions {
+        found.add(named(name, version), &entry.path);
+    }
+}
+
 /// `X.dist-info/METADATA`, `X.egg-info/PKG-INFO`, or a file `X.egg-info`: mail headers, then a text.
 pub(super) fn metadata(
     reader: &Reader<'_>,
@@ -96,11 +107,7 @@ pub(super) fn requirements(
     let Some(text) = reader.text(entry, LOCK_LIMIT, found)? else {
         return Ok(());
     };
-    for line in text.lines() {
-        if let Some((name, version)) = pinned(line) {
-            found.add(named(name, version), &entry.path);
-        }
-    }
+    add_all(entry, found, text.lines().filter_map(pinned));
     Ok(())
 }
 
@@ -144,11 +151,9 @@ pub(super) fn toml_lock(
         found.note(&entry.path, "is not a lock file of Poetry or uv");
         return Ok(());
     };
-    for locked in lock.package {
-        if let Some(version) = locked.version {
-            found.add(named(&locked.name, &version), &entry.path);
-        }
-    }
+    let locked = lock.package.iter();
+    let versions = locked.filter_map(|one| Some((one.name.as_str(), one.version.as_deref()?)));
+    add_all(entry, found, versions);
     Ok(())
 }
 
@@ -176,12 +181,12 @@ pub(super) fn pipfile_lock(
         found.note(&entry.path, "is not a lock file of Pipenv");
         return Ok(());
     };
-    for (name, pinned) in lock.default {
-        let version = pinned.version.unwrap_or_default();
-        if let Some(version) = version.strip_prefix("==") {
-            found.add(named(&name, version), &entry.path);
-        }
-    }
+    let pinned = lock.default.iter();
+    let versions = pinned.filter_map(|(name, pinned)| {
+        let version = pinned.version.as_deref()?.strip_prefix("==")?;
+        Some((name.as_str(), version))
+    });
+    add_all(entry, found, versions);
     Ok(())
 }
 

@@ -6,11 +6,14 @@ mod provenance;
 mod reach;
 mod said;
 
+use std::path::PathBuf;
+
 use serde_json::Value;
-use strata_cache::{Digest, LayerView, Store};
+use strata_cache::{Digest, LayerId, LayerView, Store};
 use strata_image::attest::Statement;
-use strata_image::sbom::{self, Document};
+use strata_image::sbom::{self, Document, Inventory};
 use strata_image::{BuiltImage, ExportError};
+use strata_parser::ignore::IgnoreFile;
 
 use crate::graph::Graph;
 use crate::request::BuildRequest;
@@ -29,6 +32,22 @@ pub struct Attestations {
     ///
     /// [`BuiltPlatform::provenance`]: crate::request::BuiltPlatform::provenance
     pub metadata: Option<Mode>,
+    /// The commit that a context of this machine is checked out from, for either.
+    pub vcs: Option<Vcs>,
+}
+
+/// Where a directory that is checked out from a repository is from. Nothing in it is secret, nor a path of
+/// this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Vcs {
+    /// The repository's address.
+    pub source: Option<String>,
+    /// The commit, with `-dirty` if files were seen to be changed.
+    pub revision: Option<String>,
+    /// The context's place in the repository.
+    pub context: Option<String>,
+    /// That of the Dockerfile's directory.
+    pub dockerfile: Option<String>,
 }
 
 impl Attestations {
@@ -137,12 +156,16 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn statements(
     facts: &Facts<'_>,
     image: &BuiltImage,
+    scanned: &[Scanned],
     store: &Store,
     notice: &dyn Fn(String),
 ) -> Result<Vec<Statement>, ExportError> {
     let mut statements = Vec::new();
     if facts.request.attestations.sbom {
         statements.push(software(facts, image, store, notice)?);
+        for one in scanned {
+            statements.push(one.statement(facts, image, store, notice)?);
+        }
     }
     if let Some(asked) = &facts.request.attestations.provenance {
         statements.push(provenance::statement(facts, asked));
@@ -178,6 +201,63 @@ fn software(
         })?);
     }
     let inventory = sbom::scan(&LayerView::new(store.layer_paths(&layers)))?;
+    Ok(listed(facts, image, "sbom", &inventory, notice))
+}
+
+/// What packages are listed of besides an image.
+pub(crate) enum Scanned {
+    /// A stage that the image may have things from.
+    Stage {
+        /// Its name.
+        name: String,
+        /// Its layers, base first.
+        layers: Vec<LayerId>,
+    },
+    /// The build context, without what its ignore file hides.
+    Context {
+        /// The directory.
+        root: PathBuf,
+        /// The ignore file, if it may have one.
+        ignore: Option<IgnoreFile>,
+    },
+}
+
+impl Scanned {
+    fn statement(
+        &self,
+        facts: &Facts<'_>,
+        image: &BuiltImage,
+        store: &Store,
+        notice: &dyn Fn(String),
+    ) -> Result<Statement, ExportError> {
+        match self {
+            Self::Stage { name, layers } => {
+                let inventory = sbom::scan(&LayerView::new(store.layer_paths(layers)))?;
+                let name = format!("sbom-{name}");
+                Ok(listed(facts, image, &name, &inventory, notice))
+            }
+            Self::Context { root, ignore } => {
+                let view = LayerView::new(vec![root.clone()]);
+                let inventory = sbom::scan_files(&view, &|path, is_directory| {
+                    let (Some(ignore), Some(path)) = (ignore, path.to_str()) else {
+                        return true;
+                    };
+                    !ignore.is_ignored(path) || (is_directory && ignore.may_reinclude_below(path))
+                })?;
+                Ok(listed(facts, image, "sbom-context", &inventory, notice))
+            }
+        }
+    }
+}
+
+/// A list of packages as a statement, dated as the image.
+fn listed(
+    facts: &Facts<'_>,
+    image: &BuiltImage,
+    name: &str,
+    inventory: &Inventory,
+    notice: &dyn Fn(String),
+) -> Statement {
     for note in &inventory.notes {
         notice(format!("list of packages: {note}"));
     }
@@ -186,13 +266,13 @@ fn software(
         .and_then(strata_image::config::Time::timestamp)
         .map(jiff::Timestamp::as_second);
     let document = Document {
-        name: "sbom",
+        name,
         created: facts.epoch.or(created).unwrap_or(0),
     };
-    Ok(Statement {
+    Statement {
         predicate_type: sbom::PREDICATE.to_owned(),
-        predicate: document.of(&inventory),
-        filename: "sbom.spdx.json".to_owned(),
+        predicate: document.of(inventory),
+        filename: format!("{name}.spdx.json"),
         inline_only: false,
-    })
+    }
 }

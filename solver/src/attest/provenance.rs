@@ -70,8 +70,8 @@ impl Said<'_> {
             metadata.insert("startedOn".to_owned(), json!(run.started));
             metadata.insert("finishedOn".to_owned(), json!(run.finished));
         }
-        if self.max() {
-            metadata.insert("buildkit_metadata".to_owned(), self.source());
+        if let Some(more) = self.metadata() {
+            metadata.insert("buildkit_metadata".to_owned(), more);
         }
         metadata.insert("buildkit_hermetic".to_owned(), json!(self.hermetic()));
         metadata.insert(
@@ -119,8 +119,8 @@ impl Said<'_> {
         );
         metadata.insert("reproducible".to_owned(), json!(self.asked.reproducible));
         metadata.insert(format!("{BUILD_TYPE_02}#hermetic"), json!(self.hermetic()));
-        if self.max() {
-            metadata.insert(format!("{BUILD_TYPE_02}#metadata"), self.source());
+        if let Some(more) = self.metadata() {
+            metadata.insert(format!("{BUILD_TYPE_02}#metadata"), more);
         }
         let mut predicate = json!({
             "builder": {"id": self.asked.builder_id},
@@ -352,6 +352,28 @@ impl Said<'_> {
 
     fn id(&self, vertex: VertexId) -> String {
         format!("step{}", self.facts.graph.images.len() + vertex.0)
+    }
+
+    /// What is only of use to people: the commit that the context is from, and the Dockerfile.
+    fn metadata(&self) -> Option<Value> {
+        let mut metadata = if self.max() { self.source() } else { json!({}) };
+        if let Some(vcs) = &self.facts.request.attestations.vcs {
+            let said = [
+                ("localdir:context", &vcs.context),
+                ("localdir:dockerfile", &vcs.dockerfile),
+                ("revision", &vcs.revision),
+                ("source", &vcs.source),
+            ];
+            let said = said.into_iter().filter_map(|(name, value)| {
+                let value = value.as_ref()?;
+                Some((name.to_owned(), json!(value)))
+            });
+            metadata["vcs"] = Value::Object(said.collect());
+        }
+        metadata
+            .as_object()
+            .is_some_and(|object| !object.is_empty())
+            .then_some(metadata)
     }
 
     /// The Dockerfile, and which lines of it each step is.

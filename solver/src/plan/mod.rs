@@ -84,7 +84,12 @@ pub fn plan(
         planner.check_bases()?;
         let state = planner.target(target)?;
         planner.check_dependencies()?;
-        targets.push(Target { platform, state });
+        let scans = planner.scans(target);
+        targets.push(Target {
+            platform,
+            state,
+            scans,
+        });
     }
     let (graph, steps) = planner.number_steps();
     let mut warnings: Vec<Diagnostic> = Vec::with_capacity(planner.warnings.len());

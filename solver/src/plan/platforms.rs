@@ -10,7 +10,7 @@ use strata_parser::platform::Platform;
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile};
 
 use super::{Place, Planner, StageState, Variables, global};
-use crate::graph::{Op, Vertex, VertexId};
+use crate::graph::{Op, Root, Vertex, VertexId};
 use crate::request::BuildRequest;
 
 /// What is built for one platform.
@@ -20,6 +20,8 @@ pub struct Target {
     pub platform: Platform,
     /// The target's last state: its root, config and history.
     pub state: StageState,
+    /// What is to be listed besides it, if packages are.
+    pub scans: Scans,
 }
 
 /// The build argument that asks for an index even of one image.
@@ -73,7 +75,52 @@ pub(super) fn is_index(
     }
 }
 
+/// What a list of packages is made of besides the result.
+#[derive(Debug, Clone, Default)]
+pub struct Scans {
+    /// Stages by name, in the order of the file.
+    pub stages: Vec<(String, Root)>,
+    /// The build context.
+    pub context: bool,
+}
+
+/// The build arguments that ask for more lists of packages. They count only where the Dockerfile
+/// declares them.
+const SCAN_CONTEXT: &str = super::scope::INVISIBLE[0];
+const SCAN_STAGE: &str = super::scope::INVISIBLE[1];
+
+/// True if a value asks for the stage `name`: it is true, or a list of stages with that one.
+fn asks_for(value: Option<&str>, name: &str) -> bool {
+    match value.unwrap_or_default() {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
+        list => list
+            .split(',')
+            .any(|one| !one.is_empty() && one.trim() == name),
+    }
+}
+
 impl Planner<'_> {
+    /// What is to be listed besides the stage `target`, of what was planned for it.
+    pub(super) fn scans(&self, target: usize) -> Scans {
+        let mut scans = Scans::default();
+        if !self.request.attestations.sbom {
+            return scans;
+        }
+        let mut planned: Vec<(&usize, &StageState)> = self.stages.iter().collect();
+        planned.sort_by_key(|(index, _)| **index);
+        for (index, state) in planned {
+            let value = |name: &str| match state.args.get(name) {
+                Some(value) => value.as_deref(),
+                None => self.global.get(name),
+            };
+            scans.context |= asks_for(value(SCAN_CONTEXT), &state.name);
+            if *index != target && asks_for(value(SCAN_STAGE), &state.name) {
+                scans.stages.push((state.name.clone(), state.root));
+            }
+        }
+        scans
+    }
+
     /// The platforms that every base image of the target has, in the order of the first. Bases whose
     /// platform is written in the file are not asked.
     pub(super) fn platforms_of_bases(&self, target: usize) -> Result<Vec<Platform>, Diagnostics> {

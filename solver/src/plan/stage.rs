@@ -409,7 +409,8 @@ impl Planner<'_> {
                 state
             } else {
                 let found = &self.graph.images[id.0].base.config;
-                let other = other_platform(&image, span, &platform, &found.platform());
+                let given = !self.request.platforms.is_empty() || stage.from.platform.is_some();
+                let other = other_platform(&image, span, &platform, &found.platform(), given);
                 self.warnings.extend(other);
                 self.on_image(name, platform, id)
             }
@@ -447,12 +448,14 @@ impl Planner<'_> {
     }
 }
 
-/// A finding if the base image was made for another kind of machine.
+/// A finding if the base image was made for another kind of machine. `given`: somebody said which
+/// platform is wanted.
 fn other_platform(
     image: &str,
     span: Span,
     wanted: &Platform,
     found: &ImagePlatform,
+    given: bool,
 ) -> Option<Diagnostic> {
     // An image that doesn't say is for any.
     let differs = |wanted: &str, found: &str| !found.is_empty() && wanted != found;
@@ -460,10 +463,12 @@ fn other_platform(
         return None;
     }
     let message = format!("the base image `{image}` is for `{found}`, and `{wanted}` is built");
-    Some(
-        Diagnostic::warning("InvalidBaseImagePlatform", span, message)
-            .with_help("use an image for that platform, or give `--platform`"),
-    )
+    let help = if given {
+        format!("use an image for `{wanted}`, or build for `{found}`")
+    } else {
+        "use an image for that platform, or give `--platform`".to_owned()
+    };
+    Some(Diagnostic::warning("InvalidBaseImagePlatform", span, message).with_help(help))
 }
 
 /// Whether an instruction makes a layer, and so counts in `[stage 2/5]`.

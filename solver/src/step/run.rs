@@ -114,15 +114,14 @@ impl Shared<'_> {
             stop_timeout: STOP_TIMEOUT,
         };
         let step = vertex.step;
-        // The sandbox's reader outlives no borrow: it owns a handle to the queue.
-        let (lines, outcome) = crossbeam_channel::bounded::<(Stream, String)>(1024);
+        let events = self.events;
         let sink = move |stream: SandboxStream, line: &[u8]| {
             let stream = match stream {
                 SandboxStream::Stdout => Stream::Stdout,
                 SandboxStream::Stderr => Stream::Stderr,
             };
-            // Nobody listens any more only when the build is over.
-            drop(lines.send((stream, String::from_utf8_lossy(line).into_owned())));
+            let line = String::from_utf8_lossy(line).into_owned();
+            events.event(Event::Output { step, stream, line });
         };
         let failed = |error: &dyn std::error::Error| {
             Failure::from(Diagnostic::error(
@@ -131,18 +130,14 @@ impl Shared<'_> {
                 format!("the sandbox could not be set up: {}", chain(error)),
             ))
         };
-        let running = sandbox::spawn(&spec, Box::new(sink)).map_err(|error| failed(&error))?;
+        let running = match self.spawner.get() {
+            Some(spawner) => spawner.spawn(&spec, Box::new(sink)),
+            None => sandbox::spawn(&spec, Box::new(sink)),
+        };
+        let running = running.map_err(|error| failed(&error))?;
         let canceller = running.canceller();
         let _hook = self.stop.on_cancel(move || canceller.cancel());
-        let ended = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                for (stream, line) in outcome {
-                    self.events.event(Event::Output { step, stream, line });
-                }
-            });
-            running.wait()
-        })
-        .map_err(|error| failed(&error));
+        let ended = running.wait().map_err(|error| failed(&error));
         for problem in hooks.iter().flat_map(Hooks::run_after) {
             let warning = Diagnostic::warning("hook", vertex.span, problem);
             self.events.event(Event::Warning(warning));

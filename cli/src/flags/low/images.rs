@@ -7,6 +7,14 @@ use clap::ValueEnum;
 
 use super::Format;
 
+/// Which of the images that a name stands for.
+#[derive(Debug, Args)]
+pub(crate) struct OnePlatform {
+    /// Of a name for several platforms, only the image for this one, such as linux/arm64
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+}
+
 /// `strata images`
 #[derive(Debug, Args)]
 pub(crate) struct Images {
@@ -50,9 +58,8 @@ pub(crate) struct Inspect {
     /// Names or IDs
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
-    /// Of names for several platforms, the images for this one [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    #[command(flatten)]
+    pub(crate) one: OnePlatform,
     /// How to write it
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = InspectFormat::Json)]
     pub(crate) format: InspectFormat,
@@ -84,6 +91,8 @@ pub(crate) struct History {
     /// Name or ID of an image
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
+    #[command(flatten)]
+    pub(crate) one: OnePlatform,
     /// Write whole commands
     #[arg(long)]
     pub(crate) no_trunc: bool,
@@ -101,9 +110,8 @@ pub(crate) struct Sbom {
     /// Name or ID of an image
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
-    /// Platform, such as linux/arm64 [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    #[command(flatten)]
+    pub(crate) one: OnePlatform,
     /// When to download the image
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = super::PullWhen::Missing)]
     pub(crate) pull: super::PullWhen,
@@ -137,9 +145,8 @@ pub(crate) struct Push {
     /// gets only the layers that it lacks
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Of a name for several platforms, only the image for this one
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    #[command(flatten)]
+    pub(crate) one: OnePlatform,
     /// Compression of layers that were built here
     #[arg(long, value_name = "CODEC", default_value = "gzip")]
     pub(crate) compression: String,
@@ -207,9 +214,8 @@ pub(crate) struct Save {
     /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Of names for several platforms, only the images for this one
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    #[command(flatten)]
+    pub(crate) one: OnePlatform,
     /// Form of the archive
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ArchiveFormat::Docker)]
     pub(crate) format: ArchiveFormat,

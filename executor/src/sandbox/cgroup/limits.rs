@@ -97,6 +97,11 @@ impl Limits {
         quota.map(|quota| (quota, period))
     }
 
+    /// Whether it takes a control group to keep them.
+    pub(in super::super) fn need_group(&self) -> bool {
+        !self.controllers().is_empty()
+    }
+
     /// The controllers that are needed, by their names in version 2.
     pub(super) fn controllers(&self) -> Vec<&'static str> {
         let mut needed = Vec::new();

@@ -9,12 +9,16 @@ mod bpf;
 mod profile;
 mod table;
 
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
 use rustix::thread::CapabilitySet;
 
 pub use self::profile::{Profile, ProfileError};
 
 use self::bpf::{Action, Architecture, assemble};
 use self::table::{NONE, TABLE};
+use super::capability::Capabilities;
 use crate::sys::BpfInstruction;
 
 const REFUSED: Action = Action::Errno(1);
@@ -126,8 +130,21 @@ fn architectures(machine: &str) -> &'static [(u32, &'static [(usize, u32)])] {
 
 /// The filter for a command that has `capabilities`. Empty on a machine whose calls the table
 /// doesn't hold.
-pub(super) fn filter(capabilities: CapabilitySet) -> Vec<BpfInstruction> {
-    filter_for(std::env::consts::ARCH, capabilities)
+pub(super) fn filter(capabilities: CapabilitySet) -> Cow<'static, [BpfInstruction]> {
+    if capabilities == Capabilities::default().set()
+        && let Some(usual) = USUAL.get()
+    {
+        return Cow::Borrowed(usual);
+    }
+    Cow::Owned(filter_for(std::env::consts::ARCH, capabilities))
+}
+
+/// The filter for a command with the usual capabilities.
+static USUAL: OnceLock<Vec<BpfInstruction>> = OnceLock::new();
+
+/// Makes the usual filter ahead, for this process and those that it forks.
+pub(super) fn prepare() {
+    USUAL.get_or_init(|| filter_for(std::env::consts::ARCH, Capabilities::default().set()));
 }
 
 fn filter_for(machine: &str, capabilities: CapabilitySet) -> Vec<BpfInstruction> {
@@ -160,7 +177,7 @@ mod tests {
     use super::*;
 
     fn default() -> CapabilitySet {
-        super::super::capability::Capabilities::default().set()
+        Capabilities::default().set()
     }
 
     const X86_64: u32 = 0xc000_003e;
