@@ -79,3 +79,6 @@ bench-curves: bases release ## Measure how costs grow with files, steps, layers,
 bench-compare: bases release ## Measure strata beside buildah, docker.io and the machine's limits (BENCH="--only P1 --scale 0.1")
 	$(CARGO) build --release --locked -p strata-cache --example limits
 	python3 benches/compare $(BENCH)
+
+bench-guard: build bases ## Fail if a build that finds everything costs more than it did (GUARD=--update writes it down)
+	python3 benches/guard $(GUARD)

@@ -8,6 +8,7 @@ cases! { Root, User =>
     the_same_step_wanted_twice_runs_once,
     different_builds_do_not_disturb_each_other,
     pruning_leaves_what_a_running_build_uses,
+    what_is_pruned_before_a_build_holds_it_is_built_again,
     a_failed_step_is_tried_again_by_the_one_that_waited,
     if_the_one_that_runs_a_step_dies_a_waiter_takes_over,
     who_waits_for_a_command_or_a_network_holds_up_nobody_else,
@@ -123,6 +124,32 @@ fn pruning_leaves_what_a_running_build_uses(sandbox: &Sandbox) {
     // Nothing but the running build holds the base and the first step.
     sandbox.run(&["rmi", "--force", "busybox"]);
     sandbox.run(&["cache", "prune", "--all"]);
+    waiting.open();
+    build.wait().success();
+    assert_eq!(Image::read(&archive).tree().text("out"), "kept\n");
+    sandbox.run(&["cache", "verify", "--deep"]);
+}
+
+fn what_is_pruned_before_a_build_holds_it_is_built_again(sandbox: &Sandbox) {
+    sandbox.busybox();
+    let text = "FROM busybox\nRUN echo kept > /kept\n";
+    sandbox.dockerfile(text);
+    let context = sandbox.context().to_str().unwrap().to_owned();
+    sandbox.run(&["build", "--output", "type=cacheonly", &context]);
+    sandbox.dockerfile(&format!("{text}RUN cat /kept > /out\n"));
+    let archive = sandbox.fresh_output("tar");
+    let to = format!("type=oci,dest={}", archive.display());
+    let gate = Gate::new();
+    let build = sandbox
+        .strata()
+        .env("STRATA_FAILPOINT", gate.failpoint("lease.hold"))
+        .args(["build", "--progress", "json", "--output", &to])
+        .arg(sandbox.context())
+        .spawn();
+    // The build has found its first step in the store, and is about to hold it.
+    let waiting = gate.wait();
+    let pruned = sandbox.run(&["cache", "prune", "--all"]);
+    assert!(pruned.to_string().contains("steps"), "{pruned}");
     waiting.open();
     build.wait().success();
     assert_eq!(Image::read(&archive).tree().text("out"), "kept\n");

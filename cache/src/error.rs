@@ -107,6 +107,9 @@ pub enum StoreError {
         /// Its name.
         layer: crate::LayerId,
     },
+    /// What was found in the store was pruned before it could be held.
+    #[error("what was found in the store was pruned meanwhile; try again")]
+    Pruned,
     /// A finished step left something in its layer that can't be kept.
     #[error("`{path}` can't become part of a layer: {reason}")]
     Layer {

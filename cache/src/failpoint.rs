@@ -1,7 +1,8 @@
 //! Places where a test may kill the process.
 //!
 //! `STRATA_FAILPOINT=name:abort` ends the process, as `kill -9` would, when it comes by `name`;
-//! `name:wait` stops it there until it is killed. `name@3:abort` lets it pass twice. `STRATA_BOOT_ID`
+//! `name:wait` stops it there until it is killed, `name:meet=PORT` until whoever listens to that port of the
+//! loopback interface hangs up. `name@3:abort` lets it pass twice. `STRATA_BOOT_ID`
 //! stands for a machine that was started anew. Compiled into debug builds and under the feature
 //! `failpoints` only.
 
@@ -49,6 +50,15 @@ pub(crate) fn hit(name: &str) {
         "wait" => loop {
             std::thread::park();
         },
-        _ => {}
+        action => {
+            let port = action
+                .strip_prefix("meet=")
+                .and_then(|port| port.parse().ok());
+            if let Some(port) = port
+                && let Ok(mut met) = std::net::TcpStream::connect(("127.0.0.1", port))
+            {
+                drop(std::io::Read::read_to_end(&mut met, &mut Vec::new()));
+            }
+        }
     }
 }

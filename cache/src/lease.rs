@@ -1,7 +1,6 @@
 //! Leases: what a running build may still need.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::lock::FileLock;
@@ -17,15 +16,12 @@ use crate::{LayerId, Store, StoreError};
 #[must_use = "a lease that is dropped protects nothing"]
 pub struct Lease {
     id: String,
+    what: String,
     shared: Arc<Shared>,
-    /// None in a store that can't be written to.
-    lock: Option<FileLock>,
+    /// None while it only looks, and in a store that can't be written to.
+    lock: Mutex<Option<FileLock>>,
     /// What was built, by name, and the layer that came out.
     built: Mutex<Option<(String, LayerId)>>,
-    /// A claim for which there is no room is a mere look-up.
-    looks: AtomicBool,
-    /// The first one that was.
-    no_room: Mutex<Option<StoreError>>,
 }
 
 impl Store {
@@ -37,64 +33,55 @@ impl Store {
         Ok(lease)
     }
 
-    /// A lease for somebody who perhaps only looks: where there is no room to claim anything, look-ups
-    /// go on without. Before anything is done that relies on what was found, it
-    /// [must hold](Lease::must_hold).
+    /// A lease for somebody who perhaps only looks: what is found is noted, and nothing is written.
+    /// Before anything is done that relies on what was found, it [must hold](Lease::must_hold).
     pub fn lease_or_look(&self, what: &str) -> Result<Lease, StoreError> {
-        loop {
-            let id = random_name()?;
-            let mut no_room = None;
-            let lock = if self.is_read_only() {
-                None
-            } else {
-                let path = self.root().join("leases").join(&id);
-                match FileLock::try_acquire(path, false) {
-                    Ok(None) => continue,
-                    Ok(Some(lock)) => {
-                        // For people only; nothing reads it.
-                        drop(writeln!(lock.file(), "{} {what}", std::process::id()));
-                        Some(lock)
-                    }
-                    Err(error) if error.is_no_space() => {
-                        no_room = Some(error);
-                        None
-                    }
-                    Err(error) => return Err(error),
-                }
-            };
-            self.shared.index.hold(&id);
-            return Ok(Lease {
-                id,
-                shared: Arc::clone(&self.shared),
-                lock,
-                built: Mutex::default(),
-                looks: AtomicBool::new(true),
-                no_room: Mutex::new(no_room),
-            });
-        }
+        let id = random_name()?;
+        self.shared.index.look(&id);
+        Ok(Lease {
+            id,
+            what: what.to_owned(),
+            shared: Arc::clone(&self.shared),
+            lock: Mutex::default(),
+            built: Mutex::default(),
+        })
     }
 }
 
 impl Lease {
-    /// From now on whatever is claimed is held, or the claim fails. Fails if that was not so before.
+    /// From now on what was found is held, and whatever is claimed later. [`StoreError::Pruned`] if some
+    /// of it is gone: then look again, under a lease that holds from the beginning.
     pub fn must_hold(&self) -> Result<(), StoreError> {
-        self.looks.store(false, Ordering::Relaxed);
-        let mut no_room = self.no_room.lock().unwrap_or_else(PoisonError::into_inner);
-        no_room.take().map_or(Ok(()), Err)
-    }
-
-    /// Whether a claim that failed with `error` may go on as a look-up: in a store that can't be written
-    /// to, and where there is no room while this lease only looks.
-    pub(crate) fn may_look(&self, error: StoreError) -> Result<(), StoreError> {
-        if error.is_read_only() {
+        // What is looked up from now on is to be what others leave.
+        self.shared.index.end_state()?;
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_some() {
             return Ok(());
         }
-        if error.is_no_space() && self.looks.load(Ordering::Relaxed) {
-            let mut no_room = self.no_room.lock().unwrap_or_else(PoisonError::into_inner);
-            no_room.get_or_insert(error);
-            return Ok(());
+        if !self.shared.index.is_read_only() {
+            // ORDER: the locked file comes before its claims, which are void without.
+            let path = self.shared.root.join("leases").join(&self.id);
+            let made = loop {
+                // A collection may have it for a moment.
+                if let Some(made) = FileLock::try_acquire(path.clone(), false)? {
+                    break made;
+                }
+                std::thread::yield_now();
+            };
+            // For people only; nothing reads it.
+            drop(writeln!(
+                made.file(),
+                "{} {}",
+                std::process::id(),
+                self.what
+            ));
+            *lock = Some(made);
         }
-        Err(error)
+        let held = self.shared.index.hold(&self.id);
+        if held.is_err() {
+            *lock = None;
+        }
+        held
     }
 
     /// Its name in the index.
@@ -115,6 +102,7 @@ impl Drop for Lease {
         // a lease without a locked file are void, and collected.
         let built = self.built.get_mut().unwrap_or_else(PoisonError::into_inner);
         drop(self.shared.index.release(&self.id, built.take()));
-        drop(self.lock.take());
+        let lock = self.lock.get_mut().unwrap_or_else(PoisonError::into_inner);
+        drop(lock.take());
     }
 }

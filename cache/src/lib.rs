@@ -8,6 +8,7 @@
 mod attributes;
 pub mod beneath;
 pub mod blob;
+pub mod brief;
 mod clone;
 pub mod codec;
 mod collect;

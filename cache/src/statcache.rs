@@ -29,6 +29,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::view::Metadata;
@@ -54,9 +55,14 @@ pub struct StatCache {
     /// Which entries were asked for and found.
     seen: Vec<AtomicBool>,
     /// Where each thread's last look-up ended: contexts are walked in about the order of the file.
-    cursors: [AtomicUsize; slot::SLOTS],
-    added: Vec<Added>,
+    cursors: [Cursor; slot::SLOTS],
+    added: Mutex<Vec<Added>>,
 }
+
+/// In a cache line of its own: each thread writes its own for every file.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Cursor(AtomicUsize);
 
 #[derive(Debug)]
 struct Added {
@@ -91,7 +97,7 @@ impl StatCache {
             count,
             seen: (0..count).map(|_| AtomicBool::new(false)).collect(),
             cursors: Default::default(),
-            added: Vec::new(),
+            added: Mutex::default(),
         }
     }
 
@@ -108,11 +114,12 @@ impl StatCache {
 
     /// Remembers a digest, if the file is old enough. `metadata` is what the file had before it was
     /// hashed.
-    pub fn insert(&mut self, path: &[u8], metadata: &Metadata, digest: Digest) {
+    pub fn insert(&self, path: &[u8], metadata: &Metadata, digest: Digest) {
         if self.is_young(metadata) || u32::try_from(path.len()).is_err() {
             return;
         }
-        self.added.push(Added {
+        let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        added.push(Added {
             path: path.to_vec(),
             stat: encode_stat(metadata),
             digest,
@@ -124,7 +131,7 @@ impl StatCache {
     /// Of two builds that save at once the later one wins; what only the other one knew is hashed
     /// again.
     pub fn save(mut self, store: &Store) -> Result<(), StoreError> {
-        if self.added.is_empty() || store.is_read_only() {
+        if self.added().is_empty() || store.is_read_only() {
             return Ok(());
         }
         let bytes = self.encode();
@@ -139,6 +146,10 @@ impl StatCache {
             drop(fs::remove_file(&scratch));
         }
         written
+    }
+
+    fn added(&mut self) -> &mut Vec<Added> {
+        self.added.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// See the head of this module.
@@ -164,7 +175,7 @@ impl StatCache {
         if self.count == 0 {
             return None;
         }
-        let cursor = &self.cursors[slot::of_thread()];
+        let Cursor(cursor) = &self.cursors[slot::of_thread()];
         let expected = cursor.load(Ordering::Relaxed);
         if expected < self.count && self.name(expected) == path {
             cursor.store(expected + 1, Ordering::Relaxed);
@@ -199,11 +210,12 @@ impl StatCache {
     /// The old entries and the new ones, merged.
     fn encode(&mut self) -> Vec<u8> {
         // Of several for one path the last inserted counts.
-        self.added.reverse();
-        self.added.sort_by(|a, b| a.path.cmp(&b.path));
-        self.added.dedup_by(|next, kept| next.path == kept.path);
+        let mut all_added = std::mem::take(self.added());
+        all_added.reverse();
+        all_added.sort_by(|a, b| a.path.cmp(&b.path));
+        all_added.dedup_by(|next, kept| next.path == kept.path);
 
-        let mut entries = Vec::with_capacity((self.count + self.added.len()) * ENTRY);
+        let mut entries = Vec::with_capacity((self.count + all_added.len()) * ENTRY);
         let mut names = Vec::new();
         let mut push = |path: &[u8], stat: &[u8], digest: &[u8], age: u32| {
             let offset = u32::try_from(names.len()).ok()?;
@@ -216,7 +228,7 @@ impl StatCache {
             entries.extend_from_slice(digest);
             Some(())
         };
-        let mut added = self.added.iter().peekable();
+        let mut added = all_added.iter().peekable();
         for index in 0..=self.count {
             let old = (index < self.count).then(|| self.name(index));
             let mut replaced = false;
@@ -417,7 +429,7 @@ mod tests {
             let mut cache = empty(&dir);
             let stat = metadata(1, ctime);
             cache.insert(b"f", &stat, Digest::of(b"f"));
-            assert_eq!(!cache.added.is_empty(), remembered, "{ctime:?}");
+            assert_eq!(!cache.added().is_empty(), remembered, "{ctime:?}");
         }
         // Whole seconds: a coarse clock.
         for (second, remembered) in [(SECOND - 3, true), (SECOND - 2, false), (SECOND - 1, false)] {
@@ -425,7 +437,7 @@ mod tests {
             let mut stat = metadata(1, (second, 0));
             stat.mtime = (second, 0);
             cache.insert(b"f", &stat, Digest::of(b"f"));
-            assert_eq!(!cache.added.is_empty(), remembered, "{second}");
+            assert_eq!(!cache.added().is_empty(), remembered, "{second}");
         }
     }
 
@@ -485,7 +497,7 @@ mod tests {
         let store = Store::open(&dir.path().join("store")).unwrap();
         let context = dir.path().join("context");
         let stat = metadata(1, (SECOND, 0));
-        let mut cache = StatCache::load(&store, &context);
+        let cache = StatCache::load(&store, &context);
         cache.insert(b"a", &stat, Digest::of(b"a"));
         cache.save(&store).unwrap();
         assert_eq!(

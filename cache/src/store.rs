@@ -33,7 +33,7 @@ pub use crate::error::StoreError;
 use crate::index::Index;
 use crate::lock::FileLock;
 use crate::snapshot::Snapshotter;
-use crate::{Digest, LayerId, owner, tree};
+use crate::{Digest, LayerId, brief, owner, tree};
 
 /// Version of the directory layout; the index has its own.
 const FORMAT: u32 = 1;
@@ -71,7 +71,7 @@ impl Flavour {
     /// The flavour that this process makes: `Root` for uid 0 with all ids of the machine and
     /// `CAP_SYS_ADMIN`, without which `trusted.*` can't be written (a container's root, as a rule).
     pub fn of_process() -> Self {
-        let identity = fs::read_to_string("/proc/self/uid_map")
+        let identity = brief::read_to_string(Path::new("/proc/self/uid_map"))
             .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
         let admin = rustix::thread::capabilities(None).is_ok_and(|sets| {
             sets.effective
@@ -185,6 +185,11 @@ impl Store {
     /// True if nothing can be published here.
     pub fn is_read_only(&self) -> bool {
         self.shared.index.is_read_only()
+    }
+
+    /// The kernel's name for this boot.
+    pub fn boot_id(&self) -> &str {
+        self.shared.index.boot()
     }
 
     /// The index.
@@ -368,7 +373,7 @@ fn boot_id() -> Result<String, StoreError> {
         return Ok(id);
     }
     let path = Path::new("/proc/sys/kernel/random/boot_id");
-    fs::read_to_string(path)
+    brief::read_to_string(path)
         .map(|text| text.trim().to_owned())
         .map_err(|source| StoreError::io("read", path, source))
 }
@@ -420,7 +425,7 @@ fn create(root: &Path, flavour: Flavour) -> Result<(), StoreError> {
 
 /// What the version file says; nothing if there is none, or one that a power cut emptied.
 fn read_version(path: &Path) -> Result<String, StoreError> {
-    match fs::read_to_string(path) {
+    match brief::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         text => text.map_err(|source| StoreError::io("read", path, source)),
     }

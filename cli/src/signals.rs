@@ -46,7 +46,7 @@ pub(crate) fn watch(
 
 /// The signals that this process ignores, one bit each (proc(5), `SigIgn`).
 fn ignored() -> u64 {
-    std::fs::read_to_string("/proc/self/status")
+    strata_cache::brief::read_to_string(std::path::Path::new("/proc/self/status"))
         .ok()
         .and_then(|status| {
             let line = status

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use strata_cache::Snapshotter;
 use strata_cache::Store;
+use strata_cache::brief;
 use strata_executor::sandbox::Isolation;
 use strata_executor::sandbox::probe_overlay;
 
@@ -40,13 +41,13 @@ pub(crate) fn choose(store: &Store, isolation: Isolation) -> Result<Option<Strin
         }
     }
     let file = store.root().join("snapshotter");
-    let boot = boot_id();
-    let known = std::fs::read_to_string(&file)
+    let boot = store.boot_id();
+    let known = brief::read_to_string(&file)
         .ok()
-        .and_then(|text| parse(&text, boot.as_deref()?));
+        .and_then(|text| parse(&text, boot));
     let answer = known.unwrap_or_else(|| {
         let (answer, lasting) = probe(store);
-        if let Some(boot) = boot.as_ref().filter(|_| lasting) {
+        if lasting {
             remember(&file, boot, &answer);
         }
         answer
@@ -108,13 +109,6 @@ fn remember(file: &Path, boot: &str, answer: &Answer) {
     if written.is_err() {
         drop(std::fs::remove_file(&scratch));
     }
-}
-
-fn boot_id() -> Option<String> {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .ok()
-        .map(|id| id.trim().to_owned())
-        .filter(|id| !id.is_empty())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -39,7 +39,7 @@ pub struct ContextTree {
     path: PathBuf,
     ignored: Ignored,
     may_reinclude: MayReinclude,
-    stat: Option<RwLock<StatCache>>,
+    stat: Option<StatCache>,
     /// Ignored directories that were looked through for something re-included.
     reincluding: Mutex<HashMap<PathBuf, bool>>,
     /// The directory that each thread last read extended attributes in, and the file system's word
@@ -83,7 +83,7 @@ impl ContextTree {
             path: root.to_owned(),
             ignored,
             may_reinclude,
-            stat: stat.map(RwLock::new),
+            stat,
             reincluding: Mutex::default(),
             last_directory: Default::default(),
             no_xattrs: AtomicBool::new(false),
@@ -109,7 +109,6 @@ impl ContextTree {
             && self.xattrs(entry).is_ok_and(|xattrs| xattrs.is_empty())
         {
             let path = entry.path.as_os_str().as_bytes();
-            let mut stat = stat.write().unwrap_or_else(PoisonError::into_inner);
             stat.insert(path, &entry.metadata, digest);
         }
     }
@@ -117,10 +116,7 @@ impl ContextTree {
     /// Saves what was learned.
     pub fn finish(self, store: &Store) -> Result<(), StoreError> {
         match self.stat {
-            Some(stat) => stat
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner)
-                .save(store),
+            Some(stat) => stat.save(store),
             None => Ok(()),
         }
     }
@@ -357,9 +353,6 @@ impl SourceTree for ContextTree {
         if self.no_xattrs.load(Ordering::Relaxed) {
             return Ok(Vec::new());
         }
-        if entry.metadata.kind == FileKind::File && self.known_digest(entry).is_some() {
-            return Ok(Vec::new());
-        }
         let (Some(parent), Some(name)) = (entry.path.parent(), entry.path.file_name()) else {
             return Ok(Vec::new());
         };
@@ -376,6 +369,14 @@ impl SourceTree for ContextTree {
         })
     }
 
+    fn known(&self, entry: &Entry) -> Result<(Option<Digest>, Vec<Xattr>), TreeError> {
+        // A digest that is known says that there are none (see `learn`).
+        match self.known_digest(entry) {
+            Some(digest) if entry.metadata.kind == FileKind::File => Ok((Some(digest), Vec::new())),
+            _ => Ok((None, self.xattrs(entry)?)),
+        }
+    }
+
     fn owner(&self, _entry: &Entry) -> (u32, u32) {
         (0, 0)
     }
@@ -389,7 +390,6 @@ impl SourceTree for ContextTree {
 
     fn known_digest(&self, entry: &Entry) -> Option<Digest> {
         let stat = self.stat.as_ref()?;
-        let stat = stat.read().unwrap_or_else(PoisonError::into_inner);
         stat.get(entry.path.as_os_str().as_bytes(), &entry.metadata)
     }
 

@@ -290,6 +290,7 @@ impl<'store> Images<'store> {
             // What was built or imported here is nowhere else.
             let elsewhere = known.is_none_or(|image| image.manifest.is_some());
             if policy != PullPolicy::Never && elsewhere {
+                self.store.index().end_state()?;
                 let fetched = self.client.manifest(&reference)?;
                 let document = Document::parse(&fetched.bytes, fetched.media_type.as_deref());
                 if let Document::Index(index) = document.map_err(|source| ImageError::Manifest {
@@ -459,6 +460,7 @@ impl<'store> Images<'store> {
         let image = if let Some(image) = known {
             image
         } else {
+            self.store.index().end_state()?;
             let image = load::load_one(self.store, path, selector, platform, progress)?;
             self.store.index().put_image(&image, &[])?;
             if let Some(memo) = memo {
@@ -504,6 +506,7 @@ impl<'store> Images<'store> {
             name: name.clone(),
             source,
         };
+        self.store.index().end_state()?;
         let fetched = self.client.manifest(reference)?;
         let document =
             Document::parse(&fetched.bytes, fetched.media_type.as_deref()).map_err(wrong)?;

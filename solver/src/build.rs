@@ -6,7 +6,7 @@ use std::error::Error;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use strata_cache::{Digest, LayerId, Lease, Store};
+use strata_cache::{Digest, LayerId, Lease, Store, StoreError};
 use strata_executor::copy::Owners;
 use strata_executor::sandbox::Spawner;
 use strata_image::{Images, Platform, PullPolicy};
@@ -36,6 +36,32 @@ pub fn build(
     events: &dyn EventSink,
     cancel: &Cancel,
 ) -> Result<BuildResult, BuildError> {
+    match build_once(store, images, request, events, cancel, Claims::Noted) {
+        // What was planned on went before it had to be held. Claimed one by one as it is found, it stays.
+        Err(BuildError::Store(StoreError::Pruned)) => {
+            build_once(store, images, request, events, cancel, Claims::Held)
+        }
+        result => result,
+    }
+}
+
+/// When what is found in the store is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claims {
+    /// When something is to be run, read or written that relies on it.
+    Noted,
+    /// At once, after an attempt at the other.
+    Held,
+}
+
+fn build_once(
+    store: &Store,
+    images: &Images<'_>,
+    request: &BuildRequest,
+    events: &dyn EventSink,
+    cancel: &Cancel,
+    claims: Claims,
+) -> Result<BuildResult, BuildError> {
     let started_ms = now_ms();
     let invocation = invocation(started_ms);
     let source = strata_parser::source::text(&request.dockerfile).into_owned();
@@ -52,6 +78,10 @@ pub fn build(
     let epoch = epoch::resolve(&dockerfile, &mut request, store, cancel, &report)?;
     let request = &request;
     let lease = store.lease_or_look("build")?;
+    if claims == Claims::Held {
+        lease.must_hold()?;
+    }
+    let state = store.index().one_state()?;
     let bases = StoreBases {
         images,
         lease: &lease,
@@ -64,18 +94,20 @@ pub fn build(
         steps,
         warnings,
     } = plan::plan(&dockerfile, request, &bases).map_err(refused)?;
+    drop(state);
     check_annotations(request, &targets, index)?;
     let check = lint::settings(&dockerfile, request)?;
     let findings = lint::findings(&dockerfile, request, &check, warnings)?;
     let violation = lint::violation(&dockerfile, &findings).filter(|_| check.error);
-    for finding in findings {
+    // The first attempt told of them.
+    for finding in findings.into_iter().filter(|_| claims == Claims::Noted) {
         events.event(Event::Warning(finding));
     }
     if let Some(violation) = violation {
         return Err(refused(violation.into()));
     }
     let advice = strata_parser::lint::advice(&dockerfile, &check).len();
-    if advice > 0 {
+    if advice > 0 && claims == Claims::Noted {
         let findings = if advice == 1 { "finding" } else { "findings" };
         events.event(Event::Notice(format!(
             "{advice} {findings} of strata's own rules: see `strata check`"
@@ -87,6 +119,9 @@ pub fn build(
 
     let sources = Sources::open(&graph, request, store, events, cancel, &one)?;
     let recipes = Recipes::new(&graph, request, &sources, cancel, &one)?;
+    // What a build that finds everything says was so at one moment: whatever is pruned later was pruned
+    // after it. Whoever writes ends that.
+    let state = store.index().one_state()?;
     let records = store.index().claim(&lease, &recipes.keys)?;
     let known = Results::known(&graph, &records);
     announce_hits(&graph, &known, events);
@@ -134,7 +169,6 @@ pub fn build(
     );
     let ran_something = !scheduler.idle();
     if ran_something {
-        // A build that finds everything may do without room, if nothing is to be written for it.
         lease.must_hold()?;
     }
     if ran_something && wants_image {
@@ -208,6 +242,13 @@ pub fn build(
         }
     };
 
+    if graph
+        .images
+        .iter()
+        .any(|image| image.base.unnamed.is_some())
+    {
+        lease.must_hold()?;
+    }
     for image in &graph.images {
         images.remember(&image.base).map_err(|error| match error {
             strata_image::ImageError::Store(error) => BuildError::Store(error),
@@ -305,6 +346,7 @@ pub fn build(
         }
         lease.note_build(name, *layer);
     }
+    drop(state);
     match store.sync_what_was_used() {
         // What is there stays as safe as it was.
         Err(error) if error.is_no_space() && !ran_something => {}

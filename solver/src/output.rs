@@ -104,8 +104,14 @@ impl Finished<'_> {
             .into_iter()
             .skip(unpacked)
         {
-            let diff_id = export::diff_id(self.store, layer, self.options())
-                .map_err(|error| output_error("the image's layers", error))?;
+            let failed = |error| output_error("the image's layers", error);
+            let known = export::known_diff_id(self.store, layer, self.options());
+            let diff_id = if let Some(known) = known.map_err(failed)? {
+                known
+            } else {
+                self.lease.must_hold()?;
+                export::diff_id(self.store, layer, self.options()).map_err(failed)?
+            };
             layers.push(StoredLayer {
                 diff_id,
                 layer: Some(layer),
@@ -204,6 +210,19 @@ impl Finished<'_> {
     /// Writes every output that was asked for.
     pub(crate) fn write(&self, images: &[BuiltImage]) -> Result<Made, BuildError> {
         let mut made = Made::default();
+        // Whether no file of the image is read for it, and no blob made.
+        let only_named = |output: &Output| match output {
+            Output::CacheOnly => true,
+            Output::Store { encoding } => !encoding.codec.changes_archive(),
+            _ => false,
+        };
+        if !self.request.attestations.is_empty() || !self.request.outputs.iter().all(only_named) {
+            match self.lease.must_hold() {
+                // What is only read can be read without: it is missed if it goes meanwhile.
+                Err(error) if error.is_no_space() => {}
+                held => held?,
+            }
+        }
         let said = self.said(images)?;
         let mut next = self.next_step;
         for output in &self.request.outputs {
@@ -292,8 +311,14 @@ impl Finished<'_> {
                     said: &|image| said.of(image),
                     names: &all_names,
                 };
-                let stored = export::store_images(self.store, self.lease, &set, &names)
-                    .map_err(|error| output_error("the local image store", error))?;
+                let failed = |error| output_error("the local image store", error);
+                let there = export::stored(self.store, &set, &names).map_err(failed)?;
+                let stored = if let Some(there) = there {
+                    there
+                } else {
+                    self.lease.must_hold()?;
+                    export::store_images(self.store, self.lease, &set, &names).map_err(failed)?
+                };
                 if made.manifests.is_empty() {
                     made.image = Some(stored);
                 }

@@ -300,8 +300,8 @@ pub struct BuildRequest {
     pub dns: Dns,
     /// Tell for each step that runs why it was not found.
     pub explain: bool,
-    /// How many steps may run at once.
-    pub jobs: usize,
+    /// How many steps may run at once; as many as there are cores if nothing is said.
+    pub jobs: Option<usize>,
     /// `SOURCE_DATE_EPOCH` of the environment; a build argument of that name wins.
     pub epoch: Option<i64>,
     /// When a context from elsewhere was last changed, in seconds since 1970, if its commit or its server
@@ -378,7 +378,7 @@ impl BuildRequest {
             extra_hosts: Vec::new(),
             dns: Dns::default(),
             explain: false,
-            jobs: 1,
+            jobs: Some(1),
             epoch: None,
             context_time: None,
             origin: None,

@@ -306,6 +306,12 @@ impl<'a> Scheduler<'a> {
 
     /// Runs everything that is needed. Stops at the first failure, when all that ran has ended.
     pub(crate) fn run(mut self) -> Result<Results, BuildError> {
+        if self.idle() {
+            return Ok(self.results);
+        }
+        let jobs = self.shared.request.jobs.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        });
         let (sender, messages) = crossbeam_channel::unbounded();
         let cancelled = sender.clone();
         let user_stop = self.shared.stop.clone();
@@ -315,7 +321,7 @@ impl<'a> Scheduler<'a> {
         std::thread::scope(|scope| {
             let workers = Workers::new(scope, &idle);
             loop {
-                while failure.is_none() && self.running < self.shared.request.jobs.max(1) {
+                while failure.is_none() && self.running < jobs.max(1) {
                     let Some((_, node)) = self.ready.pop_first() else {
                         break;
                     };

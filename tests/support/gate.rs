@@ -32,6 +32,11 @@ impl Gate {
         format!("http://{}{path}", self.0.local_addr().unwrap())
     }
 
+    /// What makes strata itself wait, in `STRATA_FAILPOINT`, when it comes by a place.
+    pub(crate) fn failpoint(&self, place: &str) -> String {
+        format!("{place}:meet={}", self.0.local_addr().unwrap().port())
+    }
+
     /// Waits until a step has come.
     pub(crate) fn wait(&self) -> Waiting {
         self.wait_for(Duration::from_mins(1))

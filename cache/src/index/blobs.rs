@@ -9,23 +9,31 @@ use crate::failpoint::failpoint;
 use crate::store::now_ms;
 use crate::{Digest, StoreError};
 
+/// A blob that is there.
+#[derive(Debug)]
+pub(super) struct Found {
+    size: u64,
+    last_used_ms: u64,
+}
+
 impl Index {
     /// The size of a blob that can be relied on, held for this process's leases.
     pub(crate) fn claim_blob(&self, digest: Digest) -> Result<Option<u64>, StoreError> {
-        let look_up = |index: &Connection| self.find_blob(index, digest);
-        let Some(size) = self.read(look_up)? else {
+        let Some(found) = self.read(|index| self.find_blob(index, digest))? else {
             return Ok(None);
         };
-        if self.is_read_only() || self.holds_blob(digest) {
+        let size = found.size;
+        if self.is_read_only() || self.note_blob(digest, found.last_used_ms) {
             return Ok(Some(size));
         }
         // It may have been pruned since the look-up.
         let claimed = self.write(|transaction| {
-            let found = look_up(transaction)?;
+            let found = self.find_blob(transaction, digest)?;
             if found.is_some() {
-                self.touch_blob(transaction, digest)?;
+                Self::touch_blob(transaction, digest)?;
+                self.hold_blob(transaction, digest)?;
             }
-            Ok(found)
+            Ok(found.map(|found| found.size))
         });
         match claimed {
             // Not held then. A blob that goes meanwhile is missed when it is read.
@@ -41,28 +49,37 @@ impl Index {
         }
     }
 
-    fn touch_blob(&self, index: &Connection, digest: Digest) -> rusqlite::Result<()> {
+    /// Inside a transaction: says that the blob is used now.
+    pub(super) fn touch_blob(index: &Connection, digest: Digest) -> rusqlite::Result<()> {
         index
             .prepare_cached("UPDATE blobs SET last_used = ?2 WHERE digest = ?1")?
             .execute(params![digest, int(now_ms())])?;
-        self.hold_blob(index, digest)
+        Ok(())
     }
 
-    fn find_blob(&self, index: &Connection, digest: Digest) -> rusqlite::Result<Option<u64>> {
-        let found: Option<(i64, bool)> = index
+    pub(super) fn find_blob(
+        &self,
+        index: &Connection,
+        digest: Digest,
+    ) -> rusqlite::Result<Option<Found>> {
+        let found: Option<(Found, bool)> = index
             .prepare_cached(
-                "SELECT size, boot IS NOT NULL FROM blobs \
+                "SELECT size, last_used, boot IS NOT NULL FROM blobs \
                  WHERE digest = ?1 AND (boot IS NULL OR boot = ?2)",
             )?
             .query_row(params![digest, self.boot()], |row| {
-                Ok((row.get(0)?, row.get(1)?))
+                let found = Found {
+                    size: uint(row.get(0)?),
+                    last_used_ms: uint(row.get(1)?),
+                };
+                Ok((found, row.get(2)?))
             })
             .optional()?;
         // A file that somebody deleted by hand is missing, whatever the row says.
-        Ok(found.and_then(|(size, unsynced)| {
+        Ok(found.and_then(|(found, unsynced)| {
             self.rely_on(unsynced);
             let path = self.root.join("blobs/sha256").join(digest.hex());
-            is_there(&path).then_some(uint(size))
+            is_there(&path).then_some(found)
         }))
     }
 
@@ -78,7 +95,9 @@ impl Index {
             let sql = |source| self.error(source);
             let found = self.find_blob(transaction, digest).map_err(sql)?;
             if found.is_some() {
-                return self.touch_blob(transaction, digest).map_err(sql);
+                return Self::touch_blob(transaction, digest)
+                    .and_then(|()| self.hold_blob(transaction, digest))
+                    .map_err(sql);
             }
             // ORDER: the file has its name before a row says so, as with layers. A file that a
             // power cut made doubtful is replaced.

@@ -17,17 +17,7 @@ impl Index {
     /// An image with names is safe from a power cut when this returns, and if the power goes before, its
     /// names are where they were.
     pub fn put_image(&self, image: &StoredImage, names: &[String]) -> Result<(), StoreError> {
-        let same = |index: &Connection| -> rusqlite::Result<(bool, bool)> {
-            let stored = self.find_image(index, image.config)?;
-            let same_image = stored.is_some_and(|stored| {
-                stored.manifest == image.manifest && stored.layers == image.layers
-            });
-            let mut same_names = true;
-            for name in names {
-                same_names &= config_of(index, name)? == Some(image.config);
-            }
-            Ok((same_image, same_names))
-        };
+        let same = |index: &Connection| self.same_image(index, image, names);
         if self.read(same)? == (true, true) {
             return Ok(());
         }
@@ -65,6 +55,30 @@ impl Index {
         }
         failpoint!("image.published");
         Ok(())
+    }
+
+    /// True if [`put_image`](Self::put_image) would find the image as it is, under the same names.
+    pub fn has_image(&self, image: &StoredImage, names: &[String]) -> Result<bool, StoreError> {
+        let same = self.read(|index| self.same_image(index, image, names))?;
+        Ok(same == (true, true))
+    }
+
+    /// Whether the image is there as it is, and whether it has these names.
+    fn same_image(
+        &self,
+        index: &Connection,
+        image: &StoredImage,
+        names: &[String],
+    ) -> rusqlite::Result<(bool, bool)> {
+        let stored = self.find_image(index, image.config)?;
+        let same_image = stored.is_some_and(|stored| {
+            stored.manifest == image.manifest && stored.layers == image.layers
+        });
+        let mut same_names = true;
+        for name in names {
+            same_names &= config_of(index, name)? == Some(image.config);
+        }
+        Ok((same_image, same_names))
     }
 
     /// Remembers that a layer of an image was unpacked: `position` counts from the base.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::{Index, LayerBlob, LayerRow, int, is_there, uint};
 use crate::failpoint::failpoint;
@@ -54,7 +54,7 @@ impl Index {
         let result = self.try_write(|transaction| {
             let sql = |source| self.error(source);
             if let Some(chain) = layer.chain_id {
-                if let Some(existing) = self.trusted_chain(transaction, chain).map_err(sql)? {
+                if let Some((existing, _)) = self.trusted_chain(transaction, chain).map_err(sql)? {
                     Self::claim_layer(transaction, lease.id(), existing).map_err(sql)?;
                     return Ok(Published::Existing(existing));
                 }
@@ -178,69 +178,80 @@ impl Index {
         lease: &Lease,
         chain: ChainId,
     ) -> Result<Option<LayerId>, StoreError> {
-        let look_up = |index: &Connection| self.trusted_chain(index, chain);
-        if self.is_read_only() {
-            return self.read(look_up);
-        }
-        let claimed = self.write(|transaction| {
-            let found = look_up(transaction)?;
-            if let Some(layer) = found {
-                Self::claim_layer(transaction, lease.id(), layer)?;
-            }
-            Ok(found)
-        });
-        claimed.or_else(|error| {
-            lease.may_look(error)?;
-            self.read(look_up)
-        })
+        self.claim_found(lease, |index| self.trusted_chain(index, chain))
     }
 
     /// Claims a layer that is known by its name. False if it is not there (any more).
     pub fn claim_layer_id(&self, lease: &Lease, id: LayerId) -> Result<bool, StoreError> {
-        let look_up = |index: &Connection| -> rusqlite::Result<bool> {
-            let unsynced: Option<bool> = index
-                .prepare_cached(
-                    "SELECT boot IS NOT NULL FROM layers \
-                     WHERE id = ?1 AND (boot IS NULL OR boot = ?2)",
-                )?
-                .query_row(params![id, self.boot()], |row| row.get(0))
-                .optional()?;
-            self.rely_on(unsynced == Some(true));
-            Ok(unsynced.is_some() && self.has_directory(id))
-        };
-        if self.is_read_only() {
-            return self.read(look_up);
+        let found = self.claim_found(lease, |index| self.find_layer(index, id))?;
+        Ok(found.is_some())
+    }
+
+    /// Claims the layer that `look_up` finds, with its time of use, or notes it if the lease only looks.
+    fn claim_found(
+        &self,
+        lease: &Lease,
+        look_up: impl Fn(&Connection) -> rusqlite::Result<Option<(LayerId, u64)>>,
+    ) -> Result<Option<LayerId>, StoreError> {
+        if self.is_read_only() || self.only_looks(lease.id()) {
+            let found = self.read(&look_up)?;
+            if self.is_read_only() || self.note_layer(lease.id(), found) {
+                return Ok(found.map(|(layer, _)| layer));
+            }
         }
         let claimed = self.write(|transaction| {
             let found = look_up(transaction)?;
-            if found {
-                Self::claim_layer(transaction, lease.id(), id)?;
+            if let Some((layer, _)) = found {
+                Self::claim_layer(transaction, lease.id(), layer)?;
             }
             Ok(found)
         });
-        claimed.or_else(|error| {
-            lease.may_look(error)?;
-            self.read(look_up)
-        })
+        let found = claimed.or_else(|error| {
+            if error.is_read_only() {
+                self.read(&look_up)
+            } else {
+                Err(error)
+            }
+        })?;
+        Ok(found.map(|(layer, _)| layer))
     }
 
     fn trusted_chain(
         &self,
         index: &Connection,
         chain: ChainId,
-    ) -> rusqlite::Result<Option<LayerId>> {
-        let layer: Option<(LayerId, bool)> = index
-            .prepare_cached(
-                "SELECT id, boot IS NOT NULL FROM layers \
-                 WHERE chain_id = ?1 AND (boot IS NULL OR boot = ?2)",
-            )?
-            .query_row(params![chain.0, self.boot()], |row| {
-                Ok((row.get(0)?, row.get(1)?))
+    ) -> rusqlite::Result<Option<(LayerId, u64)>> {
+        self.trusted_layer(index, "chain_id = ?1", &chain.0)
+    }
+
+    /// A layer that is there, and its time of use.
+    pub(super) fn find_layer(
+        &self,
+        index: &Connection,
+        id: LayerId,
+    ) -> rusqlite::Result<Option<(LayerId, u64)>> {
+        self.trusted_layer(index, "id = ?1", &id)
+    }
+
+    fn trusted_layer(
+        &self,
+        index: &Connection,
+        condition: &str,
+        value: &dyn ToSql,
+    ) -> rusqlite::Result<Option<(LayerId, u64)>> {
+        let found: Option<(LayerId, i64, bool)> = index
+            .prepare_cached(&format!(
+                "SELECT id, last_used, boot IS NOT NULL FROM layers \
+                 WHERE {condition} AND (boot IS NULL OR boot = ?2)"
+            ))?
+            .query_row(params![value, self.boot()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })
             .optional()?;
-        Ok(layer.and_then(|(layer, unsynced)| {
+        Ok(found.and_then(|(layer, last_used, unsynced)| {
             self.rely_on(unsynced);
-            self.has_directory(layer).then_some(layer)
+            self.has_directory(layer)
+                .then_some((layer, uint(last_used)))
         }))
     }
 

@@ -24,9 +24,8 @@ mod schema;
 mod sweep;
 pub(crate) mod usage;
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -72,6 +71,9 @@ pub struct LayerBlob {
 /// layer.
 pub const DIFF_ID: &str = "diffid";
 
+/// Commits are not flushed one by one.
+const NORMAL: &str = "PRAGMA synchronous=NORMAL";
+
 /// The index of a store.
 #[derive(Debug)]
 pub struct Index {
@@ -80,16 +82,11 @@ pub struct Index {
     connection: Mutex<Connection>,
     boot: String,
     read_only: bool,
-    held: Mutex<Held>,
+    /// Whether SQLite was told how commits are flushed, which only those who write need.
+    told: AtomicBool,
+    held: Mutex<leases::Held>,
     /// Rows were found or written whose files a power cut may still take.
     unsynced: AtomicBool,
-}
-
-/// What this process's live leases hold, so that a blob is claimed once and not at every look.
-#[derive(Debug, Default)]
-struct Held {
-    leases: Vec<String>,
-    blobs: HashSet<Digest>,
 }
 
 impl Index {
@@ -120,9 +117,6 @@ impl Index {
             connection
                 .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
                 .map_err(fail)?;
-            connection
-                .execute_batch("PRAGMA synchronous=NORMAL")
-                .map_err(fail)?;
             if let migrate::Outcome::Newer(version) = migrate::run(&mut connection).map_err(fail)? {
                 return Err(StoreError::Foreign {
                     path: root.to_owned(),
@@ -139,6 +133,7 @@ impl Index {
             connection: Mutex::new(connection),
             boot,
             read_only,
+            told: AtomicBool::new(false),
             held: Mutex::default(),
             unsynced: AtomicBool::new(false),
         })
@@ -162,7 +157,7 @@ impl Index {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, leases::Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -176,6 +171,26 @@ impl Index {
         action: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         action(&self.connection()).map_err(|source| self.error(source))
+    }
+
+    /// From now on all reads see one state of the index: until the guard is dropped, or until this
+    /// process writes. Not to be held across anything slow: as long as it lives the log can't be
+    /// shortened.
+    pub fn one_state(&self) -> Result<OneState<'_>, StoreError> {
+        let connection = self.connection();
+        // Inside of another one, that one counts.
+        let begun = connection.is_autocommit();
+        if begun {
+            let result = connection.execute_batch("BEGIN");
+            result.map_err(|source| self.error(source))?;
+        }
+        Ok(OneState { index: self, begun })
+    }
+
+    /// Reads see the newest state again, whoever wanted [one state](Self::one_state): what comes now
+    /// takes long.
+    pub fn end_state(&self) -> Result<(), StoreError> {
+        end_state(&self.connection()).map_err(|source| self.error(source))
     }
 
     /// Runs `action` in a write transaction and commits it.
@@ -197,6 +212,11 @@ impl Index {
             });
         }
         let mut connection = self.connection();
+        end_state(&connection).map_err(|source| self.error(source))?;
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let told = connection.execute_batch(NORMAL);
+            told.map_err(|source| self.error(source))?;
+        }
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|source| self.error(source))?;
@@ -211,16 +231,44 @@ impl Index {
         action: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let set = |level: &str| {
-            self.connection()
-                .execute_batch(level)
+            let connection = self.connection();
+            self.told.store(true, Ordering::Relaxed);
+            end_state(&connection)
+                .and_then(|()| connection.execute_batch(level))
                 .map_err(|source| self.error(source))
         };
         // Another thread's commit in between is flushed, too: slower, never wrong.
         set("PRAGMA synchronous=FULL")?;
         let result = self.try_write(action);
-        set("PRAGMA synchronous=NORMAL")?;
+        set(NORMAL)?;
         result
     }
+}
+
+/// While it lives, reads see one state of the index.
+#[derive(Debug)]
+#[must_use = "reads see later states as soon as this is dropped"]
+pub struct OneState<'a> {
+    index: &'a Index,
+    begun: bool,
+}
+
+impl Drop for OneState<'_> {
+    fn drop(&mut self) {
+        if self.begun {
+            // It only read: there is nothing that could be lost.
+            drop(self.index.end_state());
+        }
+    }
+}
+
+/// Write transactions begin and end under the connection's mutex, so whoever has that and finds a
+/// transaction has found a [`OneState`].
+fn end_state(connection: &Connection) -> rusqlite::Result<()> {
+    if connection.is_autocommit() {
+        return Ok(());
+    }
+    connection.execute_batch("COMMIT")
 }
 
 /// Waits for another process's transaction: half a minute in all, in steps that start small,

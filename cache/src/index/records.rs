@@ -22,7 +22,8 @@ const UNSYNCED: &str = "r.boot IS NOT NULL OR EXISTS (SELECT 1 FROM layers l \
 
 impl Index {
     /// Looks up `keys` and claims what is found for `lease`, in one transaction: after it, pruning
-    /// leaves those records and layers alone. Marks them as used now.
+    /// leaves those records and layers alone. Marks them as used now. For a lease that only looks they
+    /// are noted, and held when it is to.
     ///
     /// The answer has one entry for each key, in order. Records that a power cut made doubtful are
     /// not found. In a store that can't be written to, this is a plain look-up, which holds nothing.
@@ -34,19 +35,26 @@ impl Index {
         let look_up = |index: &Connection| -> rusqlite::Result<Vec<Option<CacheRecord>>> {
             keys.iter().map(|key| self.find(index, *key)).collect()
         };
-        if self.is_read_only() {
-            return self.read(look_up);
+        if self.is_read_only() || self.only_looks(lease.id()) {
+            let _state = self.one_state()?;
+            let found = self.read(look_up)?;
+            if self.is_read_only() || self.note_records(lease.id(), &found) {
+                return Ok(found);
+            }
         }
         let claimed = self.write(|transaction| {
             let found = look_up(transaction)?;
             for record in found.iter().flatten() {
-                Self::used(transaction, lease, record)?;
+                Self::used(transaction, lease.id(), record.key, record.layer)?;
             }
             Ok(found)
         });
         claimed.or_else(|error| {
-            lease.may_look(error)?;
-            self.read(look_up)
+            if error.is_read_only() {
+                self.read(look_up)
+            } else {
+                Err(error)
+            }
         })
     }
 
@@ -55,7 +63,11 @@ impl Index {
         self.read(|index| self.find(index, key))
     }
 
-    fn find(&self, index: &Connection, key: CacheKey) -> rusqlite::Result<Option<CacheRecord>> {
+    pub(super) fn find(
+        &self,
+        index: &Connection,
+        key: CacheKey,
+    ) -> rusqlite::Result<Option<CacheRecord>> {
         let record = index
             .prepare_cached(&format!(
                 "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r WHERE r.key = ?2 AND {TRUSTED}"
@@ -104,7 +116,7 @@ impl Index {
                 .optional()?
                 .filter(|record| self.has_directory(record.layer));
             if let Some(record) = &found {
-                Self::used(transaction, lease, record)?;
+                Self::used(transaction, lease.id(), record.key, record.layer)?;
             }
             Ok(found)
         })
@@ -191,12 +203,23 @@ impl Index {
         })
     }
 
-    /// Notes that `lease` uses `record` now.
-    fn used(index: &Connection, lease: &Lease, record: &CacheRecord) -> rusqlite::Result<()> {
+    /// Inside a transaction: `lease` uses a record and its layer now.
+    pub(super) fn used(
+        index: &Connection,
+        lease: &str,
+        key: CacheKey,
+        layer: LayerId,
+    ) -> rusqlite::Result<()> {
+        Self::touch_record(index, key)?;
+        Self::claim_layer(index, lease, layer)
+    }
+
+    /// Inside a transaction: counts one more use of a record, now.
+    pub(super) fn touch_record(index: &Connection, key: CacheKey) -> rusqlite::Result<()> {
         index
             .prepare_cached("UPDATE records SET last_used = ?2, uses = uses + 1 WHERE key = ?1")?
-            .execute(params![record.key.0, int(now_ms())])?;
-        Self::claim_layer(index, lease.id(), record.layer)
+            .execute(params![key.0, int(now_ms())])?;
+        Ok(())
     }
 
     /// Lets `record` stand for a layer that is there already: the step was run again with an equal

@@ -15,6 +15,9 @@ use crate::{Digest, LayerId, StoreError};
 /// Tables whose rows count only after a sync or in the boot that wrote them.
 const SYNCED: [&str; 4] = ["layers", "blobs", "records", "images"];
 
+/// Bytes of the log from which on it is emptied by a build that writes, however little: some thirty pages.
+const LONG_LOG: u64 = 128 << 10;
+
 /// The rows that were there at some moment: the highest `seq` of each table.
 #[derive(Debug)]
 struct Mark([i64; SYNCED.len()]);
@@ -85,9 +88,33 @@ impl Index {
             }
             Ok(())
         })?;
-        // Whoever opens the index first reads the whole log. Short logs make quick look-ups, and
-        // the disk is being waited for anyway. Frames that a reader still needs stay.
-        self.read(|index| index.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
+        // The disk is being waited for anyway.
+        self.write_log_back()
+    }
+
+    /// Writes the log back into the index and empties it: whoever opens the index when nobody has it open
+    /// reads the whole log. Frames that a reader still needs stay, and nobody is waited for.
+    fn write_log_back(&self) -> Result<(), StoreError> {
+        let mut connection = self.connection();
+        let result = connection
+            .busy_handler(None::<fn(i32) -> bool>)
+            .and_then(|()| {
+                let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+                connection.busy_handler(Some(super::wait_a_little))?;
+                done
+            });
+        result.map_err(|source| self.error(source))
+    }
+
+    /// Empties the log if it has grown: a build that only notes what it used leaves a few frames each
+    /// time.
+    pub(super) fn shorten_log(&self) {
+        let log = self.root.join("index.db-wal");
+        let long = std::fs::metadata(log).is_ok_and(|log| log.len() > LONG_LOG);
+        if long {
+            // The next one tries again.
+            drop(self.write_log_back());
+        }
     }
 
     /// Removes the rows that another boot wrote and did not sync, with what hangs on them.

@@ -421,3 +421,185 @@ fn a_cache_mount_that_a_power_cut_may_have_damaged_is_emptied() {
     );
     assert!(store.index().snapshot().unwrap().mounts.is_empty());
 }
+
+/// All rows of the tables that a look writes to when it is held.
+fn claims(store: &Store) -> (i64, i64) {
+    store
+        .index()
+        .read(|index| {
+            index.query_row(
+                "SELECT (SELECT count(*) FROM lease_layers), (SELECT count(*) FROM lease_blobs)",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+        })
+        .unwrap()
+}
+
+/// How often the index was written to, by anybody.
+fn writes(store: &Store) -> i64 {
+    let read = |index: &Connection| index.query_row("PRAGMA data_version", [], |row| row.get(0));
+    store.index().read(read).unwrap()
+}
+
+#[test]
+fn a_look_writes_nothing_until_it_has_to_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("test").unwrap();
+    let layer = step(&store, &lease, &[], "one");
+    let blob = store.blobs().put(b"blob").unwrap();
+    drop(lease);
+
+    let other = Store::open(dir.path()).unwrap();
+    let before = writes(&other);
+    let look = store.lease_or_look("look").unwrap();
+    let found = store
+        .index()
+        .claim(&look, &[key("one"), key("no")])
+        .unwrap();
+    assert_eq!(found[0].as_ref().unwrap().layer, layer);
+    assert_eq!(found[1], None);
+    assert!(store.index().claim_layer_id(&look, layer).unwrap());
+    assert!(store.blobs().contains(blob));
+    assert_eq!(writes(&other), before);
+    assert_eq!(claims(&store), (0, 0));
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("leases"))
+            .unwrap()
+            .count(),
+        0
+    );
+
+    look.must_hold().unwrap();
+    assert_eq!(claims(&store), (1, 1));
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("leases"))
+            .unwrap()
+            .count(),
+        1
+    );
+    // What is found from now on is claimed at once.
+    let later = store.blobs().put(b"later").unwrap();
+    assert!(store.blobs().contains(later));
+    assert_eq!(claims(&store), (1, 2));
+    drop(look);
+    assert_eq!(claims(&store), (0, 0));
+}
+
+#[test]
+fn a_look_that_only_looked_leaves_no_trace_within_the_grain_and_marks_what_is_older() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("test").unwrap();
+    let layer = step(&store, &lease, &[], "one");
+    lease.note_build("app".to_owned(), layer);
+    drop(lease);
+    let other = Store::open(dir.path()).unwrap();
+    let look = || {
+        let look = store.lease_or_look("look").unwrap();
+        store.index().claim(&look, &[key("one")]).unwrap();
+        look.note_build("app".to_owned(), layer);
+        drop(look);
+    };
+    // The first use is counted at once.
+    look();
+    let before = writes(&other);
+    look();
+    assert_eq!(writes(&other), before);
+    let uses = || store.index().record(key("one")).unwrap().unwrap();
+    let (count, time) = (uses().uses, uses().last_used_ms);
+    store
+        .index()
+        .write(|index| {
+            index.execute_batch(
+                "UPDATE records SET last_used = last_used - 100000; \
+                 UPDATE layers SET last_used = last_used - 100000;",
+            )
+        })
+        .unwrap();
+    look();
+    assert_ne!(writes(&other), before);
+    assert_eq!(uses().uses, count + 1);
+    assert!(uses().last_used_ms >= time);
+}
+
+type Look<'a> = &'a dyn Fn(&Lease);
+type Remove<'a> = &'a dyn Fn(&Connection) -> rusqlite::Result<usize>;
+
+#[test]
+fn what_was_pruned_between_look_and_hold_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("test").unwrap();
+    let layer = step(&store, &lease, &[], "one");
+    let kept = step(&store, &lease, &[], "two");
+    let blob = store.blobs().put(b"blob").unwrap();
+    drop(lease);
+    let cases: [(Look<'_>, Remove<'_>); 3] = [
+        (
+            &|look| assert!(store.blobs().contains(blob), "{look:?}"),
+            &|index| index.execute("DELETE FROM blobs WHERE digest = ?1", [blob]),
+        ),
+        (
+            &|look| {
+                let found = store.index().claim(look, &[key("two"), key("one")]);
+                assert_eq!(found.unwrap().iter().flatten().count(), 2);
+            },
+            &|index| index.execute("DELETE FROM records WHERE key = ?1", [key("one").0]),
+        ),
+        (
+            &|look| assert!(store.index().claim_layer_id(look, layer).unwrap()),
+            &|index| index.execute("DELETE FROM layers WHERE id = ?1", [layer]),
+        ),
+    ];
+    for (look_up, remove) in cases {
+        let look = store.lease_or_look("look").unwrap();
+        look_up(&look);
+        store.index().write(|index| remove(index)).unwrap();
+        assert!(matches!(look.must_hold(), Err(StoreError::Pruned)));
+        assert_eq!(claims(&store), (0, 0));
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("leases"))
+                .unwrap()
+                .count(),
+            0
+        );
+    }
+    let look = store.lease_or_look("look").unwrap();
+    assert!(store.index().claim_layer_id(&look, kept).unwrap());
+    look.must_hold().unwrap();
+}
+
+#[test]
+fn one_state_is_read_until_somebody_here_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let other = Store::open(dir.path()).unwrap();
+    let state = store.index().one_state().unwrap();
+    assert_eq!(store.index().record(key("one")).unwrap(), None);
+    let lease = other.lease("test").unwrap();
+    step(&other, &lease, &[], "one");
+    assert_eq!(store.index().record(key("one")).unwrap(), None);
+    let inner = store.index().one_state().unwrap();
+    drop(inner);
+    assert_eq!(store.index().record(key("one")).unwrap(), None);
+    store.blobs().put(b"written").unwrap();
+    assert!(store.index().record(key("one")).unwrap().is_some());
+    drop(state);
+    let state = store.index().one_state().unwrap();
+    store.index().end_state().unwrap();
+    drop(state);
+}
+
+#[test]
+fn the_log_is_empty_after_a_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("test").unwrap();
+    step(&store, &lease, &[], "one");
+    let log = dir.path().join("index.db-wal");
+    assert_ne!(std::fs::metadata(&log).unwrap().len(), 0);
+    store.sync().unwrap();
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), 0);
+}

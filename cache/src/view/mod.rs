@@ -23,7 +23,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FileType, Stat};
 
@@ -96,20 +96,19 @@ pub struct Entry {
     pub layer: usize,
     /// For a directory: the layers whose directories make it up, topmost first. Merging has already
     /// stopped at opaque marks, whiteouts and files.
-    merged: Arc<[usize]>,
+    merged: Vec<usize>,
 }
 
 impl Entry {
     /// An entry of a tree that is no view of layers, such as a build context: `path` in that
     /// tree, and `host_path` where it lies.
     pub fn outside_layers(path: PathBuf, metadata: Metadata, host_path: PathBuf) -> Self {
-        static NO_LAYERS: OnceLock<Arc<[usize]>> = OnceLock::new();
         Self {
             path,
             metadata,
             host_path,
             layer: 0,
-            merged: Arc::clone(NO_LAYERS.get_or_init(|| Arc::new([]))),
+            merged: Vec::new(),
         }
     }
 
@@ -227,7 +226,7 @@ pub enum ViewError {
 struct Found {
     metadata: Metadata,
     layer: usize,
-    merged: Arc<[usize]>,
+    merged: Vec<usize>,
 }
 
 /// A stack of layers as one tree.
@@ -277,7 +276,7 @@ impl LayerView {
                 metadata: Metadata::empty_root(),
                 host_path: PathBuf::new(),
                 layer: 0,
-                merged: Arc::new([]),
+                merged: Vec::new(),
             });
         };
         let layer = &self.layers[top];
@@ -358,7 +357,7 @@ impl LayerView {
     /// The children of a directory entry, merged, sorted by name's bytes.
     pub fn read_dir(&self, directory: &Entry) -> Result<Vec<Entry>, ViewError> {
         let mut names: BTreeMap<Vec<u8>, Merging> = BTreeMap::new();
-        for &index in directory.merged.iter() {
+        for &index in &directory.merged {
             let layer = &self.layers[index];
             let fail = |source| layer.error("read directory", &directory.path, source);
             let Some(file) = layer.open_dir(&directory.path)? else {
@@ -400,9 +399,9 @@ impl LayerView {
                     metadata,
                     layer: merging.layers[0],
                     merged: if merging.directory {
-                        merging.layers.into()
+                        merging.layers
                     } else {
-                        Arc::new([])
+                        Vec::new()
                     },
                 };
                 entries.push(self.entry(beneath::join(&directory.path, &name), found));
@@ -497,7 +496,7 @@ impl LayerView {
     pub(crate) fn children_below(&self, directory: &Entry) -> Result<Vec<Entry>, ViewError> {
         let (_, rest) = self.split_top(&directory.merged);
         self.read_dir(&Entry {
-            merged: rest.into(),
+            merged: rest.to_vec(),
             ..directory.clone()
         })
     }
@@ -527,7 +526,7 @@ impl LayerView {
                 Some(Found {
                     metadata: Metadata::of_file(&stat, file.as_fd()),
                     layer: top,
-                    merged: merged.into(),
+                    merged,
                 })
             }
             None => self.lower(rest, &path)?,
@@ -587,9 +586,9 @@ impl LayerView {
         Ok(found.map(|(metadata, layers)| Found {
             layer: layers[0],
             merged: if metadata.kind == FileKind::Directory {
-                layers.into()
+                layers
             } else {
-                Arc::new([])
+                Vec::new()
             },
             metadata,
         }))

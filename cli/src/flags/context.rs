@@ -244,14 +244,22 @@ fn check_directory(root: &Path, context: &str) -> Result<(), String> {
 fn read_file(path: &Path, name: &str) -> Result<Vec<u8>, String> {
     let problem = |error: std::io::Error| format!("can't read Dockerfile `{name}`: {error}");
     let mut file = File::open(path).map_err(problem)?;
-    if file.metadata().map_err(problem)?.is_dir() {
+    let metadata = file.metadata().map_err(problem)?;
+    if metadata.is_dir() {
         return Err(format!("the Dockerfile `{name}` is a directory"));
     }
-    read_all(&mut file, &format!("Dockerfile `{name}`"))
+    read_sized(&mut file, metadata.len(), &format!("Dockerfile `{name}`"))
 }
 
 fn read_all(reader: &mut dyn Read, what: &str) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
+    read_sized(reader, 0, what)
+}
+
+/// Reads what most likely has `size` bytes.
+fn read_sized(reader: &mut dyn Read, size: u64, what: &str) -> Result<Vec<u8>, String> {
+    // With room for one more the end is found without another, larger buffer.
+    let room = usize::try_from(size.min(LIMIT)).unwrap_or(0) + 1;
+    let mut bytes = Vec::with_capacity(room);
     reader
         .take(LIMIT + 1)
         .read_to_end(&mut bytes)

@@ -109,7 +109,6 @@ mod tests {
             directory: directory.to_owned(),
             variable: &variable,
             stdout_is_terminal: false,
-            cores: 1,
         };
         secret(text, &surroundings).map(|secret| (secret.id, secret.content.0))
     }

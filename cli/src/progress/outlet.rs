@@ -1,4 +1,5 @@
-//! Lines on standard error, written by a thread of their own.
+//! Lines on standard error, written by a thread of their own, once there is anything that they could
+//! hold up. A build that finds everything has its few lines written when it is done: it needs no thread.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -23,11 +24,16 @@ pub(super) trait Render: Send + 'static {
 /// line is ever dropped.
 const QUEUE: usize = 4 << 20;
 
+/// Bytes that wait before there is a thread to write them.
+const QUIET_QUEUE: usize = 64 << 10;
+
 #[derive(Debug)]
 struct State<R> {
     renderer: R,
     queue: Vec<u8>,
     closed: bool,
+    /// There is a thread that writes. Before, whoever has the lock may.
+    threaded: bool,
     /// Nobody reads any more (EPIPE): whatever comes is thrown away.
     broken: bool,
 }
@@ -45,10 +51,13 @@ impl<R> Shared<R> {
     }
 }
 
+type Sink = Box<dyn Write + Send>;
+
 /// A display of lines.
-#[derive(Debug)]
 pub(super) struct Lines<R> {
     shared: Arc<Shared<R>>,
+    /// Where lines go, until a thread has it.
+    sink: Mutex<Option<Sink>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -58,30 +67,83 @@ impl<R: Render> Lines<R> {
         Self::to(renderer, std::io::stderr())
     }
 
-    fn to(renderer: R, mut sink: impl Write + Send + 'static) -> Self {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                renderer,
-                queue: Vec::new(),
-                closed: false,
-                broken: false,
+    fn to(renderer: R, sink: impl Write + Send + 'static) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(State {
+                    renderer,
+                    queue: Vec::new(),
+                    closed: false,
+                    threaded: false,
+                    broken: false,
+                }),
+                filled: Condvar::new(),
+                drained: Condvar::new(),
             }),
-            filled: Condvar::new(),
-            drained: Condvar::new(),
-        });
-        let worker = Arc::clone(&shared);
+            sink: Mutex::new(Some(Box::new(sink))),
+            writer: Mutex::default(),
+        }
+    }
+
+    fn sink(&self) -> MutexGuard<'_, Option<Sink>> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands the sink to a thread that writes what is queued, from now on.
+    fn start_writer(&self, state: &mut State<R>) {
+        state.threaded = true;
+        let Some(mut sink) = self.sink().take() else {
+            return;
+        };
+        let worker = Arc::clone(&self.shared);
         let writer = std::thread::Builder::new()
             .name("progress".into())
             .spawn(move || write_queue(&worker, &mut sink));
-        if writer.is_err() {
+        match writer {
+            Ok(writer) => {
+                *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+            }
             // No thread to be had: a build can do without its progress.
-            shared.lock().broken = true;
-        }
-        Self {
-            shared,
-            writer: Mutex::new(writer.ok()),
+            Err(_) => state.broken = true,
         }
     }
+
+    /// Writes what is queued, while there is no thread for it.
+    fn write_now(&self, state: &mut State<R>) {
+        let queue = std::mem::take(&mut state.queue);
+        if let Some(sink) = &mut *self.sink()
+            && !queue.is_empty()
+            && !state.broken
+        {
+            state.broken = sink.write_all(&queue).and_then(|()| sink.flush()).is_err();
+        }
+    }
+}
+
+/// When an event is to be seen.
+fn urgency(event: &Event) -> Urgency {
+    match event {
+        // Of steps that are found, one after the other in no time.
+        Event::Step(_) | Event::Finished { .. } => Urgency::Later,
+        // Said before something that may take long.
+        Event::Notice(_) | Event::Warning(_) | Event::Explained { .. } | Event::Used { .. } => {
+            Urgency::Now
+        }
+        Event::Started(_)
+        | Event::Waiting(_)
+        | Event::Output { .. }
+        | Event::Transfer { .. }
+        | Event::Failed { .. }
+        | Event::Stopped(_) => Urgency::Running,
+    }
+}
+
+enum Urgency {
+    /// With what comes next.
+    Later,
+    Now,
+    /// Steps run, which no reader is to hold up.
+    Running,
 }
 
 fn write_queue<R>(shared: &Shared<R>, sink: &mut dyn Write) {
@@ -128,11 +190,26 @@ impl<R: Render> Display for Lines<R> {
         }
         let state = &mut *state;
         state.renderer.render(at, event, &mut state.queue);
-        self.shared.filled.notify_one();
+        if state.threaded {
+            self.shared.filled.notify_one();
+            return;
+        }
+        match urgency(event) {
+            Urgency::Running => self.start_writer(state),
+            Urgency::Now => self.write_now(state),
+            Urgency::Later if state.queue.len() >= QUIET_QUEUE => self.write_now(state),
+            Urgency::Later => {}
+        }
     }
 
     fn close(&self) {
-        self.shared.lock().closed = true;
+        let mut state = self.shared.lock();
+        state.closed = true;
+        if !state.threaded {
+            self.write_now(&mut state);
+            return;
+        }
+        drop(state);
         self.shared.filled.notify_one();
         let writer = self
             .writer

@@ -43,17 +43,12 @@ pub(super) fn contents(
     let wanted = |item: &Item| {
         item.kind() == FileKind::File && item.same_as.is_none() && item.digest.is_none()
     };
-    let known = each(&selection.items, &|item| {
-        wanted(item)
-            .then(|| tree.known_digest(&item.entry))
-            .flatten()
-    });
-    for (index, (item, known)) in selection.items.iter_mut().zip(known).enumerate() {
+    for (index, item) in selection.items.iter_mut().enumerate() {
         if !wanted(item) {
             continue;
         }
-        item.digest = known;
-        if known.is_none() {
+        item.digest = tree.known_digest(&item.entry);
+        if item.digest.is_none() {
             bytes = bytes.saturating_add(item.entry.metadata.size);
             unknown.push(index);
         }
@@ -263,7 +258,7 @@ pub(super) fn combine(
         let chosen = &selection.items[items];
         let digests = each(chosen, &|item| entry(tree, spec, item, group.items.start));
         for (item, digest) in chosen.iter().zip(digests) {
-            whole.bytes(item.name.as_os_str().as_bytes());
+            whole.bytes(item.name().as_os_str().as_bytes());
             whole.bytes(digest.as_bytes());
             if files.len() < MOST_DESCRIBED {
                 files.push(SelectedFile {

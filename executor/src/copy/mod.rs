@@ -247,8 +247,8 @@ struct Group {
 #[derive(Debug)]
 struct Item {
     entry: Entry,
-    /// Path relative to the group's source; empty for the source itself.
-    name: PathBuf,
+    /// Where in the entry's path begins the path relative to the group's source.
+    name_at: usize,
     target: Option<PathBuf>,
     xattrs: Vec<Xattr>,
     /// Content of a regular file.
@@ -260,6 +260,14 @@ struct Item {
 impl Item {
     fn kind(&self) -> FileKind {
         self.entry.metadata.kind
+    }
+
+    /// Path relative to the group's source; empty for the source itself.
+    fn name(&self) -> &Path {
+        let path = self.entry.path.as_os_str().as_bytes();
+        Path::new(OsStr::from_bytes(
+            path.get(self.name_at..).unwrap_or_default(),
+        ))
     }
 
     fn source(&self) -> String {

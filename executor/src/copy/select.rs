@@ -1,6 +1,7 @@
 //! Which entries of a tree the sources of an instruction stand for.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -242,18 +243,19 @@ fn add_group(
 ) -> Result<(), CopyError> {
     let start = selection.items.len();
     let directory = entry.metadata.kind == FileKind::Directory;
+    let base = entry.path.as_os_str().len();
     let walk = Walk {
         tree,
         filter,
+        // Behind the slash, but in the root there is none.
+        below: if base == 0 { 0 } else { base + 1 },
         listed: AtomicUsize::new(0),
     };
     // Of a source directory itself only the time is used.
-    selection
-        .items
-        .push(walk.item(entry.clone(), PathBuf::new())?);
+    selection.items.push(walk.item(entry.clone())?);
     if directory {
         let taken = filter.pattern.is_none();
-        walk.descend(entry, Path::new(""), taken, &mut selection.items)?;
+        walk.descend(entry, taken, &mut selection.items)?;
     }
     mark_links(tree, &mut selection.items, start);
     let name = path.file_name().map_or_else(PathBuf::new, PathBuf::from);
@@ -284,6 +286,8 @@ const MANY: usize = 1_000;
 struct Walk<'a> {
     tree: &'a dyn SourceTree,
     filter: &'a Filter<'a>,
+    /// Where in the paths of entries begins the path from the group's source.
+    below: usize,
     /// How many entries were listed so far.
     listed: AtomicUsize,
 }
@@ -291,8 +295,6 @@ struct Walk<'a> {
 /// A child of a directory that is taken, or may hold something that is.
 struct Child {
     entry: Entry,
-    /// From the group's source.
-    path: PathBuf,
     /// Taken itself.
     taken: bool,
 }
@@ -304,7 +306,7 @@ impl Child {
 }
 
 impl Walk<'_> {
-    fn item(&self, entry: Entry, name: PathBuf) -> Result<Item, CopyError> {
+    fn item(&self, entry: Entry) -> Result<Item, CopyError> {
         let metadata = &entry.metadata;
         if metadata.kind == FileKind::CharDevice && metadata.rdev == (0, 0) {
             return Err(CopyError::Whiteout {
@@ -315,13 +317,13 @@ impl Walk<'_> {
             FileKind::Symlink => Some(self.tree.read_link(&entry)?),
             _ => None,
         };
-        let xattrs = self.tree.xattrs(&entry)?;
+        let (digest, xattrs) = self.tree.known(&entry)?;
         Ok(Item {
             entry,
-            name,
+            name_at: self.below,
             target,
             xattrs,
-            digest: None,
+            digest,
             same_as: None,
         })
     }
@@ -330,66 +332,93 @@ impl Walk<'_> {
     fn descend(
         &self,
         directory: &Entry,
-        relative: &Path,
         taken: bool,
         items: &mut Vec<Item>,
     ) -> Result<(), CopyError> {
-        let children = self.children(directory, relative, taken)?;
-        let mut folders = children.iter().filter(|child| child.is_directory()).count();
+        let mut children = self.children(directory, taken)?;
+        let mut folders = children
+            .iter()
+            .flatten()
+            .filter(|it| it.is_directory())
+            .count();
         // What is below the directories that are left, in their order, once it is known.
         let mut ahead = None;
-        for (index, child) in children.iter().enumerate() {
-            if !child.is_directory() {
-                items.push(self.item(child.entry.clone(), child.path.clone())?);
-                continue;
-            }
-            if ahead.is_none() && folders > 1 && self.listed.load(Ordering::Relaxed) >= MANY {
-                ahead = Some(self.side_by_side(&children[index..], taken).into_iter());
-            }
-            folders -= 1;
-            match ahead.as_mut().and_then(Iterator::next) {
-                Some(below) => items.append(&mut below?),
-                None => self.subtree(child, taken, items)?,
+        for index in 0..children.len() {
+            match &children[index] {
+                // One that was walked ahead.
+                None => next_of(&mut ahead, items)?,
+                Some(child) if child.is_directory() => {
+                    if ahead.is_none() && folders > 1 && self.listed.load(Ordering::Relaxed) >= MANY
+                    {
+                        let below = self.side_by_side(&mut children[index..], taken);
+                        ahead = Some(below.into_iter());
+                        next_of(&mut ahead, items)?;
+                        continue;
+                    }
+                    folders -= 1;
+                    self.subtree(child, taken, items)?;
+                }
+                Some(_) => self.leaf(&mut children[index], items)?,
             }
         }
         Ok(())
     }
 
+    // Apart from `descend` and `subtree`, which call each other for every level of a deep tree: their
+    // frames are to stay small.
+
+    /// Adds what is no directory.
+    fn leaf(&self, child: &mut Option<Child>, items: &mut Vec<Item>) -> Result<(), CopyError> {
+        if let Some(child) = child.take() {
+            items.push(self.item(child.entry)?);
+        }
+        Ok(())
+    }
+
+    /// Adds a directory itself.
+    fn folder(&self, child: &Child, items: &mut Vec<Item>) -> Result<(), CopyError> {
+        items.push(self.item(child.entry.clone())?);
+        Ok(())
+    }
+
     /// What is taken or looked through of a directory's children.
-    fn children(
-        &self,
-        directory: &Entry,
-        relative: &Path,
-        taken: bool,
-    ) -> Result<Vec<Child>, CopyError> {
+    fn children(&self, directory: &Entry, taken: bool) -> Result<Vec<Option<Child>>, CopyError> {
         let listed = self.tree.read_dir(directory)?;
         self.listed.fetch_add(listed.len(), Ordering::Relaxed);
         let mut children = Vec::with_capacity(listed.len());
         for entry in listed {
-            let Some(name) = entry.path.file_name() else {
-                continue;
-            };
-            let path = relative.join(name);
+            let path = entry.path.as_os_str().as_bytes();
+            let path = Path::new(OsStr::from_bytes(
+                path.get(self.below..).unwrap_or_default(),
+            ));
             let is_directory = entry.metadata.kind == FileKind::Directory;
-            let taken = match self.filter.judge(&path, is_directory, taken) {
+            let taken = match self.filter.judge(path, is_directory, taken) {
                 Verdict::Leave => continue,
                 Verdict::Take => true,
                 Verdict::Below => false,
             };
-            children.push(Child { entry, path, taken });
+            children.push(Some(Child { entry, taken }));
         }
         Ok(children)
     }
 
     /// Walks the directories among `children` on several threads; the items of each, in order.
-    fn side_by_side(&self, children: &[Child], taken: bool) -> Vec<Result<Vec<Item>, CopyError>> {
-        let folders: Vec<&Child> = children.iter().filter(|it| it.is_directory()).collect();
-        let walk = |child: &&Child| {
+    fn side_by_side(
+        &self,
+        children: &mut [Option<Child>],
+        taken: bool,
+    ) -> Vec<Result<Vec<Item>, CopyError>> {
+        let folders: Vec<Child> = children
+            .iter_mut()
+            .filter(|child| child.as_ref().is_some_and(Child::is_directory))
+            .filter_map(Option::take)
+            .collect();
+        let walk = |child: Child| {
             let mut items = Vec::new();
-            self.subtree(child, taken, &mut items)?;
+            self.subtree(&child, taken, &mut items)?;
             Ok(items)
         };
-        on_pool(|| folders.par_iter().map(walk).collect())
+        on_pool(|| folders.into_par_iter().map(walk).collect())
     }
 
     /// Adds a directory and what is taken below it.
@@ -400,13 +429,24 @@ impl Walk<'_> {
         items: &mut Vec<Item>,
     ) -> Result<(), CopyError> {
         let before = items.len();
-        items.push(self.item(child.entry.clone(), child.path.clone())?);
         let taken = child.taken || parent_taken;
-        self.descend(&child.entry, &child.path, taken, items)?;
+        self.folder(child, items)?;
+        self.descend(&child.entry, taken, items)?;
         // One that is not taken itself is made only if something in it is.
         if !child.taken && items.len() == before + 1 {
             items.truncate(before);
         }
         Ok(())
     }
+}
+
+/// Adds what is below the next of the directories that were walked ahead.
+fn next_of(
+    ahead: &mut Option<std::vec::IntoIter<Result<Vec<Item>, CopyError>>>,
+    items: &mut Vec<Item>,
+) -> Result<(), CopyError> {
+    if let Some(below) = ahead.as_mut().and_then(Iterator::next) {
+        items.append(&mut below?);
+    }
+    Ok(())
 }

@@ -204,7 +204,7 @@ impl Writer<'_> {
         for index in group.items.clone().skip(1) {
             self.spec.go_on()?;
             let item = &self.selection.items[index];
-            let path = root.join(&item.name);
+            let path = root.join(item.name());
             let is_fresh = path.parent().is_some_and(|parent| fresh.contains(parent));
             let existing = if is_fresh {
                 None

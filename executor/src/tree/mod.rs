@@ -82,6 +82,12 @@ pub trait SourceTree: Send + Sync {
     /// Extended attributes that a copy keeps, sorted by name.
     fn xattrs(&self, entry: &Entry) -> Result<Vec<Xattr>, TreeError>;
 
+    /// What is known of an entry as soon as it is found: its content's digest, if the tree has
+    /// that at hand, and its extended attributes. One look-up where both come from one place.
+    fn known(&self, entry: &Entry) -> Result<(Option<Digest>, Vec<Xattr>), TreeError> {
+        Ok((None, self.xattrs(entry)?))
+    }
+
     /// The owner that a copy gets without `--chown`: 0:0 from a context, its own from layers.
     fn owner(&self, entry: &Entry) -> (u32, u32);
 

@@ -73,7 +73,8 @@ pub fn small_diff_id(
     Ok(Some(DiffId(hasher.finish())))
 }
 
-fn known_diff_id(
+/// The [`diff_id`] if it was made before. Nothing of the layer is read.
+pub fn known_diff_id(
     store: &Store,
     layer: LayerId,
     options: WriteOptions,

@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 pub(crate) use archive::{Archive, LAYOUT, blob_name, json, named};
 pub use encoding::{Annotations, Encoding, MediaTypes, PlatformAnnotations};
 pub(crate) use layer::{blob_for, is_present, open_at, plain_size};
-pub use layer::{diff_id, image_blob, layer_blob, small_diff_id};
+pub use layer::{diff_id, image_blob, known_diff_id, layer_blob, small_diff_id};
 pub(crate) use list::{built, index_of, member_manifest, parsed};
 pub use set::{Artifact, Beside, ImageSet, reencoded};
 pub(crate) use set::{Document, manifest_of};
-pub use stored::{Statements, StoredSet, store_image, store_images};
+pub use stored::{Statements, StoredSet, store_image, store_images, stored};
 
 use strata_cache::diff::{DiffError, WriteOptions};
 use strata_cache::image::{StoredImage, StoredLayer};

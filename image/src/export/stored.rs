@@ -97,6 +97,33 @@ pub fn store_images(
     Ok(list.store(store, names)?)
 }
 
+/// What [`store_images`] would answer, if it would find all that it writes: one that is nothing but an
+/// image, as it is stored, under the same names.
+pub fn stored(
+    store: &Store,
+    set: &StoredSet<'_>,
+    names: &[String],
+) -> Result<Option<Digest>, ExportError> {
+    let ([image], false) = (set.images, set.index) else {
+        return Ok(None);
+    };
+    let annotations = &set.encoding.annotations;
+    let plain = annotations.descriptor_of(image.platform()).is_empty()
+        && annotations.manifest_of(image.platform()).is_empty()
+        && (set.said)(image).is_empty();
+    if !plain {
+        return Ok(None);
+    }
+    let stored = StoredImage {
+        config: image.id(),
+        manifest: None,
+        layers: image.layers().to_vec(),
+        created_ms: 0,
+    };
+    let there = store.index().has_image(&stored, names)? && store.blobs().contains(image.id());
+    Ok(there.then(|| image.id()))
+}
+
 impl BuiltImage {
     /// How the layers of an image of the store are packed so that they get the diff IDs that its config
     /// names: with the times clamped that the build clamped. If it clamped any, the image was made, by

@@ -52,7 +52,7 @@ impl Memo {
     }
 
     /// Remembers that the archive, as it was when this was opened, holds `config`.
-    pub(crate) fn remember(mut self, store: &Store, config: Digest) -> Result<(), StoreError> {
+    pub(crate) fn remember(self, store: &Store, config: Digest) -> Result<(), StoreError> {
         self.cache.insert(&self.key, &self.metadata, config);
         self.cache.save(store)
     }

@@ -174,14 +174,14 @@ impl Build {
         }
         let epoch = epoch(surroundings, &mut build_args)?;
         let jobs = match low.jobs.as_deref() {
-            None => surroundings.cores,
-            Some(text) => flag(
+            None => None,
+            Some(text) => Some(flag(
                 "--jobs",
                 text.parse()
                     .ok()
                     .filter(|jobs| (1..=4096).contains(jobs))
                     .ok_or_else(|| format!("`{text}` is not a number from 1 to 4096")),
-            )?,
+            )?),
         };
         let platforms = each("--platform", &low.platform, value::platform)?;
         if low.all_platforms && !platforms.is_empty() {
@@ -506,7 +506,7 @@ mod tests {
         assert!(matches!(build.request.outputs[..], [Output::Store { .. }]));
         assert_eq!(build.request.dockerfile, b"FROM scratch\n");
         assert_eq!(build.request.dockerfile_name, "Dockerfile");
-        assert_eq!(build.request.jobs, 3);
+        assert_eq!(build.request.jobs, None);
         assert_eq!(build.request.epoch, Some(1_700_000_000));
         assert_eq!(build.request.shm_size, 64 << 20);
         assert_eq!(build.progress, Mode::Auto);

@@ -43,8 +43,6 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) variable: &'a dyn Fn(&str) -> Option<OsString>,
     /// Whether an archive on standard output would land on a screen.
     pub(crate) stdout_is_terminal: bool,
-    /// Number of CPUs.
-    pub(crate) cores: usize,
 }
 
 impl std::fmt::Debug for Surroundings<'_> {
@@ -75,7 +73,6 @@ impl Surroundings<'static> {
             directory,
             variable: &process_variable,
             stdout_is_terminal: std::io::stdout().is_terminal(),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
         })
     }
 }
@@ -183,7 +180,6 @@ mod tests {
                 _ => None,
             },
             stdout_is_terminal: false,
-            cores: 3,
         }
     }
 }
