@@ -6,7 +6,7 @@
 //! from outside. Overlayfs copies it up with the file, so that a step that changes a file keeps its
 //! owner, as it would if it were a real one.
 //!
-//! A store in which such notes may be has a file [`MARK`]: in all others nobody looks for them.
+//! A store in which such notes may be has a file `owners`: in all others nobody looks for them.
 //!
 //! **Limitations**: the kernel lets users put attributes on regular files and directories only. Links,
 //! devices, fifos and sockets belong to root.

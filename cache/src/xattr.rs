@@ -25,7 +25,7 @@ pub(crate) fn is_overlay(name: &[u8]) -> bool {
 /// Whether an attribute is part of an image: file capabilities and what users set. Labels
 /// (`security.selinux`), signatures bound to a host (`security.ima`), ACLs (`system.*`) and
 /// `trusted.*` (which an ordinary user can't read) are not: a layer must be the same whoever
-/// makes it, wherever. A noted [owner](crate::owner) is the file's owner.
+/// makes it, wherever. A noted [owner] is the file's owner.
 ///
 /// A name with `=` has no place in a PAX record.
 pub(crate) fn is_portable(name: &[u8]) -> bool {

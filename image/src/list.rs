@@ -218,7 +218,7 @@ impl List {
         Ok(list.id)
     }
 
-    /// The member that serves `platform` best, as [`Index::choose`] finds it.
+    /// The member that serves `platform` best, as [`Index::choose`](crate::manifest::Index::choose) finds it.
     pub fn choose(&self, platform: &Platform) -> Option<&Member> {
         let images = self.members.iter().filter(|it| !it.is_attestation());
         let offered = images.map(|it| (it.platform.as_ref(), it));

@@ -147,7 +147,7 @@ impl Metadata {
         }
     }
 
-    /// What `stat` says of an open file of a layer, and what is noted of its [owner](crate::owner).
+    /// What `stat` says of an open file of a layer, and what is noted of its [owner].
     pub(crate) fn of_file(stat: &Stat, file: BorrowedFd<'_>) -> Self {
         Self::of(stat).owned_by(owner::noted(stat, file))
     }
