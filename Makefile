@@ -51,7 +51,7 @@ test-power: bases ## Cut the power of a store's disk 240 times (STRATA_POWER_CUT
 test-incremental: bases ## Hold a thousand edits against fresh builds (STRATA_EDITS, STRATA_EDITS_SEED)
 	$(CARGO) test -p strata-cli --locked --test e2e -- --ignored --nocapture a_thousand_edits
 
-test-cgroup2: bases ## Run the tests of limits in a virtual machine with control groups of version 2 only, and of AppArmor
+test-cgroup2: bases ## Run the tests of limits in a virtual machine with control groups of version 2 only, and of AppArmor and SELinux
 	.ci/cgroup2
 
 demo: bases release ## Build a real image, run it, edit a source, build again

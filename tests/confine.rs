@@ -215,6 +215,46 @@ fn confined_by_a_profile(sandbox: &Sandbox) {
     .says("no-such-profile");
 }
 
+/// `.ci/vm/cgroup2-init` has loaded the policy. It forbids `confined_t` to append to files.
+#[test]
+#[ignore = "takes a kernel with SELinux: `make test-cgroup2`"]
+fn the_label_that_is_asked_for_confines_commands() {
+    for who in [Who::Root, Who::User] {
+        run_case(who, confined_by_a_label);
+    }
+}
+
+fn confined_by_a_label(sandbox: &Sandbox) {
+    const LABEL: &str = "tr -d '\\000' </proc/self/attr/current; echo";
+    let try_it = format!("{LABEL}; echo x > /f && echo written; echo x >> /f || echo denied");
+    image(sandbox);
+    let option = "--security-opt=label=type:confined_t";
+    let confined = ["system_u:system_r:confined_t:s0", "written", "denied"];
+    let said = runs(sandbox, &[option], &try_it).success().stdout;
+    assert_eq!(said.lines().collect::<Vec<_>>(), confined);
+    let said = runs(sandbox, &[], &try_it).success().stdout;
+    let free: Vec<&str> = said.lines().collect();
+    assert_eq!(free, ["system_u:system_r:free_t:s0", "written"]);
+    let level = [option, "--security-opt=label=level:s0:c0"];
+    let said = runs(sandbox, &level, LABEL).success().stdout;
+    assert_eq!(said, "system_u:system_r:confined_t:s0:c0\n");
+    sandbox.dockerfile(&format!(
+        "FROM busybox\nRUN {try_it}\nRUN test $(wc -l </f) = 1\n"
+    ));
+    let said = sandbox.try_build(&[option]).success().steps();
+    let said = said.output("attr/current");
+    assert!(confined.iter().all(|line| said.contains(line)), "{said:?}");
+    // Every file here has a label, and no layer of an image has one.
+    sandbox.steps(&[option, "-t", "labelled"]);
+    let tree = sandbox.saved("labelled").tree();
+    let labelled = |name: &String| name.starts_with("security.selinux");
+    let mut entries = tree.0.values();
+    assert!(!entries.any(|entry| entry.xattrs.keys().any(labelled)));
+    runs(sandbox, &["--security-opt=label=type:nosuch_t"], "true")
+        .failure(125)
+        .says("nosuch_t");
+}
+
 fn labels_need_a_kernel_that_knows_them(sandbox: &Sandbox) {
     image(sandbox);
     for (module, option, file) in [

@@ -36,8 +36,15 @@ pub(crate) fn is_portable(name: &[u8]) -> bool {
         && name.len() <= 255
 }
 
-/// All attributes of an open file (`O_PATH` too), sorted by name. A file system without attributes
-/// has none.
+/// Whether an attribute says what a file is to the security modules of this host. They give every file
+/// its own when it is made, tell them to everybody who lists attributes, and let few set or remove them:
+/// they are never copied.
+pub(crate) fn is_of_host(name: &[u8]) -> bool {
+    name.starts_with(b"security.") && name != CAPABILITY
+}
+
+/// The attributes of an open file (`O_PATH` too) but those [of the host](is_of_host), sorted by name. A file
+/// system without attributes has none.
 pub(crate) fn list(file: BorrowedFd<'_>) -> Result<Vec<Xattr>> {
     let mut names = vec![0; 1024];
     let size = loop {
@@ -54,7 +61,7 @@ pub(crate) fn list(file: BorrowedFd<'_>) -> Result<Vec<Xattr>> {
     };
     let mut list = Vec::new();
     for name in names[..size].split(|byte| *byte == 0) {
-        if name.is_empty() {
+        if name.is_empty() || is_of_host(name) {
             continue;
         }
         if let Some(value) = get(file, name)? {

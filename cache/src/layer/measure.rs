@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode};
 use rustix::io::Errno;
 
 use crate::layer::HardLinks;
-use crate::{Flavour, StoreError, tree};
+use crate::{Flavour, StoreError, tree, xattr};
 
 /// The kernel gives no longer list of names.
 const LONGEST_NAMES: usize = 64 * 1024;
@@ -306,11 +306,11 @@ fn names(path: &Path) -> Result<Vec<u8>, StoreError> {
     }
 }
 
-/// The xattrs of a path that is not followed, overlay's own left out, sorted.
+/// The xattrs of a path that is not followed, sorted. Overlay's own and those of the host are left out.
 pub(crate) fn own_xattrs(path: &Path) -> Result<Vec<(CString, Vec<u8>)>, StoreError> {
     let mut found = Vec::new();
     for name in names(path)?.split(|byte| *byte == 0) {
-        if name.is_empty() || overlay_mark(name).is_some() {
+        if name.is_empty() || overlay_mark(name).is_some() || xattr::is_of_host(name) {
             continue;
         }
         let Ok(name) = CString::new(name) else {
