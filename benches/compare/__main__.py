@@ -111,8 +111,6 @@ def measure(bench, kinds, options):
                 found[tool.name] = memory.peak(command, tool.environment, tool.daemon)
         for name, values in seen.items():
             print(f"  {name:<10}{report.summary(values)}", file=sys.stderr)
-        for name, size in getattr(workload, "sizes", {}).items():
-            print(f"  {name:<10}{size} bytes", file=sys.stderr)
         for tool in tools:
             tool.forget({})
         shutil.rmtree(workload.at, ignore_errors=True)
@@ -159,6 +157,9 @@ def main():
             "scale": options.scale,
         }
         text = f"{report.table(results, made, names)}\n"
+        sizes = report.size_table(made, names)
+        if sizes:
+            text += f"\n{sizes}\n"
         if peaks:
             text += f"\n{report.memory_table(peaks, names)}\n"
         print(json.dumps(machine, indent=2))

@@ -61,6 +61,18 @@ def table(results, workloads, tools):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def size_table(workloads, tools):
+    """What came out, where a smaller result is a better one; empty without such workloads."""
+    sized = [workload for workload in workloads if getattr(workload, "sizes", None)]
+    if not sized:
+        return ""
+    lines = [["size of the layer, MiB", "limit", *tools], ["---"] * (len(tools) + 2)]
+    for workload in sized:
+        cells = [workload.sizes.get(name) for name in ("limit", *tools)]
+        lines.append([workload.id, *("-" if it is None else f"{it / 2**20:.1f}" for it in cells)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def memory_table(peaks, tools):
     lines = [["peak memory, MiB", *tools], ["---"] * (len(tools) + 1)]
     for workload, found in peaks.items():

@@ -311,6 +311,7 @@ class P6push(Workload):
         self.what = self.what.format(size=self.size)
         folder = self.dockerfile("FROM scratch\nCOPY big /big\n")
         write_mixed(folder / "big", self.size << 20, self.bench.sample, 6)
+        self.sizes = {}
 
     def before(self, tool, turn):
         self.registry = Registry(self.at)
@@ -328,6 +329,7 @@ class P6push(Workload):
                                         f"docker://{self.name}"]))
             if len(manifest["layers"]) != 1:
                 raise Failed(f"{self.id}: {tool.name}: {manifest}")
+            self.sizes[tool.name] = manifest["layers"][0]["size"]
         finally:
             self.registry.stop()
             shutil.rmtree(self.at / "registry")
