@@ -78,6 +78,15 @@ class Bench:
         return self.unpacked_bases[base]
 
 
+def give_up(tools, tool, seen, failure):
+    """A peer that fails has no figures for this workload; strata has to do all of them."""
+    if tool.name == "strata":
+        raise failure
+    print(f"  {tool.name:<10}failed: {str(failure)[-500:]}", file=sys.stderr)
+    tools.remove(tool)
+    seen.pop(tool.name, None)
+
+
 def measure(bench, kinds, options):
     """Runs everything; the workloads, their figures and peaks of memory."""
     results, peaks, made = {}, {}, []
@@ -87,8 +96,11 @@ def measure(bench, kinds, options):
         made.append(workload)
         tools = [tool for tool in bench.tools.values() if tool.name in kind.tools]
         seen = results.setdefault(kind.id, {})
-        for tool in tools:
-            workload.setup(tool)
+        for tool in list(tools):
+            try:
+                workload.setup(tool)
+            except Failed as failure:
+                give_up(tools, tool, seen, failure)
         rounds = max(1, min(options.rounds, 3) if kind.heavy else options.rounds)
         for turn in range(rounds):
             limit = workload.limit()
@@ -97,11 +109,14 @@ def measure(bench, kinds, options):
             # Another tool goes first each time: none always follows the same one.
             shift = turn % len(tools)
             for tool in tools[shift:] + tools[:shift]:
-                workload.before(tool, turn)
-                start = time.perf_counter()
-                said = workload.go(tool, turn)
-                seen.setdefault(tool.name, []).append(time.perf_counter() - start)
-                workload.check(tool, said)
+                try:
+                    workload.before(tool, turn)
+                    start = time.perf_counter()
+                    said = workload.go(tool, turn)
+                    seen.setdefault(tool.name, []).append(time.perf_counter() - start)
+                    workload.check(tool, said)
+                except Failed as failure:
+                    give_up(tools, tool, seen, failure)
         if kind.id in workloads.MEMORY:
             found = peaks.setdefault(kind.id, {})
             for tool in tools:
