@@ -54,11 +54,15 @@ def rows(results, workloads, tools):
         ]
 
 
+def markdown(lines):
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def table(results, workloads, tools):
     """Markdown."""
     head = ["id", "workload", "limit", *tools, "strata / limit", "best peer / strata"]
     lines = [head, ["---"] * len(head), *rows(results, workloads, tools)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def size_table(workloads, tools):
@@ -70,7 +74,7 @@ def size_table(workloads, tools):
     for workload in sized:
         cells = [workload.sizes.get(name) for name in ("limit", *tools)]
         lines.append([workload.id, *("-" if it is None else f"{it / 2**20:.1f}" for it in cells)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def memory_table(peaks, tools):
@@ -78,7 +82,7 @@ def memory_table(peaks, tools):
     for workload, found in peaks.items():
         cells = [found.get(name) for name in tools]
         lines.append([workload, *("-" if it is None else f"{it / 2**20:.0f}" for it in cells)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def plot(results, workloads, tools):

@@ -239,8 +239,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_manifest_names_its_subject_and_what_it_says() {
+    fn an_image_and_a_statement() -> (Descriptor, Statement) {
         let mut image = Descriptor::new(media::OCI_MANIFEST, Digest::of(b"image"), 5);
         image.platform = Some(Platform::new("linux", "arm64", None));
         let said = Statement {
@@ -249,6 +248,12 @@ mod tests {
             filename: "y.json".into(),
             inline_only: false,
         };
+        (image, said)
+    }
+
+    #[test]
+    fn the_manifest_names_its_subject_and_what_it_says() {
+        let (image, said) = an_image_and_a_statement();
         assert!(artifact(&image, &[], &[], Form::Image).is_none());
         let said = std::slice::from_ref(&said);
         let artifact = artifact(&image, &[], said, Form::Image).unwrap();
@@ -274,14 +279,7 @@ mod tests {
 
     #[test]
     fn an_artifact_has_a_subject_and_an_empty_config() {
-        let mut image = Descriptor::new(media::OCI_MANIFEST, Digest::of(b"image"), 5);
-        image.platform = Some(Platform::new("linux", "arm64", None));
-        let said = Statement {
-            predicate_type: "https://x/y".into(),
-            predicate: json!({"a": 1}),
-            filename: "y.json".into(),
-            inline_only: false,
-        };
+        let (image, said) = an_image_and_a_statement();
         let artifact = artifact(&image, &[], &[said], Form::Artifact).unwrap();
         assert!(artifact.descriptor.is_attestation());
         let manifest: Value = serde_json::from_slice(&artifact.manifest).unwrap();

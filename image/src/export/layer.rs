@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use strata_cache::codec::{self, Codec, indexed};
 use strata_cache::diff::{self, DiffError, WriteOptions};
 use strata_cache::image::{StoredBlob, StoredLayer};
-use strata_cache::index::{DIFF_ID, LayerBlob};
+use strata_cache::index::{DIFF_ID, LayerBlob, LayerRow};
 use strata_cache::{DiffId, Digest, Hasher, LayerId, Store, StoreError};
 
 use super::{Encoding, ExportError};
@@ -58,10 +58,7 @@ pub fn small_diff_id(
     layer: LayerId,
     options: WriteOptions,
 ) -> Result<Option<DiffId>, ExportError> {
-    let row = store
-        .index()
-        .layer(layer)?
-        .ok_or(StoreError::NoLayer { layer })?;
+    let row = row_of(store, layer)?;
     let known = row.diff_id.is_some() || row.chain_id.is_some();
     if known || options.epoch.is_some() || row.size > SMALL {
         return Ok(None);
@@ -79,10 +76,7 @@ pub fn known_diff_id(
     layer: LayerId,
     options: WriteOptions,
 ) -> Result<Option<DiffId>, ExportError> {
-    let row = store
-        .index()
-        .layer(layer)?
-        .ok_or(StoreError::NoLayer { layer })?;
+    let row = row_of(store, layer)?;
     if row.chain_id.is_some() || options.epoch.is_none() {
         return Ok(row.diff_id);
     }
@@ -93,6 +87,11 @@ pub fn known_diff_id(
     let text = store.blobs().read(blob.digest)?;
     let parsed = std::str::from_utf8(&text).ok();
     Ok(parsed.and_then(|text| text.parse().ok()).map(DiffId))
+}
+
+fn row_of(store: &Store, layer: LayerId) -> Result<LayerRow, StoreError> {
+    let row = store.index().layer(layer)?;
+    row.ok_or(StoreError::NoLayer { layer })
 }
 
 fn remember_diff_id(
@@ -134,10 +133,7 @@ pub fn layer_blob(
     options: WriteOptions,
     progress: &dyn Progress,
 ) -> Result<LayerBlob, ExportError> {
-    let row = store
-        .index()
-        .layer(layer)?
-        .ok_or(StoreError::NoLayer { layer })?;
+    let row = row_of(store, layer)?;
     // Times of a layer that came from an image are not touched.
     let options = if row.chain_id.is_some() {
         WriteOptions::default()
