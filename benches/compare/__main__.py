@@ -103,6 +103,8 @@ def measure(bench, kinds, options):
                 give_up(tools, tool, seen, failure)
         rounds = max(1, min(options.rounds, 3) if kind.heavy else options.rounds)
         for turn in range(rounds):
+            if not tools:
+                break
             limit = workload.limit()
             if limit is not None:
                 seen.setdefault("limit", []).append(limit)

@@ -312,8 +312,18 @@ class P6push(Workload):
         folder = self.dockerfile("FROM scratch\nCOPY big /big\n")
         write_mixed(folder / "big", self.size << 20, self.bench.sample, 6)
         self.sizes = {}
+        self.registry = None
+        self.bench.closing.append(self.drop_registry)
+
+    def drop_registry(self):
+        if self.registry:
+            self.registry.stop()
+            shutil.rmtree(self.registry.data, ignore_errors=True)
+            self.registry = None
 
     def before(self, tool, turn):
+        # One is left if the push failed.
+        self.drop_registry()
         self.registry = Registry(self.at)
         tool.forget(self.bench.bases(()))
         self.name = f"{self.registry.host}/it:{tool.name}"
@@ -331,8 +341,7 @@ class P6push(Workload):
                 raise Failed(f"{self.id}: {tool.name}: {manifest}")
             self.sizes[tool.name] = manifest["layers"][0]["size"]
         finally:
-            self.registry.stop()
-            shutil.rmtree(self.at / "registry")
+            self.drop_registry()
 
 
 class P7(Workload):
