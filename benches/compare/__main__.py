@@ -78,6 +78,21 @@ class Bench:
         return self.unpacked_bases[base]
 
 
+# Peers are asked again: BuildKit fails now and then under load (`flightcontrol: exceeded retry timeout`).
+ATTEMPTS = 3
+
+
+def attempted(tool, act):
+    """What `act` gives, which is told how often it was called. Strata has to do it the first time."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return act(attempt)
+        except Failed as failure:
+            if tool.name == "strata" or attempt == ATTEMPTS - 1:
+                raise
+            print(f"  {tool.name:<10}failed, once more: {str(failure)[-200:]}", file=sys.stderr)
+
+
 def give_up(tools, tool, seen, failure):
     """A peer that fails has no figures for this workload; strata has to do all of them."""
     if tool.name == "strata":
@@ -87,10 +102,21 @@ def give_up(tools, tool, seen, failure):
     seen.pop(tool.name, None)
 
 
+def timed(workload, tool, turn):
+    """Seconds of one turn of a tool."""
+    workload.before(tool, turn)
+    start = time.perf_counter()
+    said = workload.go(tool, turn)
+    seconds = time.perf_counter() - start
+    workload.check(tool, said)
+    return seconds
+
+
 def measure(bench, kinds, options):
-    """Runs everything; the workloads, their figures and peaks of memory."""
-    results, peaks, made = {}, {}, []
+    """Runs everything; the workloads, their figures, peaks of memory, and how long each of them took in all."""
+    results, peaks, made, whole = {}, {}, [], {}
     for kind in kinds:
+        began = time.perf_counter()
         print(f"{kind.id}: preparing", file=sys.stderr)
         workload = kind(bench)
         made.append(workload)
@@ -98,10 +124,10 @@ def measure(bench, kinds, options):
         seen = results.setdefault(kind.id, {})
         for tool in list(tools):
             try:
-                workload.setup(tool)
+                attempted(tool, lambda _: workload.setup(tool))
             except Failed as failure:
                 give_up(tools, tool, seen, failure)
-        rounds = max(1, min(options.rounds, 3) if kind.heavy else options.rounds)
+        rounds = max(1, min(options.rounds, 3) if kind.heavy else options.rounds) if kind.timed else 0
         for turn in range(rounds):
             if not tools:
                 break
@@ -112,26 +138,25 @@ def measure(bench, kinds, options):
             shift = turn % len(tools)
             for tool in tools[shift:] + tools[:shift]:
                 try:
-                    workload.before(tool, turn)
-                    start = time.perf_counter()
-                    said = workload.go(tool, turn)
-                    seen.setdefault(tool.name, []).append(time.perf_counter() - start)
-                    workload.check(tool, said)
+                    # Another turn's arguments: what was built before it failed must not be found.
+                    seconds = attempted(tool, lambda again: timed(workload, tool, f"{turn}.{again}" if again else turn))
+                    seen.setdefault(tool.name, []).append(seconds)
                 except Failed as failure:
                     give_up(tools, tool, seen, failure)
-        if kind.id in workloads.MEMORY:
-            found = peaks.setdefault(kind.id, {})
-            for tool in tools:
-                workload.before(tool, "memory")
-                command = (tool.export(workload.codec, workload.at / "out.tar") if hasattr(workload, "codec")
-                           else workload.command(tool, "memory"))
-                found[tool.name] = memory.peak(command, tool.environment, tool.daemon)
+        for tool in tools:
+            try:
+                for label, command in workload.memory(tool):
+                    peaks.setdefault(label, {})[tool.name] = memory.peak(command, tool.environment, tool.daemon)
+            except Failed as failure:
+                give_up([tool], tool, {}, failure)
         for name, values in seen.items():
             print(f"  {name:<10}{report.summary(values)}", file=sys.stderr)
         for tool in tools:
             tool.forget({})
         shutil.rmtree(workload.at, ignore_errors=True)
-    return made, results, peaks
+        whole[kind.id] = time.perf_counter() - began
+    report.share_sizes(made)
+    return made, results, peaks, whole
 
 
 def main():
@@ -163,12 +188,13 @@ def main():
             bench.tools[name] = TOOLS[name](options, scratch)
             bench.tools[name].start()
         kinds = [kind for kind in workloads.ALL if kind.id in only]
-        made, results, peaks = measure(bench, kinds, options)
+        made, results, peaks, whole = measure(bench, kinds, options)
         machine = {
             "kernel": platform.release(),
             "cores": os.cpu_count(),
             "load": os.getloadavg()[0],
-            "filesystem": call(["findmnt", "-no", "FSTYPE", "--target", str(scratch)]).strip(),
+            # Of several mounts on one place, the last is seen.
+            "filesystem": call(["findmnt", "-no", "FSTYPE", "--target", str(scratch)]).split()[-1],
             "versions": {name: tool.version() for name, tool in bench.tools.items()},
             "rounds": options.rounds,
             "scale": options.scale,
@@ -178,7 +204,10 @@ def main():
         if sizes:
             text += f"\n{sizes}\n"
         if peaks:
-            text += f"\n{report.memory_table(peaks, names)}\n"
+            text += f"\n{report.memory_table(peaks, made, names)}\n"
+        for name, seconds in whole.items():
+            print(f"{name:<10}{seconds:7.0f} s", file=sys.stderr)
+        print(f"{'all':<10}{sum(whole.values()):7.0f} s", file=sys.stderr)
         print(json.dumps(machine, indent=2))
         print(text)
         if options.table:
