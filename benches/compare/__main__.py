@@ -6,7 +6,7 @@ each round too, so that whatever else the machine does falls on all of them alik
 after every timing. Needs root, because dockerd does; dockerd and docker-registry are started with data
 directories of their own and ended afterwards.
 
-    python3 benches/compare [--only P1,P4] [--rounds 5] [--scale 0.1] [--directory /dev/shm]
+    python3 benches/compare [--only P1,P4] [--rounds 5] [--scale 0.1] [--directory /dev/shm] [--disk 40]
         [--tools strata,buildah,docker] [--json FILE] [--svg FILE] [--table FILE] [--page LABEL]
 """
 
@@ -159,6 +159,17 @@ def measure(bench, kinds, options):
     return made, results, peaks, whole
 
 
+def made_disk(scratch, size):
+    """A new ext4 of `size` GiB in a file below `scratch`, mounted: as large as what is in it."""
+    image, at = scratch / "disk.img", scratch / "disk"
+    with open(image, "wb") as file:
+        file.truncate(size << 30)
+    call(["mkfs.ext4", "-q", "-F", str(image)])
+    at.mkdir()
+    call(["mount", "-o", "loop,discard", str(image), str(at)])
+    return at
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--strata", default=str(TOP / "target/strata"))
@@ -168,6 +179,8 @@ def main():
     parser.add_argument("--only", help="ids of workloads, with commas")
     parser.add_argument("--tools", default="strata,buildah,docker")
     parser.add_argument("--directory", help="where to work: its file system is what is measured")
+    parser.add_argument("--disk", type=int, metavar="GIB", help="work on a new ext4 of this size, in a file there: "
+                        "with a journal, and without what the machine's own had deleted a minute ago")
     parser.add_argument("--json", help="write every single figure to this file")
     parser.add_argument("--svg", help="write the picture to this file")
     parser.add_argument("--table", help="write the table to this file")
@@ -180,10 +193,12 @@ def main():
     if unknown:
         sys.exit(f"error: there is no workload {', '.join(sorted(unknown))}")
 
-    scratch = Path(tempfile.mkdtemp(prefix="cmp.", dir=options.directory))
-    bench = Bench(options, scratch)
-    names = options.tools.split(",")
+    top = scratch = Path(tempfile.mkdtemp(prefix="cmp.", dir=options.directory))
+    names, bench = options.tools.split(","), None
     try:
+        if options.disk:
+            scratch = made_disk(top, options.disk)
+        bench = Bench(options, scratch)
         for name in names:
             bench.tools[name] = TOOLS[name](options, scratch)
             bench.tools[name].start()
@@ -194,7 +209,8 @@ def main():
             "cores": os.cpu_count(),
             "load": os.getloadavg()[0],
             # Of several mounts on one place, the last is seen.
-            "filesystem": call(["findmnt", "-no", "FSTYPE", "--target", str(scratch)]).split()[-1],
+            "filesystem": call(["findmnt", "-no", "FSTYPE", "--target", str(scratch)]).split()[-1]
+            + (" of its own, on a loop device" if options.disk else ""),
             "versions": {name: tool.version() for name, tool in bench.tools.items()},
             "rounds": options.rounds,
             "scale": options.scale,
@@ -222,12 +238,13 @@ def main():
     except Failed as failure:
         sys.exit(f"error: {failure}")
     finally:
-        for close in bench.closing:
-            close()
-        for tool in bench.tools.values():
-            tool.stop()
-        unmount_below(scratch)
-        shutil.rmtree(scratch, ignore_errors=True)
+        if bench:
+            for close in bench.closing:
+                close()
+            for tool in bench.tools.values():
+                tool.stop()
+        unmount_below(top)
+        shutil.rmtree(top, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -174,6 +174,8 @@ class Docker(Tool):
             except subprocess.TimeoutExpired:
                 self.daemon.kill()
                 self.daemon.wait()
+            # An open file keeps its file system mounted.
+            self.log.close()
 
 
 TOOLS = {tool.name: tool for tool in (Strata, Buildah, Docker)}
@@ -206,6 +208,7 @@ class Registry:
     def stop(self):
         self.process.terminate()
         self.process.wait()
+        self.log.close()
 
 
 def unmount_below(directory):
