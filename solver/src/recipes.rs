@@ -22,8 +22,6 @@ use crate::sources::{Files, Sources};
 pub(crate) struct Recipes {
     /// By vertex.
     pub(crate) keys: Vec<CacheKey>,
-    /// By vertex.
-    parts: Vec<Vec<KeyPart>>,
     /// What each vertex leaves, as those above it have it.
     left: Vec<Input>,
     /// For vertices that copy from the context or from a source.
@@ -57,13 +55,6 @@ struct LookedAt {
     selected: Selected,
 }
 
-impl Chosen {
-    /// Whether all that the key needs was known from an earlier build.
-    fn is_recalled(&self) -> bool {
-        self.files.get().is_none()
-    }
-}
-
 impl Recipes {
     /// Computes every recipe key. Reads what is selected of the context, and nothing else.
     pub(crate) fn new(
@@ -77,7 +68,6 @@ impl Recipes {
         let extra_hosts = request.extra_hosts.iter();
         let mut recipes = Self {
             keys: Vec::with_capacity(graph.vertices.len()),
-            parts: Vec::with_capacity(graph.vertices.len()),
             left: Vec::with_capacity(graph.vertices.len()),
             chosen: HashMap::new(),
             remotes: HashMap::new(),
@@ -138,7 +128,7 @@ impl Recipes {
                 Root::Step(vertex) => recipes.left[vertex.0].clone(),
             };
             let inputs = recipes.inputs(id, &vertex.platform, &root);
-            let (key, parts) = key::recipe(&vertex.op, vertex.stands_on(), &inputs);
+            let key = key::recipe_key(&vertex.op, vertex.stands_on(), &inputs);
             let below = (vertex.stands_on() != vertex.parent).then(|| root(vertex.parent));
             let left = match recipes.chosen.get(&id) {
                 Some(chosen) if recipes.whole.contains(&id) => {
@@ -148,7 +138,6 @@ impl Recipes {
             };
             recipes.left.push(left);
             recipes.keys.push(key);
-            recipes.parts.push(parts);
         }
         Ok(recipes)
     }
@@ -197,10 +186,6 @@ impl Recipes {
         cancel: &Cancel,
         id: VertexId,
     ) -> Result<Vec<KeyPart>, CopyError> {
-        let recalled = |id: &VertexId| self.chosen.get(id).is_some_and(Chosen::is_recalled);
-        if !recalled(&id) && !self.whole.iter().any(recalled) {
-            return Ok(self.parts[id.0].clone());
-        }
         let failed = RefCell::new(None);
         let root = |root| match root {
             Root::Empty => Input::empty(),
@@ -208,6 +193,7 @@ impl Recipes {
                 let image = &graph.images[image.0];
                 Input::image(&image.reference, image.base.config_digest)
             }
+            // What it selected may have been recalled when `left` was made, without its files.
             Root::Step(step) if self.whole.contains(&step) => {
                 match self.files(graph, sources, cancel, step) {
                     Ok(Some(files)) => Input::files(self.keys[step.0], &files.selected.files),
