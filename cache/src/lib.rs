@@ -37,6 +37,7 @@ mod tree;
 pub mod usage;
 pub mod verify;
 pub mod view;
+pub mod walks;
 mod xattr;
 
 pub use clone::clone_file;

@@ -24,6 +24,7 @@ use crate::glob::PatternError;
 use crate::tree::{TreeError, Xattr};
 
 pub use destination::Owners;
+pub use digest::VERSION;
 pub use select::select;
 pub use write::make_directory;
 
