@@ -439,6 +439,11 @@ impl Shared<'_> {
         Ok(())
     }
 
+    /// The tree of `stack`, for whoever asks nothing of single layers.
+    fn view_to_read(&self, stack: &[LayerId]) -> Result<LayerView, StoreError> {
+        Ok(self.view(&self.store.layers_that_tell(stack)?))
+    }
+
     /// The tree of `stack`.
     fn view(&self, stack: &[LayerId]) -> LayerView {
         LayerView::new(self.store.layer_paths(stack))

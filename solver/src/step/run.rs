@@ -48,9 +48,11 @@ impl Shared<'_> {
         scratch: &mut Scratch<'_>,
         stacks: Stacks<'_>,
     ) -> Result<Resources, Failure> {
-        let view = self.view(scratch.stack());
-        self.check_machine(vertex, run, &view)?;
-        let mut credentials = credentials(&view, &run.user, vertex.span)?;
+        let mut credentials = {
+            let view = self.view_to_read(scratch.stack())?;
+            self.check_machine(vertex, run, &view)?;
+            credentials(&view, &run.user, vertex.span)?
+        };
         let mut held = self.mounts(vertex, run, stacks)?;
         if let Some((name, text)) = &run.script {
             held.mounts.push(Mount {
