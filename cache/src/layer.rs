@@ -87,7 +87,6 @@ impl Store {
         // From here on a failure drops `scratch`, which removes what there is.
         make_directory(&scratch.directory, 0o700)?;
         make_directory(&scratch.upper, 0o755)?;
-        make_directory(&scratch.private, 0o700)?;
         let below = stack.last().map(|top| self.layer_path(*top));
         copy_root_metadata(below.as_deref(), &scratch.upper)?;
         failpoint!("scratch.made");
@@ -140,8 +139,14 @@ impl Scratch<'_> {
     }
 
     /// A private directory beside the upper one, on the same file system, gone with the scratch.
-    pub fn work_dir(&self) -> &Path {
-        &self.private
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn work_dir(&self) -> Result<&Path, StoreError> {
+        if !self.private.is_dir() {
+            make_directory(&self.private, 0o700)?;
+        }
+        Ok(&self.private)
     }
 
     /// What a sandbox has to mount to see the stack with this scratch on top. With the native
