@@ -424,7 +424,7 @@ impl Shared<'_> {
         };
         let mut name = id.clone();
         let shared = sharing == Sharing::Shared;
-        let mut pause = None;
+        let mut since = None;
         let mut copy = 1;
         loop {
             if let Some(guard) = self
@@ -439,7 +439,7 @@ impl Shared<'_> {
                 copy += 1;
                 name = format!("{id}#{copy}");
             } else {
-                self.wait(&mut pause, vertex)?;
+                self.wait(&mut since, vertex)?;
             }
         }
         if self.request.trial.is_some() {
