@@ -95,8 +95,9 @@ fn start(
     let unified = super::cgroup::host_is_unified();
     let mut root = Root::new(mount)?;
     let stage = root.target(Path::new("/dev"), Want::Directory)?;
-    let requested = Requested::prepare(&spec, link, &stage, listening)?;
-    drop(stage);
+    let aside = aside(&spec.rootfs)?;
+    let requested = Requested::prepare(&spec, link, &stage, aside.as_ref(), listening)?;
+    drop((stage, aside));
     mount_standard(&mut root, &spec)?;
     requested.attach(&mut root)?;
     mask_requested(&root, &spec)?;
@@ -192,6 +193,17 @@ fn mount_root(plan: &RootfsPlan) -> Result<OwnedFd, Failure> {
             attach(&mount, place).during("bind the root directory")?;
             Ok(mount)
         }
+    }
+}
+
+/// A directory of the old root that nothing is looked up in any more: the overlay's working directory,
+/// which is the kernel's own by now.
+fn aside(plan: &RootfsPlan) -> Result<Option<OwnedFd>, Failure> {
+    match plan {
+        RootfsPlan::Overlay {
+            work: Some(work), ..
+        } => open_directory(work).map(Some),
+        _ => Ok(None),
     }
 }
 
