@@ -80,5 +80,9 @@ bench-compare: bases release ## Measure strata beside buildah, docker.io and the
 	$(CARGO) build --release --locked -p strata-cache --example limits
 	python3 benches/compare $(BENCH)
 
+bench-micro: bases ## Time the parser, keys, walks, hashes, archives and codecs alone (BENCH="recipe_keys --min-time 1")
+	$(CARGO) bench --workspace --locked --bench parser --bench keys --bench walk --bench hash --bench archives \
+		--bench compression -- $(BENCH)
+
 bench-guard: build bases ## Fail if a build that finds everything costs more than it did (GUARD=--update writes it down)
 	python3 benches/guard $(GUARD)

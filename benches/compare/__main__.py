@@ -6,7 +6,7 @@ each round too, so that whatever else the machine does falls on all of them alik
 after every timing. Needs root, because dockerd does; dockerd and docker-registry are started with data
 directories of their own and ended afterwards.
 
-    python3 benches/compare [--only P1,P4] [--rounds 5] [--scale 0.1] [--directory /dev/shm]
+    python3 benches/compare [--only P1,P4] [--rounds 5] [--scale 0.1] [--directory /dev/shm] [--disk 40]
         [--tools strata,buildah,docker] [--json FILE] [--svg FILE] [--table FILE] [--page LABEL]
 """
 
@@ -78,6 +78,21 @@ class Bench:
         return self.unpacked_bases[base]
 
 
+# Peers are asked again: BuildKit fails now and then under load (`flightcontrol: exceeded retry timeout`).
+ATTEMPTS = 3
+
+
+def attempted(tool, act):
+    """What `act` gives, which is told how often it was called. Strata has to do it the first time."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return act(attempt)
+        except Failed as failure:
+            if tool.name == "strata" or attempt == ATTEMPTS - 1:
+                raise
+            print(f"  {tool.name:<10}failed, once more: {str(failure)[-200:]}", file=sys.stderr)
+
+
 def give_up(tools, tool, seen, failure):
     """A peer that fails has no figures for this workload; strata has to do all of them."""
     if tool.name == "strata":
@@ -87,10 +102,21 @@ def give_up(tools, tool, seen, failure):
     seen.pop(tool.name, None)
 
 
+def timed(workload, tool, turn):
+    """Seconds of one turn of a tool."""
+    workload.before(tool, turn)
+    start = time.perf_counter()
+    said = workload.go(tool, turn)
+    seconds = time.perf_counter() - start
+    workload.check(tool, said)
+    return seconds
+
+
 def measure(bench, kinds, options):
-    """Runs everything; the workloads, their figures and peaks of memory."""
-    results, peaks, made = {}, {}, []
+    """Runs everything; the workloads, their figures, peaks of memory, and how long each of them took in all."""
+    results, peaks, made, whole = {}, {}, [], {}
     for kind in kinds:
+        began = time.perf_counter()
         print(f"{kind.id}: preparing", file=sys.stderr)
         workload = kind(bench)
         made.append(workload)
@@ -98,10 +124,10 @@ def measure(bench, kinds, options):
         seen = results.setdefault(kind.id, {})
         for tool in list(tools):
             try:
-                workload.setup(tool)
+                attempted(tool, lambda _: workload.setup(tool))
             except Failed as failure:
                 give_up(tools, tool, seen, failure)
-        rounds = max(1, min(options.rounds, 3) if kind.heavy else options.rounds)
+        rounds = max(1, min(options.rounds, 3) if kind.heavy else options.rounds) if kind.timed else 0
         for turn in range(rounds):
             if not tools:
                 break
@@ -112,26 +138,36 @@ def measure(bench, kinds, options):
             shift = turn % len(tools)
             for tool in tools[shift:] + tools[:shift]:
                 try:
-                    workload.before(tool, turn)
-                    start = time.perf_counter()
-                    said = workload.go(tool, turn)
-                    seen.setdefault(tool.name, []).append(time.perf_counter() - start)
-                    workload.check(tool, said)
+                    # Another turn's arguments: what was built before it failed must not be found.
+                    seconds = attempted(tool, lambda again: timed(workload, tool, f"{turn}.{again}" if again else turn))
+                    seen.setdefault(tool.name, []).append(seconds)
                 except Failed as failure:
                     give_up(tools, tool, seen, failure)
-        if kind.id in workloads.MEMORY:
-            found = peaks.setdefault(kind.id, {})
-            for tool in tools:
-                workload.before(tool, "memory")
-                command = (tool.export(workload.codec, workload.at / "out.tar") if hasattr(workload, "codec")
-                           else workload.command(tool, "memory"))
-                found[tool.name] = memory.peak(command, tool.environment, tool.daemon)
+        for tool in tools:
+            try:
+                for label, command in workload.memory(tool):
+                    peaks.setdefault(label, {})[tool.name] = memory.peak(command, tool.environment, tool.daemon)
+            except Failed as failure:
+                give_up([tool], tool, {}, failure)
         for name, values in seen.items():
             print(f"  {name:<10}{report.summary(values)}", file=sys.stderr)
         for tool in tools:
             tool.forget({})
         shutil.rmtree(workload.at, ignore_errors=True)
-    return made, results, peaks
+        whole[kind.id] = time.perf_counter() - began
+    report.share_sizes(made)
+    return made, results, peaks, whole
+
+
+def made_disk(scratch, size):
+    """A new ext4 of `size` GiB in a file below `scratch`, mounted: as large as what is in it."""
+    image, at = scratch / "disk.img", scratch / "disk"
+    with open(image, "wb") as file:
+        file.truncate(size << 30)
+    call(["mkfs.ext4", "-q", "-F", str(image)])
+    at.mkdir()
+    call(["mount", "-o", "loop,discard", str(image), str(at)])
+    return at
 
 
 def main():
@@ -143,6 +179,8 @@ def main():
     parser.add_argument("--only", help="ids of workloads, with commas")
     parser.add_argument("--tools", default="strata,buildah,docker")
     parser.add_argument("--directory", help="where to work: its file system is what is measured")
+    parser.add_argument("--disk", type=int, metavar="GIB", help="work on a new ext4 of this size, in a file there: "
+                        "with a journal, and without what the machine's own had deleted a minute ago")
     parser.add_argument("--json", help="write every single figure to this file")
     parser.add_argument("--svg", help="write the picture to this file")
     parser.add_argument("--table", help="write the table to this file")
@@ -155,20 +193,24 @@ def main():
     if unknown:
         sys.exit(f"error: there is no workload {', '.join(sorted(unknown))}")
 
-    scratch = Path(tempfile.mkdtemp(prefix="cmp.", dir=options.directory))
-    bench = Bench(options, scratch)
-    names = options.tools.split(",")
+    top = scratch = Path(tempfile.mkdtemp(prefix="cmp.", dir=options.directory))
+    names, bench = options.tools.split(","), None
     try:
+        if options.disk:
+            scratch = made_disk(top, options.disk)
+        bench = Bench(options, scratch)
         for name in names:
             bench.tools[name] = TOOLS[name](options, scratch)
             bench.tools[name].start()
         kinds = [kind for kind in workloads.ALL if kind.id in only]
-        made, results, peaks = measure(bench, kinds, options)
+        made, results, peaks, whole = measure(bench, kinds, options)
         machine = {
             "kernel": platform.release(),
             "cores": os.cpu_count(),
             "load": os.getloadavg()[0],
-            "filesystem": call(["findmnt", "-no", "FSTYPE", "--target", str(scratch)]).strip(),
+            # Of several mounts on one place, the last is seen.
+            "filesystem": call(["findmnt", "-no", "FSTYPE", "--target", str(scratch)]).split()[-1]
+            + (" of its own, on a loop device" if options.disk else ""),
             "versions": {name: tool.version() for name, tool in bench.tools.items()},
             "rounds": options.rounds,
             "scale": options.scale,
@@ -178,7 +220,10 @@ def main():
         if sizes:
             text += f"\n{sizes}\n"
         if peaks:
-            text += f"\n{report.memory_table(peaks, names)}\n"
+            text += f"\n{report.memory_table(peaks, made, names)}\n"
+        for name, seconds in whole.items():
+            print(f"{name:<10}{seconds:7.0f} s", file=sys.stderr)
+        print(f"{'all':<10}{sum(whole.values()):7.0f} s", file=sys.stderr)
         print(json.dumps(machine, indent=2))
         print(text)
         if options.table:
@@ -193,12 +238,13 @@ def main():
     except Failed as failure:
         sys.exit(f"error: {failure}")
     finally:
-        for close in bench.closing:
-            close()
-        for tool in bench.tools.values():
-            tool.stop()
-        unmount_below(scratch)
-        shutil.rmtree(scratch, ignore_errors=True)
+        if bench:
+            for close in bench.closing:
+                close()
+            for tool in bench.tools.values():
+                tool.stop()
+        unmount_below(top)
+        shutil.rmtree(top, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import threading
 import time
 from pathlib import Path
 
+from tools import Failed
+
 
 def family(roots):
     """Process ids of `roots` and everything below them."""
@@ -55,4 +57,6 @@ def peak(command, environment, daemon):
     watcher.start()
     running.wait()
     watcher.join()
-    return most[0] if running.returncode == 0 else None
+    if running.returncode:
+        raise Failed(f"{' '.join(map(str, command))}: exit code {running.returncode}, while its memory was looked at")
+    return most[0]

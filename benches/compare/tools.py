@@ -82,18 +82,23 @@ class Buildah(Tool):
                      "--storage-driver", "overlay"]
         # crun, the default where both are installed, refuses the hybrid layout of control groups.
         self.runtime = ["--runtime", "runc"] if shutil.which("runc") else []
+        # Else it puts archives and blobs into /var/tmp, whatever file system that is.
+        self.environment = {**os.environ, "TMPDIR": f"{scratch}/tmp"}
 
     def version(self):
         return call(["buildah", "--version"]).strip()
+
+    def start(self):
+        Path(self.environment["TMPDIR"]).mkdir()
 
     def forget(self, bases):
         unmount_below(self.root)
         shutil.rmtree(self.root, ignore_errors=True)
         for name, tar in bases.items():
-            container = call([*self.base, "from", "scratch"]).strip().splitlines()[-1]
-            call([*self.base, "add", "--quiet", container, str(tar), "/"])
-            call([*self.base, "config", "--cmd", "/bin/sh", container])
-            call([*self.base, "commit", "--quiet", "--rm", container, f"localhost/{name}"])
+            container = self.call([*self.base, "from", "scratch"]).strip().splitlines()[-1]
+            self.call([*self.base, "add", "--quiet", container, str(tar), "/"])
+            self.call([*self.base, "config", "--cmd", "/bin/sh", container])
+            self.call([*self.base, "commit", "--quiet", "--rm", container, f"localhost/{name}"])
 
     def build(self, context, arguments=(), jobs=8, tag="bench/it"):
         pull = [] if "--pull" in arguments else ["--pull-never"]
@@ -169,6 +174,8 @@ class Docker(Tool):
             except subprocess.TimeoutExpired:
                 self.daemon.kill()
                 self.daemon.wait()
+            # An open file keeps its file system mounted.
+            self.log.close()
 
 
 TOOLS = {tool.name: tool for tool in (Strata, Buildah, Docker)}
@@ -201,6 +208,7 @@ class Registry:
     def stop(self):
         self.process.terminate()
         self.process.wait()
+        self.log.close()
 
 
 def unmount_below(directory):

@@ -20,6 +20,11 @@ class Workload:
 
     goal_limit = None
     goal_peer = None
+    # MiB that all processes of strata may hold together.
+    goal_memory = 64
+    # Whose memory is measured (P9).
+    weighed = False
+    timed = True
     heavy = False
     tools = ("strata", "buildah", "docker")
     # Root file systems that builds start from.
@@ -59,6 +64,12 @@ class Workload:
 
     def check(self, tool, said):
         pass
+
+    def memory(self, tool):
+        """Names and commands whose memory is looked at."""
+        if self.weighed:
+            self.before(tool, "memory")
+            yield self.id, self.command(tool, "memory")
 
     def turn(self, turn):
         return ["--build-arg", f"TURN={turn}-{os.getpid()}"]
@@ -113,6 +124,8 @@ class P1(Cached):
 
 class P2(Cached):
     id = "P2"
+    weighed = True
+    goal_memory = 128
     what = "no-op, COPY of {files} files"
     goal_limit, goal_peer = 1.5, 8
 
@@ -131,6 +144,7 @@ class P2(Cached):
 
 class P2b(P2):
     id = "P2b"
+    weighed = False
     what = "the same, one file edited"
     goal_limit, goal_peer = 3, 10
 
@@ -145,6 +159,7 @@ class P2b(P2):
 
 class P3a(Workload):
     id = "P3a"
+    weighed = True
     what = "cold COPY of {size} MiB in 8 files"
     goal_limit, goal_peer = 1.2, 4
     heavy = True
@@ -233,13 +248,14 @@ class Export(Workload):
     """One big layer, written as an archive."""
 
     heavy = True
+    mebibytes = 512
     codec = None
     tools = ("strata", "buildah")
     goal_peer = 2
     anew = True
 
     def prepare(self):
-        self.size = self.bench.scaled(512)
+        self.size = self.bench.scaled(self.mebibytes)
         self.what = self.what.format(size=self.size)
         folder = self.dockerfile("FROM scratch\nCOPY big /big\n")
         write_mixed(folder / "big", self.size << 20, self.bench.sample, 6)
@@ -265,8 +281,8 @@ class Export(Workload):
             tool.forget(self.bench.bases(()))
             tool.call(tool.build(self.at / "context"))
 
-    def go(self, tool, turn):
-        return tool.call(tool.export(self.codec, self.at / "out.tar"))
+    def command(self, tool, turn):
+        return tool.export(self.codec, self.at / "out.tar")
 
     def check(self, tool, said):
         with tarfile.open(self.at / "out.tar") as archive:
@@ -286,6 +302,7 @@ class Export(Workload):
 
 class P6gzip(Export):
     id, what, codec, goal_limit = "P6gzip", "export of {size} MiB, gzip", "gzip", 1
+    weighed = True
 
 
 class P6zstd(Export):
@@ -299,6 +316,27 @@ class P6again(Export):
     def limit(self):
         found = self.bench.timed(["cp", str(self.at / "out.tar"), str(self.at / "copy.tar")])
         return found
+
+
+class P9big(Export):
+    """Memory alone, of a layer far larger than what may be held."""
+
+    id, what, mebibytes = "P9big", "export of {size} MiB", 2048
+    tools = ("strata",)
+    timed = False
+    anew = False
+
+    def setup(self, tool):
+        Workload.setup(self, tool)
+        tool.call(tool.build(self.at / "context"))
+
+    def memory(self, tool):
+        for self.codec in ("gzip", "zstd"):
+            self.before(tool, "memory")
+            yield f"{self.id} {self.codec}", self.command(tool, "memory")
+            self.check(tool, "")
+        # What comes out is P6's subject.
+        self.sizes = {}
 
 
 class P6push(Workload):
@@ -346,6 +384,7 @@ class P6push(Workload):
 
 class P7(Workload):
     id, what = "P7", "pull and unpack of {size} MB in 5 layers, and a RUN"
+    weighed = True
     heavy = True
     goal_limit, goal_peer = 1.2, 2.5
 
@@ -608,7 +647,5 @@ class P13noop(P13):
         return 0.05
 
 
-ALL = [P1, P2, P2b, P3a, P3b, P4, P5, P6gzip, P6zstd, P6again, P6push, P7, P8, P10cold, P10noop, P10edit, P10mount,
+ALL = [P1, P2, P2b, P3a, P3b, P4, P5, P6gzip, P6zstd, P6again, P6push, P7, P8, P9big, P10cold, P10noop, P10edit, P10mount,
        P11, P12, P13cold, P13noop]
-# Whose memory is measured (P9).
-MEMORY = ("P2", "P3a", "P6gzip", "P7")

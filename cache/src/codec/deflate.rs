@@ -64,8 +64,8 @@ struct Ends {
 /// None if it is no whole stream.
 fn find_ends(stream: &[u8]) -> Option<Ends> {
     let mut bits = Bits { stream, at: 0 };
-    let mut literals = Table::default();
-    let mut distances = Table::default();
+    let mut literals = Runs::default();
+    let mut distances = Table::<u8>::default();
     loop {
         let block = bits.at;
         let is_final = bits.take(1) == 1;
@@ -81,7 +81,7 @@ fn find_ends(stream: &[u8]) -> Option<Ends> {
                 } else {
                     read_lengths(&mut bits)?
                 };
-                literals.fill(&lengths[..split], literal_entry)?;
+                literals.fill(&lengths[..split])?;
                 distances.fill(&lengths[split..], distance_entry)?;
                 skip_symbols(&mut bits, &literals, &distances)?;
             }
@@ -99,21 +99,57 @@ fn find_ends(stream: &[u8]) -> Option<Ends> {
     }
 }
 
-fn skip_symbols(bits: &mut Bits<'_>, literals: &Table, distances: &Table) -> Option<()> {
-    while bits.at < 8 * bits.stream.len() {
-        // 56 bits at least: a literal or a length takes 20 at most, a distance 28.
-        let mut next = bits.peek();
-        let mut entry = literals.look_up(next);
-        if entry < END && entry != 0 {
-            bits.at += usize::from(entry);
-            next >>= entry;
-            entry = literals.look_up(next);
+/// Reads until the end of the block. Nearly all of the time is spent here, so nothing that cannot be foretold is
+/// a branch: a distance is looked up whether one follows or not.
+fn skip_symbols(bits: &mut Bits<'_>, literals: &Runs, distances: &Table<u8>) -> Option<()> {
+    let stream = bits.stream;
+    let mut byte = bits.at / 8;
+    // The next bits and how many they are, the first one lowest.
+    let mut next = 0;
+    let mut left = 0;
+    let rest = bits.at % 8;
+    if rest > 0 {
+        next = u64::from(*stream.get(byte)?) >> rest;
+        left = 8 - rest;
+        byte += 1;
+    }
+    loop {
+        // 56 bits at least: a run takes 17 at most (20 if it is one long code), a distance 28.
+        let Some(eight) = stream.get(byte..).and_then(<[u8]>::first_chunk) else {
+            bits.at = 8 * byte - left;
+            return skip_last_symbols(bits, literals, distances);
+        };
+        next |= u64::from_le_bytes(*eight) << left;
+        byte += (63 - left) / 8;
+        left = 56 + left % 8;
+        let entry = literals.look_up(next);
+        let width = entry & BITS;
+        let distance = distances.look_up(next >> width);
+        // All bits are set if a distance follows.
+        let follows = 0_u8.wrapping_sub(entry >> 7);
+        let taken = width + (distance & follows);
+        next >>= taken;
+        left -= usize::from(taken);
+        if entry & END != 0 {
+            bits.at = 8 * byte - left;
+            return Some(());
         }
-        bits.at += usize::from(entry & BITS);
+        if entry == 0 || distance | !follows == 0 {
+            return None;
+        }
+    }
+}
+
+/// The same for what is left where no eight bytes are.
+fn skip_last_symbols(bits: &mut Bits<'_>, literals: &Runs, distances: &Table<u8>) -> Option<()> {
+    while bits.at < 8 * bits.stream.len() {
+        let next = bits.peek();
+        let entry = literals.look_up(next);
+        let width = entry & BITS;
+        bits.at += usize::from(width);
         if entry & DISTANCE_FOLLOWS != 0 {
-            // Behind a literal and a length there may be too few left.
-            let distance = distances.look_up(bits.peek());
-            bits.at += usize::from(distance & BITS);
+            let distance = distances.look_up(next >> width);
+            bits.at += usize::from(distance);
             if distance == 0 {
                 return None;
             }
@@ -174,7 +210,7 @@ fn read_lengths(bits: &mut Bits<'_>) -> Option<Lengths> {
     for symbol in &ORDER[..codes] {
         of_codes[*symbol] = u8::try_from(bits.take(3)).ok()?;
     }
-    let mut table = Table::default();
+    let mut table = Table::<u8>::default();
     table.fill(&of_codes, |symbol, bits| {
         // Both in one: five bits for the symbol, three for its code.
         Some(u8::try_from(symbol).ok()? << 3 | bits)
@@ -211,14 +247,14 @@ fn read_lengths(bits: &mut Bits<'_>) -> Option<Lengths> {
 
 /// Entries by the next bits.
 #[derive(Default)]
-struct Table {
-    entries: Vec<u8>,
+struct Table<E> {
+    entries: Vec<E>,
     mask: usize,
 }
 
-impl Table {
+impl<E: Copy + Default> Table<E> {
     /// Makes the canonical codes of these lengths; `entry` is asked for each symbol that has one.
-    fn fill(&mut self, lengths: &[u8], entry: impl Fn(usize, u8) -> Option<u8>) -> Option<()> {
+    fn fill(&mut self, lengths: &[u8], entry: impl Fn(usize, u8) -> Option<E>) -> Option<()> {
         let longest = usize::from(lengths.iter().copied().max().unwrap_or(0));
         if longest > LONGEST {
             return None;
@@ -233,7 +269,7 @@ impl Table {
             next[length + 1] = (next[length] + counts[length]) << 1;
         }
         self.entries.clear();
-        self.entries.resize(1 << longest, 0);
+        self.entries.resize(1 << longest, E::default());
         self.mask = (1 << longest) - 1;
         for (symbol, length) in lengths
             .iter()
@@ -249,7 +285,7 @@ impl Table {
             // Codes come with their highest bit first.
             let first = code.reverse_bits() >> (usize::BITS as usize - width);
             // A symbol without a meaning may have a code, as long as it is not used.
-            let entry = entry(symbol, *length).unwrap_or(0);
+            let entry = entry(symbol, *length).unwrap_or_default();
             for slot in self.entries.iter_mut().skip(first).step_by(1 << width) {
                 *slot = entry;
             }
@@ -257,10 +293,59 @@ impl Table {
         Some(())
     }
 
-    fn look_up(&self, bits: u64) -> u8 {
+    fn look_up(&self, bits: u64) -> E {
         #[expect(clippy::cast_possible_truncation, reason = "the mask takes less")]
         let index = bits as usize & self.mask;
         self.entries[index]
+    }
+}
+
+/// Literals and lengths. Nothing is asked but how many bits they take, so one look-up takes all the
+/// literals whose codes are in the next [`RUN`] bits, and what ends them if its code is there, too.
+#[derive(Default)]
+struct Runs {
+    /// Each symbol's entry, and how long its code is.
+    one: Table<(u8, u8)>,
+    /// Entries by the next bits; 0 where the first code is longer.
+    runs: Vec<u8>,
+}
+
+/// Bits by which runs are looked up: their table fits a core's first cache beside the one of distances.
+const RUN: usize = 11;
+
+impl Runs {
+    fn fill(&mut self, lengths: &[u8]) -> Option<()> {
+        self.one.fill(lengths, |symbol, code| {
+            Some((literal_entry(symbol, code)?, code))
+        })?;
+        let one = &self.one;
+        self.runs.clear();
+        self.runs.extend((0..1 << RUN).map(|bits| run(one, bits)));
+        Some(())
+    }
+
+    fn look_up(&self, bits: u64) -> u8 {
+        #[expect(clippy::cast_possible_truncation, reason = "the mask takes less")]
+        let index = bits as usize & ((1 << RUN) - 1);
+        match self.runs[index] {
+            0 => self.one.look_up(bits).0,
+            entry => entry,
+        }
+    }
+}
+
+/// The entry of all symbols whose codes are whole in these [`RUN`] bits, up to the first that is no literal.
+fn run(one: &Table<(u8, u8)>, bits: u64) -> u8 {
+    let mut width = 0;
+    loop {
+        let (entry, code) = one.look_up(bits >> width);
+        if code == 0 || usize::from(width + code) > RUN {
+            return width;
+        }
+        width += entry & BITS;
+        if entry > BITS {
+            return width | (entry & !BITS);
+        }
     }
 }
 

@@ -42,7 +42,14 @@ const ZSTD_TABLES: [u32; 2] = [15, 14];
 const MAX_ZSTD_WORKERS: usize = 16;
 
 impl Codec {
-    /// The name under which blobs of this encoding are kept, such as `gzip-6-libdeflate1`.
+    /// gzip where no level is asked for: a level whose blobs are as large as those of `gzip -6` (1 % less for
+    /// programs, 1 % more for sources), in a quarter of the time.
+    pub const GZIP: Self = Self::Gzip(5);
+
+    /// zstd where no level is asked for: the level of the `zstd` command.
+    pub const ZSTD: Self = Self::Zstd(3);
+
+    /// The name under which blobs of this encoding are kept, such as `gzip-5-libdeflate1`.
     ///
     /// The number at the end counts the forms that this crate has had: it goes up whenever the bytes
     /// change, which a test with known digests finds out.

@@ -387,7 +387,7 @@ impl Fields {
             },
         };
         match self.compression.as_deref().unwrap_or("gzip") {
-            "gzip" => Ok(Codec::Gzip(level(0, 9, 6)?.unsigned_abs())),
+            "gzip" => Ok(Codec::Gzip(level(0, 9, 5)?.unsigned_abs())),
             "zstd" => Ok(Codec::Zstd(level(1, 22, 3)?)),
             "estargz" => Ok(Codec::Estargz(level(0, 9, 6)?.unsigned_abs())),
             "zstd:chunked" => Ok(Codec::ZstdChunked(level(1, 22, 3)?)),
@@ -462,7 +462,7 @@ mod tests {
                 Output::Oci {
                     destination: path("x.tar"),
                     archive: true,
-                    encoding: Encoding::new(Codec::Gzip(6)),
+                    encoding: Encoding::new(Codec::GZIP),
                 },
             ),
             (
@@ -487,7 +487,7 @@ mod tests {
                 Output::Registry {
                     names: Vec::new(),
                     by_digest: false,
-                    encoding: Encoding::new(Codec::Gzip(6)),
+                    encoding: Encoding::new(Codec::GZIP),
                 },
             ),
             ("type=cacheonly", Output::CacheOnly),
@@ -514,7 +514,7 @@ mod tests {
 
     fn store() -> Output {
         Output::Store {
-            encoding: Encoding::new(Codec::Gzip(6)),
+            encoding: Encoding::new(Codec::GZIP),
         }
     }
 

@@ -387,12 +387,12 @@ fn outputs(
         outputs.push(Output::Registry {
             names: Vec::new(),
             by_digest: false,
-            encoding: Encoding::new(Codec::Gzip(6)),
+            encoding: Encoding::new(Codec::GZIP),
         });
     }
     let in_store = |output: &Output| matches!(output, Output::Store { .. });
     let stored = || Output::Store {
-        encoding: Encoding::new(Codec::Gzip(6)),
+        encoding: Encoding::new(Codec::GZIP),
     };
     let mut loads: Vec<Option<Engine>> = low.load.iter().map(|load| load.engine()).collect();
     loads.extend(store.then_some(None));

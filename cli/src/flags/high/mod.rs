@@ -135,8 +135,8 @@ fn shm_size(text: Option<&str>) -> Result<u64, CommandError> {
 /// Compression of an archive or an upload.
 pub(crate) fn compression(text: &str) -> Result<Codec, CommandError> {
     match text {
-        "gzip" => Ok(Codec::Gzip(6)),
-        "zstd" => Ok(Codec::Zstd(3)),
+        "gzip" => Ok(Codec::GZIP),
+        "zstd" => Ok(Codec::ZSTD),
         "zstd:chunked" => Ok(Codec::ZstdChunked(3)),
         "estargz" => Err(CommandError::usage(
             "`--compression`: `estargz` makes another image, with another ID, of the same layers: it is \
