@@ -136,6 +136,12 @@ impl StatCache {
         });
     }
 
+    /// Whether a change of a file would show in its metadata if it came after the cache was loaded: what
+    /// had these and was hashed since then is what was hashed, as long as it has them.
+    pub fn shows_changes(&self, metadata: &Metadata) -> bool {
+        !self.is_young(metadata)
+    }
+
     /// Writes the cache back if anything was inserted (scratch file, then rename).
     ///
     /// Of two builds that save at once the later one wins; what only the other one knew is hashed

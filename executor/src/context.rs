@@ -528,6 +528,11 @@ impl SourceTree for ContextTree {
     fn immutable(&self) -> bool {
         false
     }
+
+    fn shows_changes(&self, metadata: &Metadata) -> bool {
+        let stat = self.stat.as_ref();
+        stat.is_some_and(|stat| stat.shows_changes(metadata))
+    }
 }
 
 /// Puts the components of `path` on the stack, first on top; `.` and a leading `/` are dropped.

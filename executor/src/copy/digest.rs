@@ -179,11 +179,11 @@ fn is_of_kernel(file: &File) -> bool {
         .is_ok_and(|stat| KINDS.contains(&((stat.f_type as u64) & 0xffff_ffff)))
 }
 
-fn file_metadata(file: &File) -> std::io::Result<Metadata> {
+pub(super) fn file_metadata(file: &File) -> std::io::Result<Metadata> {
     Ok(Metadata::of(&rustix::fs::fstat(file)?))
 }
 
-fn same_content(before: &Metadata, after: &Metadata) -> bool {
+pub(super) fn same_content(before: &Metadata, after: &Metadata) -> bool {
     before.inode == after.inode
         && before.size == after.size
         && before.mtime == after.mtime
