@@ -4,6 +4,7 @@
 //! [`Scratch`] is renamed into `layers/` and a row is inserted, in that order. A crash between the
 //! two leaves a directory without a row, which the next collection removes.
 
+mod empty;
 mod ignored;
 mod measure;
 mod mount_point;
@@ -25,6 +26,7 @@ use crate::snapshot::{RootfsPlan, Snapshotter};
 use crate::store::{Owner, random_u64};
 use crate::{ChainId, DiffId, LayerId, LayerView, Lease, NewRecord, Store, StoreError, tree};
 
+pub(crate) use empty::EmptyLayers;
 use measure::measure;
 
 /// Groups of names that are one file: what a tar must write as hard links. Paths are relative to
@@ -85,7 +87,6 @@ impl Store {
         // From here on a failure drops `scratch`, which removes what there is.
         make_directory(&scratch.directory, 0o700)?;
         make_directory(&scratch.upper, 0o755)?;
-        make_directory(&scratch.private, 0o700)?;
         let below = stack.last().map(|top| self.layer_path(*top));
         copy_root_metadata(below.as_deref(), &scratch.upper)?;
         failpoint!("scratch.made");
@@ -138,8 +139,14 @@ impl Scratch<'_> {
     }
 
     /// A private directory beside the upper one, on the same file system, gone with the scratch.
-    pub fn work_dir(&self) -> &Path {
-        &self.private
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn work_dir(&self) -> Result<&Path, StoreError> {
+        if !self.private.is_dir() {
+            make_directory(&self.private, 0o700)?;
+        }
+        Ok(&self.private)
     }
 
     /// What a sandbox has to mount to see the stack with this scratch on top. With the native
@@ -153,9 +160,9 @@ impl Scratch<'_> {
                 // The kernel mounts no directory twice. What a layer holds hides all that it holds
                 // further down, so its topmost place is enough.
                 let mut seen = HashSet::with_capacity(self.stack.len());
-                for layer in self.stack.iter().rev() {
-                    if seen.insert(*layer) {
-                        lowers.push(self.store.layer_path(*layer));
+                for layer in self.store.layers_that_tell(&self.stack)?.into_iter().rev() {
+                    if seen.insert(layer) {
+                        lowers.push(self.store.layer_path(layer));
                     }
                 }
                 lowers.extend(stub.map(Path::to_owned));
@@ -239,7 +246,9 @@ impl Scratch<'_> {
         };
         let links = self.drop_ignored(links)?;
         if matches!(self.handed_out, HandedOut::Overlay) {
-            settle::settle(&self.upper, &self.view_below())?;
+            let below = self.store.layers_that_tell(&self.stack)?;
+            let below = LayerView::new(self.store.layer_paths(&below));
+            settle::settle(&self.upper, &below)?;
         }
         let mounted = matches!(self.handed_out, HandedOut::Overlay).then(|| self.store.flavour());
         let measured = measure(&self.upper, mounted, links.is_none())?;
@@ -261,6 +270,9 @@ impl Scratch<'_> {
                     .publish_layer(lease, &layer, record, &self.upper, &target)?;
             match published {
                 Published::New(id) | Published::Existing(id) => {
+                    if matches!(published, Published::New(_)) {
+                        self.store.shared.empty_layers.note(id, layer.entries == 0);
+                    }
                     if !matches!(self.handed_out, HandedOut::Tree { .. }) {
                         // Next to nothing is left in it, and nobody has to wait until that is gone.
                         self.store.shared.leave(std::mem::take(&mut self.directory));

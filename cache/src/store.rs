@@ -10,7 +10,7 @@
 //!   locks/           one file for each key being built
 //!   leases/          one locked file for each running build
 //!   mounts/<id>/     cache mounts
-//!   statcache/       one file for each context
+//!   statcache/       two files for each context: digests of its files, and what was seen in walks of it
 //!   reserve/         room that a prune of a full store needs
 //!   stub-<n>/        mount points for images that lack them; made by the sandbox
 //! ```
@@ -31,6 +31,7 @@ use rustix::io::Errno;
 use crate::blob::Blobs;
 pub use crate::error::StoreError;
 use crate::index::Index;
+use crate::layer::EmptyLayers;
 use crate::lock::FileLock;
 use crate::snapshot::Snapshotter;
 use crate::{Digest, LayerId, brief, owner, tree};
@@ -115,6 +116,7 @@ pub(crate) struct Shared {
     owner: Mutex<Option<Arc<Owner>>>,
     /// Directories in there that are to be removed.
     leavings: Mutex<Vec<PathBuf>>,
+    pub(crate) empty_layers: EmptyLayers,
 }
 
 impl Store {
@@ -159,6 +161,7 @@ impl Store {
             index,
             owner: Mutex::new(None),
             leavings: Mutex::default(),
+            empty_layers: EmptyLayers::default(),
         });
         Ok(Self {
             blobs: Blobs::new(Arc::clone(&shared)),

@@ -44,8 +44,11 @@ fn remove_errno(path: &Path) -> Result<(), Errno> {
         Err(error) => return Err(error),
     };
     empty(&root)?;
+    let removed = rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR);
+    // Only now, as it is then that its blocks are freed, which some file systems take long for:
+    // within the call above, whoever makes something in the directory above would wait for that.
     drop(root);
-    match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+    match removed {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error),
     }

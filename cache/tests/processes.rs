@@ -482,7 +482,7 @@ fn overlay(store: &Store) {
     };
     assert_eq!(lowers, [store.layer_path(base), stub.clone()]);
     assert!(!userxattr);
-    let root = scratch.work_dir().join("root");
+    let root = scratch.work_dir().unwrap().join("root");
     std::fs::create_dir(&root).unwrap();
     let lowers: Vec<String> = lowers
         .iter()

@@ -71,6 +71,46 @@ pub(crate) fn fork_sibling(namespaces: u32) -> io::Result<Fork> {
     }
 }
 
+/// Starts a child that shares this process's memory, but nothing else, until it becomes another program
+/// or ends with what `child` returns; this process stands still meanwhile. What the child changes in
+/// memory stays changed, so `child` is to leave what it has borrowed as it is. A copy of this
+/// process's memory, which is what [`fork`] makes, costs several times as much.
+///
+/// Only for processes with one thread, and refused in others.
+pub(crate) fn fork_to_exec(child: &mut dyn FnMut() -> i32) -> io::Result<Pid> {
+    /// Far more than the child needs; what is not touched costs nothing.
+    const STACK: usize = 1024 * 1024;
+    extern "C" fn run(child: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: `child` is the pointer that is handed to clone below, to what lives as long as
+        // that call, and the caller stands still. A panic would end the process here.
+        let child = unsafe { &mut *child.cast::<&mut dyn FnMut() -> i32>() };
+        child()
+    }
+    if thread_count() != Some(1) {
+        return Err(io::Error::other("fork in a process with several threads"));
+    }
+    let mut child = child;
+    let mut stack: Vec<u128> = Vec::with_capacity(STACK / size_of::<u128>());
+    // SAFETY: the pointer is to the end of one allocation, aligned as a stack has to be.
+    let top = unsafe { stack.as_mut_ptr().add(stack.capacity()) };
+    // SAFETY: the child runs `run` on a stack of its own, which outlives it as a program of this
+    // process: CLONE_VFORK makes this call return when the child has become another one or has ended.
+    // So the two never run at once, and this process's only thread (checked above) finds its
+    // stack as it was. What the child runs is bound by the rules of Rust as any function called here.
+    let answer = unsafe {
+        libc::clone(
+            run,
+            top.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            (&raw mut child).cast(),
+        )
+    };
+    if answer == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Pid::from_raw(answer).ok_or_else(|| io::Error::other("clone gave no process id"))
+}
+
 /// Waits for the child `pid` to end: how it did, and what it and its own children have used.
 pub(crate) fn wait_for(pid: Pid) -> io::Result<(ExitStatus, libc::rusage)> {
     let mut status = 0;
@@ -116,6 +156,18 @@ pub(crate) fn take_fd(raw: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the descriptor is open, and the caller promises to be its only owner.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Asks the kernel to begin writing a part of a file to its disk, and does not wait until it is there.
+pub(crate) fn start_writing(fd: BorrowedFd<'_>, offset: i64, length: i64) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the time of the call, which touches no memory of ours.
+    let answer = unsafe {
+        libc::sync_file_range(fd.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE)
+    };
+    if answer == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Makes `target` a duplicate of `fd`, kept across exec.
@@ -424,5 +476,23 @@ impl Drop for WindowChanges {
         // a descriptor that is about to be closed; the counter is taken away first to make that
         // as unlikely as it is harmless (eight bytes need a descriptor that took its place).
         WINDOW_CHANGES.store(-1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_several_threads_is_not_forked() {
+        // Whoever runs this test is one of them.
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || held.recv());
+        let mut ran = false;
+        assert!(fork_to_exec(&mut || i32::from(std::mem::replace(&mut ran, true))).is_err());
+        assert!(!ran);
+        assert!(fork().is_err() && fork_sibling(0).is_err());
+        drop(hold);
+        assert!(other.join().unwrap().is_err());
     }
 }

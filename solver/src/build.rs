@@ -168,18 +168,18 @@ fn build_once(
         &one,
     );
     let ran_something = !scheduler.idle();
+    if scheduler.runs_commands() {
+        // First, as it takes a while until it is ready. Without it, each sandbox is started by itself.
+        if let Ok(started) = Spawner::start() {
+            let started = spawner.get_or_init(|| started);
+            shared.spawner.set(started).ok();
+        }
+    }
     if ran_something {
         lease.must_hold()?;
     }
     if ran_something && wants_image {
         hold_blobs(&graph, store);
-    }
-    if scheduler.runs_commands() {
-        // Without it, each sandbox is started by itself.
-        if let Ok(started) = Spawner::start() {
-            let started = spawner.get_or_init(|| started);
-            shared.spawner.set(started).ok();
-        }
     }
     let results = if ran_something {
         std::thread::scope(|scope| {

@@ -27,9 +27,13 @@ use crate::recipes::Recipes;
 use crate::request::{BuildRequest, Cancel, ForeignOwners};
 use crate::sources::Files;
 
-/// First pause between two looks at a lock that another build holds; grows to [`LONGEST_PAUSE`].
+/// First pause between two looks at a lock that another build holds. It grows with the time that was
+/// waited, so that little is added to that, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The part of the time that was waited which a pause takes.
+const PAUSE_PART: u32 = 16;
 
 /// A power cut takes no more finished work than this, and what is not finished.
 const UNSAFE_AT_MOST: Duration = Duration::from_secs(10);
@@ -155,7 +159,7 @@ impl Shared<'_> {
             content,
             kind: vertex.op.kind(),
             text: vertex.text.clone(),
-            parts: self.recipes.parts[id.0].clone(),
+            parts: self.parts(id)?,
             cost_ms: 0,
             resources: None,
             made_ms: None,
@@ -416,27 +420,32 @@ impl Shared<'_> {
     /// The lock of `key`. While another build has it, people are told, and the wait ends if this
     /// build is stopped.
     fn lock(&self, key: CacheKey, vertex: &Vertex) -> Result<KeyGuard, Failure> {
-        let mut pause = None;
+        let mut since = None;
         loop {
             if let Some(guard) = self.store.try_lock_key(key)? {
                 return Ok(guard);
             }
-            self.wait(&mut pause, vertex)?;
+            self.wait(&mut since, vertex)?;
         }
     }
 
-    /// One pause of a wait for another build, with the first telling people.
-    fn wait(&self, pause: &mut Option<Duration>, vertex: &Vertex) -> Result<(), Failure> {
+    /// One pause of a wait for another build that began at `since`, with the first telling people.
+    fn wait(&self, since: &mut Option<Instant>, vertex: &Vertex) -> Result<(), Failure> {
         if self.stop.is_cancelled() {
             return Err(Failure::Stopped);
         }
-        let length = pause.unwrap_or_else(|| {
+        let since = since.get_or_insert_with(|| {
             self.events.event(Event::Waiting(vertex.step));
-            FIRST_PAUSE
+            Instant::now()
         });
-        std::thread::sleep(length);
-        *pause = Some((length * 2).min(LONGEST_PAUSE));
+        let pause = since.elapsed() / PAUSE_PART;
+        std::thread::sleep(pause.clamp(FIRST_PAUSE, LONGEST_PAUSE));
         Ok(())
+    }
+
+    /// The tree of `stack`, for whoever asks nothing of single layers.
+    fn view_to_read(&self, stack: &[LayerId]) -> Result<LayerView, StoreError> {
+        Ok(self.view(&self.store.layers_that_tell(stack)?))
     }
 
     /// The tree of `stack`.

@@ -74,6 +74,11 @@ pub const DIFF_ID: &str = "diffid";
 /// Commits are not flushed one by one.
 const NORMAL: &str = "PRAGMA synchronous=NORMAL";
 
+/// The same, for the first time. And SQLite writes the log back by itself, in the middle of a build and
+/// with two flushes, when it has grown to these pages (16 MiB): a build of a thousand steps gets to
+/// its end before, where the log is written back together with the sync.
+const FIRST: &str = "PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=4096";
+
 /// The index of a store.
 #[derive(Debug)]
 pub struct Index {
@@ -214,7 +219,7 @@ impl Index {
         let mut connection = self.connection();
         end_state(&connection).map_err(|source| self.error(source))?;
         if !self.told.swap(true, Ordering::Relaxed) {
-            let told = connection.execute_batch(NORMAL);
+            let told = connection.execute_batch(FIRST);
             told.map_err(|source| self.error(source))?;
         }
         let transaction = connection

@@ -64,7 +64,8 @@ pub(super) fn run(
     let mut placed = Placed::new(tree.try_clone().during("open the root directory")?)?;
     let answer = placed
         .fill(&spec)
-        .and_then(|()| start(spec, &tree, control, stdin, joins));
+        .and_then(|()| start(&spec, &tree, control, stdin, &joins));
+    drop((spec, joins));
     let answer = answer.and_then(|running| running.watch(control).during("watch the command"));
     end_all();
     let created = placed.take_away();
@@ -137,11 +138,11 @@ fn check(spec: &mut RunSpec) -> Result<(), Failure> {
 }
 
 fn start(
-    spec: RunSpec,
+    spec: &RunSpec,
     tree: &OwnedFd,
     control: &OwnedFd,
     stdin: Option<OwnedFd>,
-    joins: Vec<OwnedFd>,
+    joins: &[OwnedFd],
 ) -> Result<pid1::Running, Failure> {
     let children = pid1::watch_children()?;
     // The command must not read or change this process, which has more rights: not even if it has
@@ -158,7 +159,7 @@ fn start(
             }
             let program = Program {
                 spec,
-                streams: Streams::Given { stdin },
+                streams: &Streams::Given { stdin },
                 joins,
                 unified: false,
                 control: control.as_fd(),
@@ -167,7 +168,6 @@ fn start(
         }
         Fork::Parent(command) => command,
     };
-    drop((stdin, joins));
     // The caller sees the end of the output when the command's processes are gone.
     for target in 1..=2 {
         sys::dup_onto(rustix::stdio::stdin(), target).during("let go of the command's streams")?;

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -33,12 +33,14 @@ pub(super) enum Streams {
     Terminal(OwnedFd),
 }
 
-/// Everything that is needed to become the command.
+/// Everything that is needed to become the command. It belongs to the process that starts the command's:
+/// the two may share their memory, but not their descriptors.
 #[derive(Debug)]
 pub(super) struct Program<'a> {
-    pub spec: RunSpec,
-    pub streams: Streams,
-    pub joins: Vec<OwnedFd>,
+    pub spec: &'a RunSpec,
+    pub streams: &'a Streams,
+    /// Files to write `0` to, to be in the sandbox's control groups.
+    pub joins: &'a [OwnedFd],
     /// Show version 2 control groups.
     pub unified: bool,
     pub control: BorrowedFd<'a>,
@@ -46,7 +48,7 @@ pub(super) struct Program<'a> {
 
 impl Program<'_> {
     /// Becomes the command. Returns only on a failure, which is reported, with an exit status.
-    pub(super) fn become_it(self) -> i32 {
+    pub(super) fn become_it(&self) -> i32 {
         let control = self.control;
         match self.prepare_and_exec() {
             Ok(status) => status,
@@ -57,19 +59,17 @@ impl Program<'_> {
         }
     }
 
-    fn prepare_and_exec(self) -> Result<i32, Failure> {
+    fn prepare_and_exec(&self) -> Result<i32, Failure> {
         let Self {
             spec,
             streams,
             joins,
             unified,
             ..
-        } = self;
+        } = *self;
         sys::unblock_signals();
         for join in joins {
-            File::from(join)
-                .write_all(b"0")
-                .during("join the control group")?;
+            rustix::io::write(join, b"0").during("join the control group")?;
         }
         super::cgroup::enter_namespace();
         if unified {
@@ -88,7 +88,7 @@ impl Program<'_> {
         let has_home = spec.env.iter().any(|(name, _)| name == "HOME");
         let home = (!has_home).then(|| home(spec.credentials.uid));
         // Everything that comes from the spec is turned into C strings before the filter is on.
-        let environment = environment(&spec, home)?;
+        let environment = environment(spec, home)?;
         let argv = spec
             .argv
             .iter()
@@ -99,39 +99,38 @@ impl Program<'_> {
         } else {
             spec.confinement.filter()?
         };
-        let hooks = super::hooks::ready(&spec, HookKind::StartContainer, "created")?;
+        let hooks = super::hooks::ready(spec, HookKind::StartContainer, "created")?;
         spec.confinement.label()?;
-        change_groups(&spec)?;
+        change_groups(spec)?;
         if !spec.insecure {
             spec.confinement.lock()?;
         }
         if let Some(filter) = &filter {
             confinement::install(filter)?;
         }
-        change_user(&spec)?;
+        change_user(spec)?;
         sys::close_from(3, true).during("mark descriptors close-on-exec")?;
         for hook in hooks {
             hook.run()?;
         }
-        Ok(exec(&spec, &argv, &environment))
+        Ok(exec(spec, &argv, &environment))
     }
 }
 
 /// Puts the streams into place.
-fn connect(streams: Streams) -> Result<(), Failure> {
+fn connect(streams: &Streams) -> Result<(), Failure> {
     match streams {
         Streams::Given { stdin } => {
-            let stdin = match stdin {
-                Some(stdin) => stdin,
-                None => {
-                    rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                        .during("open `/dev/null`")?
-                }
-            };
-            sys::dup_onto(stdin.as_fd(), 0).during("connect stdin")
+            if let Some(stdin) = stdin {
+                return sys::dup_onto(stdin.as_fd(), 0).during("connect stdin");
+            }
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let nothing =
+                rustix::fs::open("/dev/null", flags, Mode::empty()).during("open `/dev/null`")?;
+            sys::dup_onto(nothing.as_fd(), 0).during("connect stdin")
         }
         Streams::Terminal(terminal) => {
-            rustix::process::ioctl_tiocsctty(&terminal).during("take the terminal")?;
+            rustix::process::ioctl_tiocsctty(terminal).during("take the terminal")?;
             for target in 0..=2 {
                 sys::dup_onto(terminal.as_fd(), target).during("connect the terminal")?;
             }

@@ -14,23 +14,30 @@ use super::{DeviceKind, DeviceNode};
 /// A tmpfs whose files are cut out as mounts of their own.
 ///
 /// A file can only be bound from a file system that is mounted somewhere: the tmpfs is attached at
-/// a directory of the new root for as long as files are added, and then taken away.
+/// a directory for as long as files are added, and then taken away.
 #[derive(Debug)]
 pub(super) struct PrivateFiles {
     mount: OwnedFd,
+    /// It goes with what it is attached to.
+    goes_along: bool,
 }
 
 impl PrivateFiles {
-    /// A new tmpfs, for the time being on top of the directory `stage`.
-    pub(super) fn new(stage: impl AsFd) -> Result<Self, Failure> {
+    /// A new tmpfs, for the time being on top of the directory `aside` of the old root, with which it
+    /// goes: to take a mount away, the kernel waits for all processors, so once has to be enough.
+    /// Without such a directory, on top of `stage`, one of the new root's.
+    pub(super) fn new(aside: Option<&OwnedFd>, stage: &OwnedFd) -> Result<Self, Failure> {
         let mount = mount_new(
             "tmpfs",
             &[("mode", "0700")],
             PLAIN,
-            stage,
+            aside.unwrap_or(stage),
             "a place for private files",
         )?;
-        Ok(Self { mount })
+        Ok(Self {
+            mount,
+            goes_along: aside.is_some(),
+        })
     }
 
     /// A file called `name`, as a detached mount. `owner` is user and group, if not the sandbox's
@@ -119,6 +126,9 @@ impl PrivateFiles {
 
     /// Takes the tmpfs away; what was cut out of it stays.
     pub(super) fn close(self) -> Result<(), Failure> {
+        if self.goes_along {
+            return Ok(());
+        }
         detach(self.mount.as_fd()).during("take the private files' tmpfs away")
     }
 }

@@ -49,8 +49,10 @@ pub(super) fn run(handover: Handover) -> i32 {
         stdin,
         joins,
     } = handover;
-    let answer = start(spec, &link, &control, stdin, joins)
-        .and_then(|running| running.watch(&control).during("watch the command"));
+    let started = start(&spec, &link, &control, stdin, &joins);
+    // What the command was given is not kept while it runs.
+    drop((spec, joins));
+    let answer = started.and_then(|running| running.watch(&control).during("watch the command"));
     match answer {
         Ok(()) => 0,
         Err(failure) => {
@@ -69,18 +71,18 @@ pub(super) struct Running {
 }
 
 fn start(
-    spec: RunSpec,
+    spec: &RunSpec,
     link: &Link,
     control: &OwnedFd,
     stdin: Option<OwnedFd>,
-    joins: Vec<OwnedFd>,
+    joins: &[OwnedFd],
 ) -> Result<Running, Failure> {
     // A process 1 is deaf to signals that it has no handler for; the command gets the defaults
     // from here, so that even a signal before its start ends it.
     sys::reset_signals();
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .during("bind the sandbox to its parent's life")?;
-    let listening = Listening::new(&spec)?;
+    let listening = Listening::new(spec)?;
     rustix::mount::mount_change(
         "/",
         MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
@@ -95,17 +97,18 @@ fn start(
     let unified = super::cgroup::host_is_unified();
     let mut root = Root::new(mount)?;
     let stage = root.target(Path::new("/dev"), Want::Directory)?;
-    let requested = Requested::prepare(&spec, link, &stage, listening)?;
-    drop(stage);
-    mount_standard(&mut root, &spec)?;
+    let aside = aside(&spec.rootfs)?;
+    let requested = Requested::prepare(spec, link, &stage, aside.as_ref(), listening)?;
+    drop((stage, aside));
+    mount_standard(&mut root, spec)?;
     requested.attach(&mut root)?;
-    mask_requested(&root, &spec)?;
+    mask_requested(&root, spec)?;
     let (directory, created) = root.into_created();
     for path in created {
         let report = Report::Created(path.as_os_str().as_bytes().to_vec());
         send(control.as_fd(), &report, &[]).during("report to the caller")?;
     }
-    for hook in hooks::ready(&spec, HookKind::CreateContainer, "creating")? {
+    for hook in hooks::ready(spec, HookKind::CreateContainer, "creating")? {
         hook.run()?;
     }
     pivot(&directory)?;
@@ -132,36 +135,39 @@ fn start(
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .during("protect the sandbox's init")?;
     let (stop_signal, stop_timeout) = (spec.stop_signal, spec.stop_timeout);
-    match sys::fork().during("start the command's process")? {
-        Fork::Child => {
-            let program = Program {
-                spec,
-                streams,
-                joins,
-                unified,
-                control: control.as_fd(),
-            };
-            sys::exit_now(program.become_it());
+    let program = Program {
+        spec,
+        streams: &streams,
+        joins,
+        unified,
+        control: control.as_fd(),
+    };
+    // Programs around the command may take their time, in which this process has to listen. And what
+    // shares the memory of a process that breaks its limit of it is killed with it.
+    let command = if spec.hooks.is_some() || !joins.is_empty() {
+        match sys::fork().during("start the command's process")? {
+            Fork::Child => sys::exit_now(program.become_it()),
+            Fork::Parent(command) => command,
         }
-        Fork::Parent(command) => {
-            // The caller sees the end of the output when the command's processes are gone.
-            let null = rustix::fs::open(
-                "/dev/null",
-                rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
-            )
-            .during("open `/dev/null`")?;
-            for target in 0..=2 {
-                sys::dup_onto(null.as_fd(), target).during("let go of the command's streams")?;
-            }
-            Ok(Running {
-                command,
-                children,
-                stop_signal,
-                stop_timeout,
-            })
-        }
+    } else {
+        sys::fork_to_exec(&mut || program.become_it()).during("start the command's process")?
+    };
+    // The caller sees the end of the output when the command's processes are gone.
+    let null = rustix::fs::open(
+        "/dev/null",
+        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .during("open `/dev/null`")?;
+    for target in 0..=2 {
+        sys::dup_onto(null.as_fd(), target).during("let go of the command's streams")?;
     }
+    Ok(Running {
+        command,
+        children,
+        stop_signal,
+        stop_timeout,
+    })
 }
 
 /// Mounts the root file system somewhere in this mount namespace.
@@ -192,6 +198,17 @@ fn mount_root(plan: &RootfsPlan) -> Result<OwnedFd, Failure> {
             attach(&mount, place).during("bind the root directory")?;
             Ok(mount)
         }
+    }
+}
+
+/// A directory of the old root that nothing is looked up in any more: the overlay's working directory,
+/// which is the kernel's own by now.
+fn aside(plan: &RootfsPlan) -> Result<Option<OwnedFd>, Failure> {
+    match plan {
+        RootfsPlan::Overlay {
+            work: Some(work), ..
+        } => open_directory(work).map(Some),
+        _ => Ok(None),
     }
 }
 

@@ -64,15 +64,17 @@ impl Listening {
 pub(super) struct Requested(Vec<Ready>);
 
 impl Requested {
-    /// Makes the mounts. `stage` is a directory of the new root that nothing is mounted on yet.
+    /// Makes the mounts. `stage` is a directory of the new root that nothing is mounted on yet,
+    /// `aside` one of the old root that nobody looks into any more.
     pub(super) fn prepare(
         spec: &RunSpec,
         link: &Link,
         stage: &OwnedFd,
+        aside: Option<&OwnedFd>,
         mut listening: Listening,
     ) -> Result<Self, Failure> {
         let mut ready = Vec::with_capacity(spec.mounts.len() + 2);
-        let files = PrivateFiles::new(stage)?;
+        let files = PrivateFiles::new(aside, stage)?;
         for (path, content) in [
             ("/etc/hosts", hosts(spec, link)?.into_bytes()),
             ("/etc/resolv.conf", resolv_conf(spec, link)),

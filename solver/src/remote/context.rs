@@ -333,7 +333,7 @@ fn spool<'s>(
     cancel: &Cancel,
 ) -> Result<Option<Unpacked<'s>>, RemoteError> {
     let scratch = store.scratch(&[])?;
-    let path = scratch.work_dir().join("archive");
+    let path = scratch.work_dir()?.join("archive");
     let failed = |action| {
         let path = path.clone();
         move |source| RemoteError::Io {

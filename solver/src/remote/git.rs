@@ -126,7 +126,7 @@ pub(crate) fn check_out<'s>(
         if modules || address.keep_git_dir {
             git.clone_mirror(&mirror, commit, &root, modules)?;
         } else {
-            let index = scratch.work_dir().join("index");
+            let index = scratch.work_dir()?.join("index");
             let at = At {
                 git_dir: Some(&mirror),
                 work_tree: Some(&root),

@@ -48,9 +48,11 @@ impl Shared<'_> {
         scratch: &mut Scratch<'_>,
         stacks: Stacks<'_>,
     ) -> Result<Resources, Failure> {
-        let view = self.view(scratch.stack());
-        self.check_machine(vertex, run, &view)?;
-        let mut credentials = credentials(&view, &run.user, vertex.span)?;
+        let mut credentials = {
+            let view = self.view_to_read(scratch.stack())?;
+            self.check_machine(vertex, run, &view)?;
+            credentials(&view, &run.user, vertex.span)?
+        };
         let mut held = self.mounts(vertex, run, stacks)?;
         if let Some((name, text)) = &run.script {
             held.mounts.push(Mount {
@@ -422,7 +424,7 @@ impl Shared<'_> {
         };
         let mut name = id.clone();
         let shared = sharing == Sharing::Shared;
-        let mut pause = None;
+        let mut since = None;
         let mut copy = 1;
         loop {
             if let Some(guard) = self
@@ -437,7 +439,7 @@ impl Shared<'_> {
                 copy += 1;
                 name = format!("{id}#{copy}");
             } else {
-                self.wait(&mut pause, vertex)?;
+                self.wait(&mut since, vertex)?;
             }
         }
         if self.request.trial.is_some() {

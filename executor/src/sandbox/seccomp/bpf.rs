@@ -229,25 +229,86 @@ fn ranges(mut calls: Vec<(u32, Action)>, other: &Action) -> Vec<Range> {
     ranges
 }
 
-/// A binary search of the number, which is in the accumulator.
+/// A binary search of the number, which is in the accumulator. Appended to `program`.
+///
+/// The kernel compiles a filter for every command anew, which takes time by its length. So what
+/// several numbers have in common is there once, as far as jumps reach it.
 fn search(ranges: &[Range], program: &mut Vec<BpfInstruction>) {
-    if let [(_, action)] = ranges {
-        action.emit(program);
-        return;
-    }
-    let (low, high) = ranges.split_at(ranges.len() / 2);
-    let mut below = Vec::new();
-    search(low, &mut below);
-    // A conditional jump reaches 255 instructions; a plain one any number.
-    if let Ok(distance) = u8::try_from(below.len()) {
-        program.push(instruction(JUMP_AT_LEAST, high[0].0, distance, 0));
-    } else {
-        program.push(instruction(JUMP_AT_LEAST, high[0].0, 0, 1));
-        program.push(instruction(JUMP, length(&below), 0, 0));
-    }
-    program.append(&mut below);
-    search(high, program);
+    let mut search = Backwards::default();
+    search.place(ranges);
+    program.extend(search.instructions.into_iter().rev());
 }
+
+/// A program that is made from its end, as jumps lead forward only.
+#[derive(Default)]
+struct Backwards {
+    /// The last one first.
+    instructions: Vec<BpfInstruction>,
+}
+
+impl Backwards {
+    /// Puts a search of `ranges` before what is there. Gives the place where it is entered.
+    fn place(&mut self, ranges: &[Range]) -> usize {
+        if let [(_, action)] = ranges {
+            return self.place_action(action);
+        }
+        let (low, high) = ranges.split_at(ranges.len() / 2);
+        let mut above = self.place(high);
+        let mut below = self.place(low);
+        loop {
+            if let (Some(jt), Some(jf)) = (self.distance(above), self.distance(below)) {
+                return self.push(instruction(JUMP_AT_LEAST, high[0].0, jt, jf));
+            }
+            if self.distance(above).is_none() {
+                above = self.nearer(above);
+            } else {
+                below = self.nearer(below);
+            }
+        }
+    }
+
+    fn place_action(&mut self, action: &Action) -> usize {
+        let mut code = Vec::new();
+        action.emit(&mut code);
+        if let [only] = code[..] {
+            // One that is there already, if a jump from about here reaches it.
+            let reach = self.instructions.len().saturating_sub(REUSED_WITHIN);
+            let near = self.instructions[reach..]
+                .iter()
+                .rposition(|there| (there.code, there.k, only.code) == (RETURN, only.k, RETURN));
+            if let Some(near) = near {
+                return reach + near;
+            }
+        }
+        self.instructions.extend(code.into_iter().rev());
+        self.instructions.len() - 1
+    }
+
+    /// A place closer by that comes to the same.
+    fn nearer(&mut self, place: usize) -> usize {
+        let there = self.instructions[place];
+        if there.code == RETURN {
+            return self.push(there);
+        }
+        let distance = self.instructions.len() - 1 - place;
+        let distance = u32::try_from(distance).unwrap_or(u32::MAX);
+        self.push(instruction(JUMP, distance, 0, 0))
+    }
+
+    /// How far a conditional jump that is put before all would have to lead to `place`, if it can.
+    fn distance(&self, place: usize) -> Option<u8> {
+        u8::try_from(self.instructions.len() - 1 - place).ok()
+    }
+
+    fn push(&mut self, instruction: BpfInstruction) -> usize {
+        self.instructions.push(instruction);
+        self.instructions.len() - 1
+    }
+}
+
+/// How far back an answer may be to be jumped to: a conditional jump reaches 255 instructions, and
+/// the other part of the search may come in between.
+const REUSED_WITHIN: usize = 200;
 
 fn length(program: &[BpfInstruction]) -> u32 {
     u32::try_from(program.len()).unwrap_or(u32::MAX)

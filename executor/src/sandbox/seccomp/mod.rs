@@ -189,11 +189,12 @@ mod tests {
     const EPERM: u32 = 0x0005_0001;
     const ENOSYS: u32 = 0x0005_0026;
 
+    /// The kernel takes 4096 instructions, and time for each of them before each command.
     #[test]
-    fn the_programs_fit_the_kernels_limit() {
+    fn the_programs_are_no_longer_than_they_have_to_be() {
         for machine in ["x86_64", "aarch64"] {
             let length = filter_for(machine, default()).len();
-            assert!((200..4096).contains(&length), "{machine}: {length}");
+            assert!((100..400).contains(&length), "{machine}: {length}");
         }
         assert!(filter_for("pdp11", default()).is_empty());
     }
