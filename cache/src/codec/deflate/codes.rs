@@ -177,10 +177,13 @@ impl Runs {
 }
 
 /// The entry of the symbols whose codes are whole in these [`SHORT`] bits: one, or two if the first is a literal.
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "a branch could not be foretold"
+)]
 fn run(one: &Table<(u8, u8)>, bits: u64) -> u8 {
     let (first, code) = one.look_up_short(bits);
     let (second, next_code) = one.look_up_short(bits >> code);
-    // A branch could not be foretold.
     let both = (first <= BITS) & (next_code > 0) & (usize::from(code + next_code) <= SHORT);
     first + if both { second } else { 0 }
 }

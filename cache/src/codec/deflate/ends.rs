@@ -195,6 +195,10 @@ impl Ahead {
 
     /// Skips one or two symbols. Nothing that cannot be foretold is a branch: a distance
     /// is looked up whether one follows or not.
+    #[expect(
+        clippy::inline_always,
+        reason = "a call would cost as much as what it does"
+    )]
     #[inline(always)]
     fn step(&mut self, reader: &Reader<'_>) -> Option<Stop> {
         // 56 bits at least: two short codes take 16 at most, a long one 20, a distance 28.
