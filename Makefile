@@ -80,6 +80,9 @@ bench-compare: bases release ## Measure strata beside buildah, docker.io and the
 	$(CARGO) build --release --locked -p strata-cache --example limits
 	python3 benches/compare $(BENCH)
 
+bench-profile: bases release ## Sample the workloads of bench-compare that miss their goals: flame graphs (BENCH="--only P1 --page")
+	python3 benches/profile $(BENCH)
+
 bench-micro: bases ## Time the parser, keys, walks, hashes, archives and codecs alone (BENCH="recipe_keys --min-time 1")
 	$(CARGO) bench --workspace --locked --bench parser --bench keys --bench walk --bench hash --bench archives \
 		--bench compression -- $(BENCH)

@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
-use crate::support::{Sandbox, cases};
+use crate::support::{Sandbox, cases, wait_until};
 
 cases! { Root, User =>
     the_first_difference_is_told_by_name,
     what_stands_on_a_change_says_so,
     a_mounted_file_is_named,
+    a_file_of_many_is_named_after_builds_that_did_not_look_at_each,
     what_was_pruned_by_a_policy_is_told,
 }
 
@@ -188,4 +189,52 @@ fn what_was_pruned_by_a_policy_is_told(sandbox: &Sandbox) {
         said.starts_with("pruned ") && said.ends_with("ago by policy 2"),
         "{said}"
     );
+}
+
+/// Builds until what an earlier build saw of the context is old enough to be believed.
+fn settle(sandbox: &Sandbox) {
+    let kept = || {
+        let folder = sandbox.path("store/statcache");
+        let names = std::fs::read_dir(folder).into_iter().flatten();
+        names
+            .filter_map(Result::ok)
+            .any(|name| name.path().extension().is_some_and(|it| it == "walks"))
+    };
+    wait_until("a walk is kept", || {
+        sandbox.steps(&["-t", "many"]);
+        kept()
+    });
+}
+
+fn a_file_of_many_is_named_after_builds_that_did_not_look_at_each(sandbox: &Sandbox) {
+    sandbox.busybox();
+    for number in 0..600 {
+        sandbox.write(&format!("src/{}/{number}", number % 3), "old");
+    }
+    let dockerfile = "FROM busybox\nCOPY src /src\n\
+         RUN --mount=type=bind,source=src,target=/in cat /in/1/7 /src/1/7 > /both\n";
+    sandbox.dockerfile(dockerfile);
+    settle(sandbox);
+    // All steps run, and the files that they copy are looked at only for that.
+    let (image, steps) = sandbox.build_with(&["--no-cache"]);
+    assert!(
+        steps.ran().iter().any(|it| it.contains("COPY")),
+        "{steps:?}"
+    );
+    assert_eq!(image.tree().text("both"), "oldold");
+    sandbox.write("src/1/7", "new");
+    let said = reasons(sandbox, &[]);
+    let names = |text: &str| {
+        let (_, event) = said
+            .iter()
+            .find(|(step, _)| step.starts_with(text))
+            .unwrap();
+        event.to_string()
+    };
+    for step in ["COPY", "RUN"] {
+        let message = names(step);
+        assert!(message.contains("src/1/7"), "{step}: {message}");
+    }
+    let (image, _) = sandbox.build_with(&[]);
+    assert_eq!(image.tree().text("both"), "newnew");
 }

@@ -25,7 +25,7 @@ import memory
 import pages
 import report
 import workloads
-from tools import TOOLS, Failed, call, unmount_below
+from tools import TOOLS, Failed, call, made_disk, unmount_below
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -157,17 +157,6 @@ def measure(bench, kinds, options):
         whole[kind.id] = time.perf_counter() - began
     report.share_sizes(made)
     return made, results, peaks, whole
-
-
-def made_disk(scratch, size):
-    """A new ext4 of `size` GiB in a file below `scratch`, mounted: as large as what is in it."""
-    image, at = scratch / "disk.img", scratch / "disk"
-    with open(image, "wb") as file:
-        file.truncate(size << 30)
-    call(["mkfs.ext4", "-q", "-F", str(image)])
-    at.mkdir()
-    call(["mount", "-o", "loop,discard", str(image), str(at)])
-    return at
 
 
 def main():

@@ -211,6 +211,17 @@ class Registry:
         self.log.close()
 
 
+def made_disk(scratch, size):
+    """A new ext4 of `size` GiB in a file below `scratch`, mounted: as large as what is in it."""
+    image, at = scratch / "disk.img", scratch / "disk"
+    with open(image, "wb") as file:
+        file.truncate(size << 30)
+    call(["mkfs.ext4", "-q", "-F", str(image)])
+    at.mkdir()
+    call(["mount", "-o", "loop,discard", str(image), str(at)])
+    return at
+
+
 def unmount_below(directory):
     """Takes away what daemons and builders left mounted, deepest first."""
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]

@@ -1,5 +1,6 @@
-//! The codecs at their default levels, all on one sample: the archive of a layer with 16 files of 2 MiB,
-//! cut out of Debian's root file system, which `make bases` puts into `.test-cache/`.
+//! The codecs at the levels that the command line takes by default, all on one sample: the archive of a
+//! layer with 16 files of 2 MiB, cut out of Debian's root file system, which `make bases` puts into
+//! `.test-cache/`.
 //!
 //! Bytes are those of the archive, in both directions. What a codec makes of it is said first.
 
@@ -16,8 +17,8 @@ use strata_cache::codec::{Codec, decoder, indexed};
 use strata_cache::diff::{WriteOptions, write_layer};
 
 const CODECS: [Codec; 4] = [
-    Codec::Gzip(6),
-    Codec::Zstd(3),
+    Codec::GZIP,
+    Codec::ZSTD,
     Codec::Estargz(6),
     Codec::ZstdChunked(3),
 ];

@@ -5,10 +5,23 @@ use std::io::{self, Read, Write};
 
 use rustix::io::Errno;
 
+/// How much the kernel is asked to copy at once.
+const STEP: usize = 8 << 20;
+
 /// Copies all of `from` into the empty file `to`: as a clone that shares blocks (`FICLONE`), inside
 /// the kernel (`copy_file_range`), or by reading and writing. Both are read and written from where
 /// they stand, which must be the start. Returns the number of bytes.
 pub fn clone_file(from: &File, to: &File) -> io::Result<u64> {
+    clone_file_in_steps(from, to, &mut |_| Ok(()))
+}
+
+/// [`clone_file`] that tells `told` now and then how many bytes there are so far, unless it takes no
+/// time. Ends with the first error of it.
+pub fn clone_file_in_steps(
+    from: &File,
+    to: &File,
+    told: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<u64> {
     match rustix::fs::ioctl_ficlone(to, from) {
         Ok(()) => return Ok(to.metadata()?.len()),
         // Another file system, or one without clones; EPERM and ENOTTY are answers of old ones.
@@ -26,11 +39,14 @@ pub fn clone_file(from: &File, to: &File) -> io::Result<u64> {
     }
     let mut copied = 0;
     loop {
-        match rustix::fs::copy_file_range(from, None, to, None, 1 << 30) {
+        match rustix::fs::copy_file_range(from, None, to, None, STEP) {
             // Some file systems (of the kernel's own making) say 0 though there is more: reading
             // decides.
             Ok(0) => break,
-            Ok(count) => copied += count as u64,
+            Ok(count) => {
+                copied += count as u64;
+                told(copied)?;
+            }
             Err(Errno::INTR) => {}
             Err(
                 Errno::XDEV
@@ -54,6 +70,7 @@ pub fn clone_file(from: &File, to: &File) -> io::Result<u64> {
             Ok(count) => {
                 to.write_all(&buffer[..count])?;
                 copied += count as u64;
+                told(copied)?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

@@ -29,7 +29,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::view::Metadata;
@@ -49,14 +49,20 @@ pub struct StatCache {
     file: PathBuf,
     /// When it was loaded, since the epoch.
     loaded: Duration,
-    /// The whole file, checked, or empty.
-    bytes: Vec<u8>,
-    count: usize,
-    /// Which entries were asked for and found.
-    seen: Vec<AtomicBool>,
+    /// What was in the file, which is read when it is first asked for.
+    entries: OnceLock<Entries>,
     /// Where each thread's last look-up ended: contexts are walked in about the order of the file.
     cursors: [Cursor; slot::SLOTS],
     added: Mutex<Vec<Added>>,
+}
+
+#[derive(Debug)]
+struct Entries {
+    /// The whole file, checked, or empty.
+    bytes: Vec<u8>,
+    count: usize,
+    /// Which were asked for and found.
+    seen: Vec<AtomicBool>,
 }
 
 /// In a cache line of its own: each thread writes its own for every file.
@@ -77,38 +83,42 @@ const STAT: usize = 48;
 impl StatCache {
     /// Loads the cache for the context at `root`. A missing or damaged file is an empty cache.
     pub fn load(store: &Store, root: &Path) -> Self {
-        let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
-        let name = Digest::of(root.as_os_str().as_bytes()).hex();
-        Self::load_file(
-            store.root().join("statcache").join(&name[..32]),
-            SystemTime::now(),
-        )
+        Self::load_file(file_of(store, root), SystemTime::now())
     }
 
     fn load_file(file: PathBuf, now: SystemTime) -> Self {
-        let bytes = read(&file).unwrap_or_default();
-        let count = check(&bytes).unwrap_or(0);
         Self {
             file,
             loaded: now
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .unwrap_or_default(),
-            bytes,
-            count,
-            seen: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            entries: OnceLock::new(),
             cursors: Default::default(),
             added: Mutex::default(),
         }
     }
 
+    fn entries(&self) -> &Entries {
+        self.entries.get_or_init(|| {
+            let bytes = read(&self.file).unwrap_or_default();
+            let count = check(&bytes).unwrap_or(0);
+            Entries {
+                bytes,
+                count,
+                seen: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            }
+        })
+    }
+
     /// The digest of the file at `path` (relative to the context) if it is unchanged.
     pub fn get(&self, path: &[u8], metadata: &Metadata) -> Option<Digest> {
-        let index = self.find(path)?;
-        let entry = self.entry(index);
+        let entries = self.entries();
+        let index = self.find(entries, path)?;
+        let entry = entries.entry(index);
         if entry.stat() != encode_stat(metadata) {
             return None;
         }
-        self.seen[index].store(true, Ordering::Relaxed);
+        entries.seen[index].store(true, Ordering::Relaxed);
         Some(entry.digest())
     }
 
@@ -124,6 +134,12 @@ impl StatCache {
             stat: encode_stat(metadata),
             digest,
         });
+    }
+
+    /// Whether a change of a file would show in its metadata if it came after the cache was loaded: what
+    /// had these and was hashed since then is what was hashed, as long as it has them.
+    pub fn shows_changes(&self, metadata: &Metadata) -> bool {
+        !self.is_young(metadata)
     }
 
     /// Writes the cache back if anything was inserted (scratch file, then rename).
@@ -152,8 +168,9 @@ impl StatCache {
         self.added.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// See the head of this module.
-    fn is_young(&self, metadata: &Metadata) -> bool {
+    /// Whether a change could be missed that came after what has this metadata was first looked at; see the
+    /// head of this module.
+    pub fn is_young(&self, metadata: &Metadata) -> bool {
         let whole_seconds = metadata.mtime.1 == 0 && metadata.ctime.1 == 0;
         let tick = if whole_seconds {
             Duration::from_secs(2)
@@ -171,20 +188,20 @@ impl StatCache {
         metadata.ctime >= limit || metadata.mtime >= limit
     }
 
-    fn find(&self, path: &[u8]) -> Option<usize> {
-        if self.count == 0 {
+    fn find(&self, entries: &Entries, path: &[u8]) -> Option<usize> {
+        if entries.count == 0 {
             return None;
         }
         let Cursor(cursor) = &self.cursors[slot::of_thread()];
         let expected = cursor.load(Ordering::Relaxed);
-        if expected < self.count && self.name(expected) == path {
+        if expected < entries.count && entries.name(expected) == path {
             cursor.store(expected + 1, Ordering::Relaxed);
             return Some(expected);
         }
-        let (mut low, mut high) = (0, self.count);
+        let (mut low, mut high) = (0, entries.count);
         while low < high {
             let middle = usize::midpoint(low, high);
-            match self.name(middle).cmp(path) {
+            match entries.name(middle).cmp(path) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
                 std::cmp::Ordering::Equal => {
@@ -196,17 +213,6 @@ impl StatCache {
         None
     }
 
-    fn entry(&self, index: usize) -> EntryRef<'_> {
-        let start = HEADER + index * ENTRY;
-        EntryRef(&self.bytes[start..start + ENTRY])
-    }
-
-    fn name(&self, index: usize) -> &[u8] {
-        let names = HEADER + self.count * ENTRY;
-        let (offset, length) = self.entry(index).name_range();
-        &self.bytes[names + offset..names + offset + length]
-    }
-
     /// The old entries and the new ones, merged.
     fn encode(&mut self) -> Vec<u8> {
         // Of several for one path the last inserted counts.
@@ -215,7 +221,8 @@ impl StatCache {
         all_added.sort_by(|a, b| a.path.cmp(&b.path));
         all_added.dedup_by(|next, kept| next.path == kept.path);
 
-        let mut entries = Vec::with_capacity((self.count + all_added.len()) * ENTRY);
+        let old_entries = self.entries();
+        let mut entries = Vec::with_capacity((old_entries.count + all_added.len()) * ENTRY);
         let mut names = Vec::new();
         let mut push = |path: &[u8], stat: &[u8], digest: &[u8], age: u32| {
             let offset = u32::try_from(names.len()).ok()?;
@@ -229,8 +236,8 @@ impl StatCache {
             Some(())
         };
         let mut added = all_added.iter().peekable();
-        for index in 0..=self.count {
-            let old = (index < self.count).then(|| self.name(index));
+        for index in 0..=old_entries.count {
+            let old = (index < old_entries.count).then(|| old_entries.name(index));
             let mut replaced = false;
             while let Some(next) = added.next_if(|next| old.is_none_or(|old| *next.path <= *old)) {
                 replaced |= old == Some(&next.path);
@@ -239,8 +246,8 @@ impl StatCache {
                 }
             }
             let Some(old) = old else { break };
-            let entry = self.entry(index);
-            let age = if self.seen[index].load(Ordering::Relaxed) {
+            let entry = old_entries.entry(index);
+            let age = if old_entries.seen[index].load(Ordering::Relaxed) {
                 0
             } else {
                 entry.age().saturating_add(1)
@@ -263,6 +270,19 @@ impl StatCache {
         let crc = checksum(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes
+    }
+}
+
+impl Entries {
+    fn entry(&self, index: usize) -> EntryRef<'_> {
+        let start = HEADER + index * ENTRY;
+        EntryRef(&self.bytes[start..start + ENTRY])
+    }
+
+    fn name(&self, index: usize) -> &[u8] {
+        let names = HEADER + self.count * ENTRY;
+        let (offset, length) = self.entry(index).name_range();
+        &self.bytes[names + offset..names + offset + length]
     }
 }
 
@@ -309,6 +329,13 @@ fn encode_stat(metadata: &Metadata) -> [u8; STAT] {
     bytes
 }
 
+/// Where the stat cache of the context at `root` is.
+pub(crate) fn file_of(store: &Store, root: &Path) -> PathBuf {
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    let name = Digest::of(root.as_os_str().as_bytes()).hex();
+    store.root().join("statcache").join(&name[..32])
+}
+
 fn read(file: &Path) -> Option<Vec<u8>> {
     let length = fs::metadata(file).ok()?.len();
     if length > MAX_FILE {
@@ -342,7 +369,7 @@ fn check(bytes: &[u8]) -> Option<usize> {
         .then_some(count)
 }
 
-fn checksum(bytes: &[u8]) -> u32 {
+pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     let mut crc = flate2::Crc::new();
     crc.update(bytes);
     crc.sum()
@@ -456,11 +483,11 @@ mod tests {
         let mut cache = reload(&mut cache, SECOND);
         assert_eq!(cache.get(b"a", &stat), Some(Digest::of(b"3")));
         for _ in 0..MAX_AGE - 1 {
-            assert_eq!(cache.count, 2);
+            assert_eq!(cache.entries().count, 2);
             assert!(cache.get(b"a", &stat).is_some());
             cache = reload(&mut cache, SECOND);
         }
-        assert_eq!(cache.count, 2);
+        assert_eq!(cache.entries().count, 2);
         let cache = reload(&mut cache, SECOND);
         assert_eq!(cache.get(b"gone", &stat), None);
     }

@@ -10,7 +10,7 @@
 //!   locks/           one file for each key being built
 //!   leases/          one locked file for each running build
 //!   mounts/<id>/     cache mounts
-//!   statcache/       one file for each context
+//!   statcache/       two files for each context: digests of its files, and what was seen in walks of it
 //!   reserve/         room that a prune of a full store needs
 //!   stub-<n>/        mount points for images that lack them; made by the sandbox
 //! ```

@@ -1,6 +1,8 @@
 //! Extended attributes: reading all of a file's, and which of them belong to a layer.
 
+use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use rustix::fs::XattrFlags;
 use rustix::io::{Errno, Result};
@@ -46,30 +48,56 @@ pub(crate) fn is_of_host(name: &[u8]) -> bool {
 /// The attributes of an open file (`O_PATH` too) but those [of the host](is_of_host), sorted by name. A file
 /// system without attributes has none.
 pub(crate) fn list(file: BorrowedFd<'_>) -> Result<Vec<Xattr>> {
-    let mut names = vec![0; 1024];
-    let size = loop {
-        let size = match rustix::fs::flistxattr(file, &mut names[..]) {
-            Err(Errno::BADF) => rustix::fs::listxattr(proc_path(file), &mut names[..]),
+    gather(
+        |names| match rustix::fs::flistxattr(file, &mut *names) {
+            Err(Errno::BADF) => rustix::fs::listxattr(proc_path(file), names),
             result => result,
-        };
-        match size {
-            Ok(size) => break size,
-            Err(Errno::RANGE) if names.len() < MAX => names.resize(MAX, 0),
-            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            Err(error) => return Err(error),
+        },
+        |name| get(file, name),
+    )
+}
+
+/// The same of `name` in an open directory (`O_PATH` too), of a link itself: one call for a file without any,
+/// which need not be opened.
+pub(crate) fn list_at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<Xattr>> {
+    // The kernel has no call that takes a directory and a name.
+    let path = Path::new(&proc_path(directory)).join(name);
+    gather(
+        |names| rustix::fs::llistxattr(&path, names),
+        |name| value(|value| rustix::fs::lgetxattr(&path, name, value)),
+    )
+}
+
+fn gather(
+    mut list: impl FnMut(&mut [u8]) -> Result<usize>,
+    get: impl Fn(&[u8]) -> Result<Option<Vec<u8>>>,
+) -> Result<Vec<Xattr>> {
+    let mut few = [0; 1024];
+    let mut many = Vec::new();
+    let names = match list(&mut few) {
+        Ok(size) => &few[..size],
+        Err(Errno::RANGE) => {
+            many.resize(MAX, 0);
+            match list(&mut many) {
+                Ok(size) => &many[..size],
+                Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            }
         }
+        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
     };
-    let mut list = Vec::new();
-    for name in names[..size].split(|byte| *byte == 0) {
+    let mut found = Vec::new();
+    for name in names.split(|byte| *byte == 0) {
         if name.is_empty() || is_of_host(name) {
             continue;
         }
-        if let Some(value) = get(file, name)? {
-            list.push((name.to_vec(), value));
+        if let Some(value) = get(name)? {
+            found.push((name.to_vec(), value));
         }
     }
-    list.sort();
-    Ok(list)
+    found.sort();
+    Ok(found)
 }
 
 /// The attributes that belong to a layer, as an image carries them: see [`is_portable`].
@@ -86,13 +114,18 @@ pub(crate) fn list_portable(file: BorrowedFd<'_>) -> Result<Vec<Xattr>> {
 
 /// The value of one attribute; none if the file has none of that name.
 pub(crate) fn get(file: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    value(
+        |value| match rustix::fs::fgetxattr(file, name, &mut *value) {
+            Err(Errno::BADF) => rustix::fs::getxattr(proc_path(file), name, value),
+            result => result,
+        },
+    )
+}
+
+fn value(mut get: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Option<Vec<u8>>> {
     let mut value = vec![0; 256];
     loop {
-        let size = match rustix::fs::fgetxattr(file, name, &mut value[..]) {
-            Err(Errno::BADF) => rustix::fs::getxattr(proc_path(file), name, &mut value[..]),
-            result => result,
-        };
-        match size {
+        match get(&mut value) {
             Ok(size) => {
                 value.truncate(size);
                 return Ok(Some(value));

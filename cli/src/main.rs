@@ -30,8 +30,6 @@ mod verify;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use commands::Namespace;
 use error::CommandError;
 use error::Kind;
@@ -39,7 +37,7 @@ use flags::low;
 
 fn main() -> ExitCode {
     strata_executor::sandbox::init_if_asked();
-    let cli = match low::Cli::try_parse() {
+    let cli = match flags::parse::command_line() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };

@@ -4,6 +4,10 @@
 //! `openat2`: a symlink that leads out of the context, also one that is put there while the build
 //! reads, is resolved inside it or refused. What the ignore file hides does not exist here.
 
+mod trace;
+#[cfg(test)]
+mod trace_tests;
+
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -19,9 +23,11 @@ use rustix::io::Errno;
 use strata_cache::beneath;
 use strata_cache::statcache::StatCache;
 use strata_cache::view::{Entry, FileKind, Metadata};
+use strata_cache::walks::{Walk, Walks};
 use strata_cache::{Digest, Store, StoreError, slot};
 
 use crate::tree::{SourceTree, TreeError, Xattr, keeps_xattr, neutral_mode};
+use trace::{Listing, Trace};
 
 /// Says whether a path (relative to the context) is ignored; the second argument is "is a
 /// directory".
@@ -47,7 +53,14 @@ pub struct ContextTree {
     last_directory: [Mutex<Option<(PathBuf, OwnedFd)>>; slot::SLOTS],
     no_xattrs: AtomicBool,
     neutral: bool,
+    walks: Option<Mutex<Walks>>,
+    /// What the walk that goes on has seen.
+    trace: Mutex<Option<Trace>>,
+    traced: AtomicBool,
 }
+
+/// Entries from which on it is worth noting what a walk saw.
+const WORTH_NOTING: usize = 500;
 
 impl std::fmt::Debug for ContextTree {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -88,6 +101,9 @@ impl ContextTree {
             last_directory: Default::default(),
             no_xattrs: AtomicBool::new(false),
             neutral: false,
+            walks: None,
+            trace: Mutex::default(),
+            traced: AtomicBool::new(false),
         })
     }
 
@@ -98,6 +114,91 @@ impl ContextTree {
     pub fn neutral(mut self, neutral: bool) -> Self {
         self.neutral = neutral;
         self
+    }
+
+    /// The same tree, which knows what came of earlier walks.
+    #[must_use]
+    pub fn with_walks(mut self, walks: Walks) -> Self {
+        self.walks = Some(Mutex::new(walks));
+        self
+    }
+
+    /// What the last walk that asked `question` found, if everything that it saw is as it was.
+    /// `question` has to cover all that a walk goes by, but what is on the disk.
+    pub fn recall(&self, question: Digest) -> Option<Digest> {
+        let walks = lock(self.walks.as_ref()?);
+        let walk = walks.find(question)?;
+        let lookup = |path: &Path, follow| self.find(path, follow).ok();
+        trace::is_as_seen(&self.root, walk.seen, &lookup).then_some(walk.answer)
+    }
+
+    /// Begins to note what a walk sees.
+    pub fn note_walk(&self) {
+        // Which times are old enough is known to the stat cache.
+        if self.walks.is_some() && self.stat.is_some() {
+            // Directories that were looked through before have to be seen in this walk as well.
+            lock(&self.reincluding).clear();
+            *lock(&self.trace) = Some(Trace::default());
+            self.traced.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The walk that was [noted](Self::note_walk) is over. `found`: its question, and what it found.
+    pub fn end_walk(&self, found: Option<(Digest, Digest)>) {
+        self.traced.store(false, Ordering::Relaxed);
+        let trace = lock(&self.trace).take();
+        if let (Some(walks), Some(trace), Some((question, answer))) = (&self.walks, trace, found)
+            && let Some(seen) = trace.finish(WORTH_NOTING)
+        {
+            lock(walks).insert(Walk {
+                question,
+                answer,
+                seen,
+            });
+        }
+    }
+
+    /// Does something with what is noted of the walk that goes on.
+    fn trace(&self, note: impl FnOnce(&mut Trace)) {
+        if self.traced.load(Ordering::Relaxed)
+            && let Some(trace) = lock(&self.trace).as_mut()
+        {
+            note(trace);
+        }
+    }
+
+    fn is_young(&self, metadata: &Metadata) -> bool {
+        self.stat
+            .as_ref()
+            .is_none_or(|stat| stat.is_young(metadata))
+    }
+
+    /// Notes a directory's children, of which those are there that `shown` says yes of.
+    fn trace_directory(
+        &self,
+        directory: &Path,
+        children: &[(CString, Stat)],
+        shown: impl Fn(usize) -> bool,
+    ) {
+        if !self.traced.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut listing = Listing::default();
+        let mut young = false;
+        for (place, (name, stat)) in children.iter().enumerate() {
+            if shown(place) {
+                young |= self.is_young(&Metadata::of(stat));
+                listing.shown(name.to_bytes(), stat);
+            } else {
+                listing.hidden(name.to_bytes(), kind(stat) == FileKind::Directory);
+            }
+        }
+        self.trace(|trace| {
+            trace.directory(directory, &listing);
+            if young {
+                trace.is_unsure();
+            }
+        });
     }
 
     /// Remembers the content digest of a file for the next build.
@@ -115,6 +216,10 @@ impl ContextTree {
 
     /// Saves what was learned.
     pub fn finish(self, store: &Store) -> Result<(), StoreError> {
+        if let Some(walks) = self.walks {
+            let walks = walks.into_inner().unwrap_or_else(PoisonError::into_inner);
+            walks.save(store)?;
+        }
         match self.stat {
             Some(stat) => stat.save(store),
             None => Ok(()),
@@ -142,7 +247,7 @@ impl ContextTree {
         Entry::outside_layers(path, Metadata::of(stat), host_path)
     }
 
-    /// Names and metadata of everything in a directory, sorted, ignored or not.
+    /// Names and metadata of everything in a directory, ignored or not, in the order of the kernel.
     fn list(&self, directory: &Path) -> Result<Vec<(CString, Stat)>, TreeError> {
         let failed = |errno: Errno| self.failed("read directory", directory, errno.into());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -158,13 +263,12 @@ impl ContextTree {
                 names.push(name.to_owned());
             }
         }
-        names.sort_unstable();
         let mut list = Vec::with_capacity(names.len());
         for name in names {
             match rustix::fs::statat(&fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => list.push((name, stat)),
                 // Removed since it was listed.
-                Err(Errno::NOENT) => {}
+                Err(Errno::NOENT) => self.trace(Trace::is_unsure),
                 Err(errno) => {
                     let path = directory.join(OsStr::from_bytes(name.to_bytes()));
                     return Err(self.failed("read", &path, errno.into()));
@@ -188,7 +292,9 @@ impl ContextTree {
             return Ok(*known);
         }
         let mut found = false;
-        for (name, stat) in self.list(path)? {
+        let list = self.list(path)?;
+        self.trace_directory(path, &list, |_| false);
+        for (name, stat) in list {
             let child = path.join(OsStr::from_bytes(name.to_bytes()));
             if self.visible(&child, kind(&stat) == FileKind::Directory)? {
                 found = true;
@@ -248,8 +354,9 @@ fn kind(stat: &Stat) -> FileKind {
     }
 }
 
-impl SourceTree for ContextTree {
-    fn lookup(&self, path: &Path, follow: bool) -> Result<Option<Entry>, TreeError> {
+impl ContextTree {
+    /// See [`SourceTree::lookup`].
+    fn find(&self, path: &Path, follow: bool) -> Result<Option<Entry>, TreeError> {
         let mut pending: Vec<OsString> = Vec::new();
         push_components(&mut pending, path);
         // Directories that were entered: name and descriptor. `..` leaves them again, so it can't
@@ -311,16 +418,41 @@ impl SourceTree for ContextTree {
         let stat = stat.map_err(|errno| self.failed("read", &path, errno.into()))?;
         Ok(Some(self.entry(path, &stat)))
     }
+}
+
+impl SourceTree for ContextTree {
+    fn lookup(&self, path: &Path, follow: bool) -> Result<Option<Entry>, TreeError> {
+        let found = self.find(path, follow)?;
+        self.trace(|trace| {
+            if found
+                .as_ref()
+                .is_some_and(|entry| self.is_young(&entry.metadata))
+            {
+                trace.is_unsure();
+            }
+            trace.lookup(path, follow, found.as_ref());
+        });
+        Ok(found)
+    }
 
     fn read_dir(&self, directory: &Entry) -> Result<Vec<Entry>, TreeError> {
         let list = self.list(&directory.path)?;
         let mut entries = Vec::with_capacity(list.len());
-        for (name, stat) in list {
+        let mut shown = Vec::with_capacity(list.len());
+        for (name, stat) in &list {
             let path = directory.path.join(OsStr::from_bytes(name.to_bytes()));
-            if self.visible(&path, kind(&stat) == FileKind::Directory)? {
-                entries.push(self.entry(path, &stat));
+            let visible = self.visible(&path, kind(stat) == FileKind::Directory)?;
+            shown.push(visible);
+            if visible {
+                entries.push(self.entry(path, stat));
             }
         }
+        self.trace_directory(&directory.path, &list, |place| shown[place]);
+        let start = directory.path.as_os_str().len();
+        entries.sort_unstable_by(|a, b| {
+            let [a, b] = [a, b].map(|entry| entry.path.as_os_str().as_bytes().get(start..));
+            a.cmp(&b)
+        });
         Ok(entries)
     }
 
@@ -395,6 +527,11 @@ impl SourceTree for ContextTree {
 
     fn immutable(&self) -> bool {
         false
+    }
+
+    fn shows_changes(&self, metadata: &Metadata) -> bool {
+        let stat = self.stat.as_ref();
+        stat.is_some_and(|stat| stat.shows_changes(metadata))
     }
 }
 

@@ -158,6 +158,18 @@ pub(crate) fn take_fd(raw: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// Asks the kernel to begin writing a part of a file to its disk, and does not wait until it is there.
+pub(crate) fn start_writing(fd: BorrowedFd<'_>, offset: i64, length: i64) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the time of the call, which touches no memory of ours.
+    let answer = unsafe {
+        libc::sync_file_range(fd.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE)
+    };
+    if answer == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Makes `target` a duplicate of `fd`, kept across exec.
 pub(crate) fn dup_onto(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
     if fd.as_raw_fd() == target {

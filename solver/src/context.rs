@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use strata_cache::statcache::StatCache;
 use strata_cache::view::Entry;
+use strata_cache::walks::Walks;
 use strata_cache::{Digest, Store};
 use strata_executor::context::ContextTree;
 use strata_executor::tree::{FileTree, LayerTree, MemoryTree, SourceTree};
@@ -17,7 +18,11 @@ use crate::request::{BuildRequest, Context};
 
 /// An open build context.
 pub(crate) enum BuildContext<'store> {
-    Directory(Box<ContextTree>),
+    Directory {
+        tree: Box<ContextTree>,
+        /// Digest of all that decides what there is in it, but what is on the disk.
+        view: Digest,
+    },
     Empty(MemoryTree),
     /// A file that was fetched.
     File(FileTree),
@@ -63,7 +68,8 @@ impl BuildContext<'_> {
         neutral: bool,
         store: &Store,
     ) -> Result<Self, BuildError> {
-        let ignore = Arc::new(ignore.read(root)?);
+        let text = ignore.text(root)?;
+        let ignore = Arc::new(parsed(text.as_ref())?);
         let below = Arc::clone(&ignore);
         let tree = ContextTree::open(
             root,
@@ -75,13 +81,53 @@ impl BuildContext<'_> {
             path: root.to_owned(),
             reason: chain(&error),
         })?;
-        Ok(Self::Directory(Box::new(tree.neutral(neutral))))
+        let text = text.map(|(_, bytes)| bytes).unwrap_or_default();
+        let view = [
+            b"strata context ".as_slice(),
+            env!("CARGO_PKG_VERSION").as_bytes(),
+            if neutral {
+                b" neutral "
+            } else {
+                b" own modes "
+            },
+            &text,
+        ];
+        Ok(Self::Directory {
+            tree: Box::new(tree.neutral(neutral).with_walks(Walks::of(store, root))),
+            view: Digest::of(&view.concat()),
+        })
+    }
+
+    /// The digest of what a copy selects, if an earlier build found it out and everything that it saw is
+    /// as it was. `wanted` has to cover all that the copy goes by.
+    pub(crate) fn recall(&self, wanted: &str) -> Option<Digest> {
+        match self {
+            Self::Directory { tree, view } => tree.recall(question(*view, wanted)),
+            _ => None,
+        }
+    }
+
+    /// Looks at the files with `walk`, and [remembers](Self::recall) the digest that it gives for the next
+    /// build.
+    pub(crate) fn walk<T, E>(
+        &self,
+        wanted: &str,
+        walk: impl FnOnce() -> Result<(T, Digest), E>,
+    ) -> Result<(T, Digest), E> {
+        let Self::Directory { tree, view } = self else {
+            return walk();
+        };
+        tree.note_walk();
+        let found = walk();
+        let digest = found.as_ref().ok().map(|(_, digest)| *digest);
+        tree.end_walk(digest.map(|digest| (question(*view, wanted), digest)));
+        found
     }
 
     /// The files.
     pub(crate) fn tree(&self) -> &dyn SourceTree {
         match self {
-            Self::Directory(tree) => tree.as_ref(),
+            Self::Directory { tree, .. } => tree.as_ref(),
             Self::Empty(tree) => tree,
             Self::File(tree) => tree,
             Self::Unpacked { tree, .. } => tree.as_ref(),
@@ -90,17 +136,21 @@ impl BuildContext<'_> {
 
     /// Remembers a digest for the next build.
     pub(crate) fn learn(&self, entry: &Entry, digest: Digest) {
-        if let Self::Directory(tree) = self {
+        if let Self::Directory { tree, .. } = self {
             tree.learn(entry, digest);
         }
     }
 
     /// Saves what was learned. A cache that can't be written is no reason to fail.
     pub(crate) fn finish(self, store: &Store) {
-        if let Self::Directory(tree) = self {
+        if let Self::Directory { tree, .. } = self {
             drop(tree.finish(store));
         }
     }
+}
+
+fn question(view: Digest, wanted: &str) -> Digest {
+    Digest::of(&[view.as_bytes(), wanted.as_bytes()].concat())
 }
 
 /// What says where the ignore file of a directory is.
@@ -124,10 +174,15 @@ impl<'a> IgnoreAt<'a> {
     /// The ignore file of a directory: the one given, else the first there is of
     /// `<dockerfile>.dockerignore`, `.dockerignore` and `.containerignore`.
     pub(crate) fn read(self, root: &Path) -> Result<IgnoreFile, BuildError> {
+        parsed(self.text(root)?.as_ref())
+    }
+
+    /// Path and text of the ignore file, if there is one.
+    fn text(self, root: &Path) -> Result<Option<(PathBuf, Vec<u8>)>, BuildError> {
         if let Some(path) = self.given {
             let bytes = std::fs::File::open(path).and_then(bounded);
             let bytes = bytes.map_err(|error| unreadable(path, &error))?;
-            return parsed(path, &bytes);
+            return Ok(Some((path.to_owned(), bytes)));
         }
         let beside = self.dockerfile.map(|path| {
             let mut name = path.as_os_str().to_owned();
@@ -137,13 +192,13 @@ impl<'a> IgnoreAt<'a> {
         let own = [".dockerignore", ".containerignore"].map(|name| root.join(name));
         for path in beside.into_iter().chain(own) {
             match read_regular(&path) {
-                Ok(bytes) => return parsed(&path, &bytes),
+                Ok(bytes) => return Ok(Some((path, bytes))),
                 Err(error)
                     if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
                 Err(error) => return Err(unreadable(&path, &error)),
             }
         }
-        Ok(IgnoreFile::parse("").unwrap_or_else(|_| unreachable!("an empty ignore file is valid")))
+        Ok(None)
     }
 }
 
@@ -172,9 +227,12 @@ fn bounded(file: std::fs::File) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn parsed(path: &Path, bytes: &[u8]) -> Result<IgnoreFile, BuildError> {
+fn parsed(text: Option<&(PathBuf, Vec<u8>)>) -> Result<IgnoreFile, BuildError> {
+    let Some((path, bytes)) = text else {
+        return Ok(IgnoreFile::default());
+    };
     IgnoreFile::parse(&String::from_utf8_lossy(bytes)).map_err(|error| BuildError::Context {
-        path: path.to_owned(),
+        path: path.clone(),
         reason: format!("line {}: {}", error.line, error.message),
     })
 }

@@ -31,19 +31,29 @@ const LONGEST_SHOWN: usize = 512;
 #[derive(Debug)]
 pub struct Encoder {
     hasher: Hasher,
-    parts: Vec<KeyPart>,
+    /// None if nobody is to be told.
+    parts: Option<Vec<KeyPart>>,
 }
 
 impl Encoder {
     /// An encoder for an operation called `kind`.
     pub fn new(kind: &str) -> Self {
         let mut encoder = Self {
+            parts: Some(Vec::new()),
+            ..Self::silent(kind)
+        };
+        encoder.show(FORMAT, VERSION);
+        encoder
+    }
+
+    /// One for a key alone: its parts are not collected.
+    pub fn silent(kind: &str) -> Self {
+        let mut encoder = Self {
             hasher: Hasher::default(),
-            parts: Vec::new(),
+            parts: None,
         };
         encoder.bytes(VERSION.as_bytes());
         encoder.bytes(kind.as_bytes());
-        encoder.show(FORMAT, VERSION);
         encoder
     }
 
@@ -53,9 +63,8 @@ impl Encoder {
     }
 
     /// Adds a part that people can be shown.
-    pub fn part(&mut self, name: impl Into<String>, value: &str) {
-        let name = name.into();
-        self.bytes(name.as_bytes());
+    pub fn part(&mut self, name: impl AsRef<str> + Into<String>, value: &str) {
+        self.bytes(name.as_ref().as_bytes());
         self.value(name, value);
     }
 
@@ -70,6 +79,9 @@ impl Encoder {
     pub fn input(&mut self, role: &str, input: &Input) {
         self.bytes(role.as_bytes());
         self.bytes(input.key.0.to_string().as_bytes());
+        if self.parts.is_none() {
+            return;
+        }
         for part in &input.shown {
             let name = match role {
                 PARENT => part.name.clone(),
@@ -79,14 +91,18 @@ impl Encoder {
         }
     }
 
-    fn value(&mut self, name: String, value: &str) {
+    fn value(&mut self, name: impl Into<String>, value: &str) {
         self.bytes(value.as_bytes());
+        let Some(parts) = &mut self.parts else {
+            return;
+        };
+        let name = name.into();
         let value = if value.len() > LONGEST_SHOWN {
             Digest::of(value.as_bytes()).to_string()
         } else {
             value.to_owned()
         };
-        self.parts.push(KeyPart { name, value });
+        parts.push(KeyPart { name, value });
     }
 
     /// Adds a list as one part for each member, with its length first.
@@ -99,15 +115,20 @@ impl Encoder {
 
     /// Shows a part that is in the key through another one (a file of a selection's digest).
     pub fn show(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.parts.push(KeyPart {
-            name: name.into(),
-            value: value.into(),
-        });
+        if let Some(parts) = &mut self.parts {
+            parts.push(KeyPart {
+                name: name.into(),
+                value: value.into(),
+            });
+        }
     }
 
-    /// The key and its parts.
+    /// The key and its parts, none of them if they were not collected.
     pub fn finish(self) -> (CacheKey, Vec<KeyPart>) {
-        (CacheKey(self.hasher.finish()), self.parts)
+        (
+            CacheKey(self.hasher.finish()),
+            self.parts.unwrap_or_default(),
+        )
     }
 }
 
@@ -138,7 +159,7 @@ impl Input {
 
     /// An image.
     pub fn image(name: &str, config: Digest) -> Self {
-        let mut encoder = Encoder::new("image");
+        let mut encoder = Encoder::silent("image");
         encoder.part("config", &config.to_string());
         Self {
             key: encoder.finish().0,
@@ -161,7 +182,7 @@ impl Input {
                 shown: vec![part],
             };
         };
-        let mut encoder = Encoder::new("stacked");
+        let mut encoder = Encoder::silent("stacked");
         encoder.part("below", &below.key.0.to_string());
         encoder.part("link", &key.0.to_string());
         Self {
@@ -184,7 +205,7 @@ impl Input {
 
     /// These very layers, however they were made.
     pub fn layers(stack: StackId) -> Self {
-        let mut encoder = Encoder::new("layers");
+        let mut encoder = Encoder::silent("layers");
         encoder.part("stack", &stack.0.to_string());
         Self {
             key: encoder.finish().0,
@@ -195,7 +216,7 @@ impl Input {
 
 /// Key of an empty root.
 pub fn empty_key() -> CacheKey {
-    Encoder::new("scratch").finish().0
+    Encoder::silent("scratch").finish().0
 }
 
 /// What a key needs to know beside the operation.
@@ -245,7 +266,7 @@ pub fn operation(op: &Op, inputs: &KeyInputs<'_>) -> Digest {
         remotes: &[],
         ..*inputs
     };
-    recipe(op, Root::Empty, &inputs).0.0
+    recipe_key(op, Root::Empty, &inputs).0
 }
 
 /// The content key of `op`: the recipe with each input named by the layers that it has in this
@@ -260,13 +281,26 @@ pub fn content(
         root: &|root| Input::layers(stacks(root)),
         ..*inputs
     };
-    recipe(op, parent, &inputs).0
+    recipe_key(op, parent, &inputs)
 }
 
 /// The recipe key of `op` on what it [stands on](crate::graph::Vertex::stands_on), and what it was
 /// made of.
 pub fn recipe(op: &Op, parent: Root, inputs: &KeyInputs<'_>) -> (CacheKey, Vec<KeyPart>) {
-    let mut encoder = Encoder::new(op.kind().as_str());
+    encode(Encoder::new(op.kind().as_str()), op, parent, inputs)
+}
+
+/// The key of [`recipe`] alone.
+pub fn recipe_key(op: &Op, parent: Root, inputs: &KeyInputs<'_>) -> CacheKey {
+    encode(Encoder::silent(op.kind().as_str()), op, parent, inputs).0
+}
+
+fn encode(
+    mut encoder: Encoder,
+    op: &Op,
+    parent: Root,
+    inputs: &KeyInputs<'_>,
+) -> (CacheKey, Vec<KeyPart>) {
     let mut below = (inputs.root)(parent);
     if matches!(op, Op::Copy(CopyOp { link: true, .. })) {
         // Nothing is below, and nobody needs to be told so.

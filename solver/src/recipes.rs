@@ -1,9 +1,13 @@
 //! The recipe keys of a whole graph, and the context files that its copies select.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use strata_cache::view::Entry;
 use strata_cache::{CacheKey, Digest, KeyPart, StackId};
-use strata_executor::copy::{CopyError, CopySpec, Selection};
+use strata_executor::copy::{self, CopyError, CopySpec, Selection};
+use strata_executor::tree::SourceTree;
 use strata_parser::ignore::IgnoreFile;
 
 use crate::context::BuildContext;
@@ -11,18 +15,17 @@ use crate::error::{BuildError, Report, chain};
 use crate::graph::{CopyFrom, CopyOp, Graph, MOUNTED_FILES, Op, Root, VertexId};
 use crate::key::{self, Input, KeyInputs, Selected};
 use crate::request::{BuildRequest, Cancel};
-use crate::sources::Sources;
+use crate::sources::{Files, Sources};
 
 /// Keys of all vertices, and what was selected for them.
 #[derive(Debug)]
 pub(crate) struct Recipes {
     /// By vertex.
     pub(crate) keys: Vec<CacheKey>,
-    /// By vertex.
-    pub(crate) parts: Vec<Vec<KeyPart>>,
+    /// What each vertex leaves, as those above it have it.
+    left: Vec<Input>,
     /// For vertices that copy from the context or from a source.
-    pub(crate) selections: HashMap<VertexId, Selection>,
-    selected: HashMap<VertexId, Selected>,
+    chosen: HashMap<VertexId, Chosen>,
     /// Names and identities of the remote sources of copies.
     remotes: HashMap<VertexId, Vec<(String, String)>>,
     ulimits: Vec<String>,
@@ -34,6 +37,22 @@ pub(crate) struct Recipes {
     whole: HashSet<VertexId>,
     confinement: Vec<String>,
     foreign_owners: Option<&'static str>,
+}
+
+/// What a copy selects.
+#[derive(Debug)]
+struct Chosen {
+    /// As its key has it. The files are told of only if they were looked at for that.
+    selected: Selected,
+    /// The files, looked at one by one.
+    files: OnceLock<LookedAt>,
+    looking: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct LookedAt {
+    selection: Selection,
+    selected: Selected,
 }
 
 impl Recipes {
@@ -49,9 +68,8 @@ impl Recipes {
         let extra_hosts = request.extra_hosts.iter();
         let mut recipes = Self {
             keys: Vec::with_capacity(graph.vertices.len()),
-            parts: Vec::with_capacity(graph.vertices.len()),
-            selections: HashMap::new(),
-            selected: HashMap::new(),
+            left: Vec::with_capacity(graph.vertices.len()),
+            chosen: HashMap::new(),
             remotes: HashMap::new(),
             ulimits: ulimits
                 .map(|(name, (soft, hard))| format!("{name}={soft}:{hard}"))
@@ -68,8 +86,6 @@ impl Recipes {
             .iter()
             .map(|image| Input::image(&image.reference, image.base.config_digest))
             .collect();
-        // What each vertex leaves, as those above it have it.
-        let mut left: Vec<Input> = Vec::with_capacity(graph.vertices.len());
         for (index, vertex) in graph.vertices.iter().enumerate() {
             let id = VertexId(index);
             if vertex.text.starts_with(MOUNTED_FILES) {
@@ -79,21 +95,23 @@ impl Recipes {
                 && !matches!(copy.from, CopyFrom::Root(_))
                 && !copy.sources.is_empty()
             {
-                let (selection, found) = select(sources.files(copy.from), copy, cancel).map_err(
-                    |error| match error {
-                        CopyError::Cancelled => BuildError::Cancelled,
-                        error => {
-                            let place = match copy.from {
-                                CopyFrom::Source(source) => graph.sources[source.0].name.as_str(),
-                                _ => "the build context",
-                            };
-                            let diagnostic = copy_diagnostic(&error, vertex.span, place);
-                            BuildError::Dockerfile(Box::new(report(diagnostic)))
-                        }
-                    },
-                )?;
-                recipes.selections.insert(id, selection);
-                recipes.selected.insert(id, found);
+                let chosen =
+                    choose(sources.files(copy.from), copy, cancel).map_err(
+                        |error| match error {
+                            CopyError::Cancelled => BuildError::Cancelled,
+                            error => {
+                                let place = match copy.from {
+                                    CopyFrom::Source(source) => {
+                                        graph.sources[source.0].name.as_str()
+                                    }
+                                    _ => "the build context",
+                                };
+                                let diagnostic = copy_diagnostic(&error, vertex.span, place);
+                                BuildError::Dockerfile(Box::new(report(diagnostic)))
+                            }
+                        },
+                    )?;
+                recipes.chosen.insert(id, chosen);
             }
             if let Op::Copy(copy) = &vertex.op
                 && !copy.remotes.is_empty()
@@ -107,20 +125,19 @@ impl Recipes {
             let root = |root| match root {
                 Root::Empty => Input::empty(),
                 Root::Image(image) => images[image.0].clone(),
-                Root::Step(vertex) => left[vertex.0].clone(),
+                Root::Step(vertex) => recipes.left[vertex.0].clone(),
             };
             let inputs = recipes.inputs(id, &vertex.platform, &root);
-            let (key, parts) = key::recipe(&vertex.op, vertex.stands_on(), &inputs);
+            let key = key::recipe_key(&vertex.op, vertex.stands_on(), &inputs);
             let below = (vertex.stands_on() != vertex.parent).then(|| root(vertex.parent));
-            let selected = recipes.selected.get(&id);
-            left.push(match selected {
-                Some(selected) if vertex.text.starts_with(MOUNTED_FILES) => {
-                    Input::files(key, &selected.files)
+            let left = match recipes.chosen.get(&id) {
+                Some(chosen) if recipes.whole.contains(&id) => {
+                    Input::files(key, &chosen.selected.files)
                 }
                 _ => Input::step(&vertex.text, key, below.as_ref()),
-            });
+            };
+            recipes.left.push(left);
             recipes.keys.push(key);
-            recipes.parts.push(parts);
         }
         Ok(recipes)
     }
@@ -133,7 +150,7 @@ impl Recipes {
     ) -> KeyInputs<'a> {
         KeyInputs {
             root,
-            selection: self.selected.get(&id),
+            selection: self.chosen.get(&id).map(|chosen| &chosen.selected),
             remotes: self.remotes.get(&id).map_or(&[], Vec::as_slice),
             platform,
             ulimits: &self.ulimits,
@@ -147,6 +164,86 @@ impl Recipes {
                 &self.ignored
             },
         }
+    }
+
+    /// The files that a vertex copies from the context or from a source, looked at one by one.
+    pub(crate) fn selection(
+        &self,
+        graph: &Graph,
+        sources: &dyn Files,
+        cancel: &Cancel,
+        id: VertexId,
+    ) -> Result<Option<&Selection>, CopyError> {
+        let files = self.files(graph, sources, cancel, id)?;
+        Ok(files.map(|files| &files.selection))
+    }
+
+    /// What the key of a vertex is made of, for people to be told.
+    pub(crate) fn parts(
+        &self,
+        graph: &Graph,
+        sources: &dyn Files,
+        cancel: &Cancel,
+        id: VertexId,
+    ) -> Result<Vec<KeyPart>, CopyError> {
+        let failed = RefCell::new(None);
+        let root = |root| match root {
+            Root::Empty => Input::empty(),
+            Root::Image(image) => {
+                let image = &graph.images[image.0];
+                Input::image(&image.reference, image.base.config_digest)
+            }
+            // What it selected may have been recalled when `left` was made, without its files.
+            Root::Step(step) if self.whole.contains(&step) => {
+                match self.files(graph, sources, cancel, step) {
+                    Ok(Some(files)) => Input::files(self.keys[step.0], &files.selected.files),
+                    Ok(None) => self.left[step.0].clone(),
+                    Err(error) => {
+                        failed.replace(Some(error));
+                        self.left[step.0].clone()
+                    }
+                }
+            }
+            Root::Step(step) => self.left[step.0].clone(),
+        };
+        let vertex = &graph.vertices[id.0];
+        let files = self.files(graph, sources, cancel, id)?;
+        let inputs = KeyInputs {
+            selection: files.map(|files| &files.selected),
+            ..self.inputs(id, &vertex.platform, &root)
+        };
+        let (_, parts) = key::recipe(&vertex.op, vertex.stands_on(), &inputs);
+        failed.take().map_or(Ok(parts), Err)
+    }
+
+    fn files(
+        &self,
+        graph: &Graph,
+        sources: &dyn Files,
+        cancel: &Cancel,
+        id: VertexId,
+    ) -> Result<Option<&LookedAt>, CopyError> {
+        let (Some(chosen), Op::Copy(copy)) = (self.chosen.get(&id), &graph.vertices[id.0].op)
+        else {
+            return Ok(None);
+        };
+        let _looking = chosen
+            .looking
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(files) = chosen.files.get() {
+            return Ok(Some(files));
+        }
+        let from = copy.from;
+        let mut learn = |entry: &Entry, digest| sources.learn(from, entry, digest);
+        let files = select(sources.tree(from), &mut learn, copy, cancel)?;
+        if files.selected.digest != chosen.selected.digest {
+            // They were as the key says when it was made.
+            return Err(CopyError::Changed {
+                path: copy.sources.join(" "),
+            });
+        }
+        Ok(Some(chosen.files.get_or_init(|| files)))
     }
 
     /// The operation of a vertex without its inputs.
@@ -169,18 +266,56 @@ impl Recipes {
     }
 }
 
+/// What `copy` selects, by an earlier build that saw the same if there was one.
+fn choose(context: &BuildContext<'_>, copy: &CopyOp, cancel: &Cancel) -> Result<Chosen, CopyError> {
+    let wanted = wanted(copy);
+    if let Some(digest) = context.recall(&wanted) {
+        return Ok(Chosen {
+            selected: Selected {
+                digest,
+                files: Vec::new(),
+            },
+            files: OnceLock::new(),
+            looking: Mutex::default(),
+        });
+    }
+    let (files, _) = context.walk(&wanted, || {
+        let mut learn = |entry: &Entry, digest| context.learn(entry, digest);
+        let files = select(context.tree(), &mut learn, copy, cancel)?;
+        let digest = files.selected.digest;
+        Ok::<_, CopyError>((files, digest))
+    })?;
+    Ok(Chosen {
+        selected: files.selected.clone(),
+        files: OnceLock::from(files),
+        looking: Mutex::default(),
+    })
+}
+
+/// All of a copy that its selection goes by.
+fn wanted(copy: &CopyOp) -> String {
+    let chmod = copy.chmod.as_ref().map(|(text, _)| text);
+    format!(
+        "{} {:?} {:?}",
+        copy::VERSION,
+        (&copy.sources, copy.literal, &copy.excludes, chmod),
+        (copy.parents, copy.add, copy.unpack, copy.link),
+    )
+}
+
 fn select(
-    context: &BuildContext<'_>,
+    tree: &dyn SourceTree,
+    learn: &mut dyn FnMut(&Entry, Digest),
     copy: &CopyOp,
     cancel: &Cancel,
-) -> Result<(Selection, Selected), CopyError> {
+) -> Result<LookedAt, CopyError> {
     with_spec(copy, &copy.sources, None, cancel, |spec| {
-        let tree = context.tree();
-        let mut selection = strata_executor::copy::select(tree, spec)?;
-        let (digest, files) = selection.digest(tree, spec, &mut |entry, digest| {
-            context.learn(entry, digest);
-        })?;
-        Ok((selection, Selected { digest, files }))
+        let mut selection = copy::select(tree, spec)?;
+        let (digest, files) = selection.digest(tree, spec, learn)?;
+        Ok(LookedAt {
+            selection,
+            selected: Selected { digest, files },
+        })
     })
 }
 

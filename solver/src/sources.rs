@@ -3,7 +3,8 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use strata_cache::Store;
+use strata_cache::view::Entry;
+use strata_cache::{Digest, Store};
 use strata_executor::tree::SourceTree;
 use strata_image::fetch::Fetcher;
 use strata_parser::{Diagnostic, Span};
@@ -61,6 +62,9 @@ pub(crate) trait Files: Sync {
     /// Those of the context or of a named context, which a vertex of the graph copies from.
     fn tree(&self, from: CopyFrom) -> &dyn SourceTree;
 
+    /// Remembers a digest of one of these for the next build.
+    fn learn(&self, from: CopyFrom, entry: &Entry, digest: Digest);
+
     /// Those of a source of ADD, brought here if they are still in a mirror, and the path that
     /// stands for all of them.
     fn remote(&self, source: SourceId) -> Result<(&dyn SourceTree, String), RemoteError>;
@@ -69,6 +73,10 @@ pub(crate) trait Files: Sync {
 impl Files for Sources<'_> {
     fn tree(&self, from: CopyFrom) -> &dyn SourceTree {
         self.files(from).tree()
+    }
+
+    fn learn(&self, from: CopyFrom, entry: &Entry, digest: Digest) {
+        self.files(from).learn(entry, digest);
     }
 
     fn remote(&self, source: SourceId) -> Result<(&dyn SourceTree, String), RemoteError> {

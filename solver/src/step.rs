@@ -159,7 +159,7 @@ impl Shared<'_> {
             content,
             kind: vertex.op.kind(),
             text: vertex.text.clone(),
-            parts: self.recipes.parts[id.0].clone(),
+            parts: self.parts(id)?,
             cost_ms: 0,
             resources: None,
             made_ms: None,

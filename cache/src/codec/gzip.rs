@@ -15,8 +15,10 @@ use super::{Encoder, deflate};
 
 /// Input bytes of a block.
 const BLOCK: usize = 512 * 1024;
+/// Input bytes that are compressed at once: two blocks, as [`deflate`] has it.
+const JOB: usize = 2 * BLOCK;
 
-/// A block on its way through the pool.
+/// Two blocks on their way through the pool.
 type Job = Receiver<io::Result<Compressed>>;
 
 struct Compressed {
@@ -30,7 +32,7 @@ pub(super) struct GzipEncoder<'a> {
     output: Box<dyn Write + Send + 'a>,
     pool: &'a rayon::ThreadPool,
     level: u32,
-    block: Vec<u8>,
+    blocks: Vec<u8>,
     jobs: VecDeque<Job>,
     /// Jobs in flight at most: what bounds the memory.
     max_jobs: usize,
@@ -54,7 +56,7 @@ impl<'a> GzipEncoder<'a> {
             output,
             pool,
             level,
-            block: Vec::with_capacity(BLOCK),
+            blocks: Vec::with_capacity(JOB),
             jobs: VecDeque::new(),
             max_jobs: 2 * pool.current_num_threads(),
             crc: Crc::new(),
@@ -62,19 +64,19 @@ impl<'a> GzipEncoder<'a> {
         })
     }
 
-    /// Hands the block to the pool, waiting for the oldest job if there are enough.
+    /// Hands the blocks to the pool, waiting for the oldest job if there are enough.
     fn submit(&mut self) -> io::Result<()> {
         let mut next = Vec::new();
         while self.jobs.len() >= self.max_jobs {
             next = self.collect()?;
         }
-        next.reserve(BLOCK);
-        let block = std::mem::replace(&mut self.block, next);
+        next.reserve(JOB);
+        let blocks = std::mem::replace(&mut self.blocks, next);
         let level = self.level;
         // Room for the one answer: the worker never waits for us.
         let (answer, job) = sync_channel(1);
         self.pool.spawn(move || {
-            let result = compress(block, level);
+            let result = compress(blocks, level);
             // If nobody listens any more, the encoder was dropped on an error.
             drop(answer.try_send(result));
         });
@@ -118,22 +120,23 @@ impl<'a> GzipEncoder<'a> {
     }
 }
 
-fn compress(block: Vec<u8>, level: u32) -> io::Result<Compressed> {
-    let data = deflate::compress(&block, level)?;
+fn compress(blocks: Vec<u8>, level: u32) -> io::Result<Compressed> {
+    let (first, second) = blocks.split_at(blocks.len().min(BLOCK));
+    let data = deflate::compress(first, second, level)?;
     let mut crc = Crc::new();
-    crc.update(&block);
+    crc.update(&blocks);
     Ok(Compressed {
         data,
         crc,
-        buffer: block,
+        buffer: blocks,
     })
 }
 
 impl Write for GzipEncoder<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let count = buffer.len().min(BLOCK - self.block.len());
-        self.block.extend_from_slice(&buffer[..count]);
-        if self.block.len() == BLOCK {
+        let count = buffer.len().min(JOB - self.blocks.len());
+        self.blocks.extend_from_slice(&buffer[..count]);
+        if self.blocks.len() == JOB {
             self.submit()?;
         }
         Ok(count)
@@ -147,7 +150,7 @@ impl Write for GzipEncoder<'_> {
 
 impl Encoder for GzipEncoder<'_> {
     fn finish(mut self: Box<Self>) -> io::Result<()> {
-        if !self.block.is_empty() {
+        if !self.blocks.is_empty() {
             self.submit()?;
         }
         while !self.jobs.is_empty() {

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{FileType, OFlags};
-
-use super::ahead::{Ahead, READ_AHEAD, read_ahead};
+use super::ahead::{Ahead, Next, Walk};
 use super::header::{EntryType, Header, TarWriter};
 use super::{DiffError, OPAQUE_NAME, Tree, WHITEOUT_PREFIX, WriteOptions};
 use crate::beneath;
@@ -64,8 +63,12 @@ impl Write for Counted {
     }
 }
 
-fn open_for_reading(root: std::os::fd::BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
-    beneath::open(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
+fn fail(action: &'static str, path: &Path) -> impl Fn(rustix::io::Errno) -> DiffError {
+    move |source| DiffError::Io {
+        action,
+        path: path.to_owned(),
+        source: source.into(),
+    }
 }
 
 fn refuse_marked(path: &Path) -> Result<(), DiffError> {
@@ -175,109 +178,78 @@ impl<'a> LayerWriter<'a> {
 
     /// Writes the layer at `directory`.
     fn layer(&mut self, directory: &Path) -> Result<(), DiffError> {
-        let fail = |action, path: &Path, source: rustix::io::Errno| DiffError::Io {
-            action,
-            path: path.to_owned(),
-            source: source.into(),
-        };
-        let root =
-            beneath::open_root(directory).map_err(|source| fail("open", directory, source))?;
+        let root = beneath::open_root(directory).map_err(fail("open", directory))?;
+        let root = Arc::new(root);
+        let mut walk = Walk::new(Arc::clone(&root), self.left_out.is_none());
+        while let Some(Next { path, file }) = walk.next()? {
+            let found = file.transpose().map_err(|source| DiffError::Io {
+                action: "read",
+                path: path.clone(),
+                source,
+            })?;
+            match found.flatten() {
+                Some(found) => self.file(&path, found)?,
+                None => self.other(root.as_fd(), &path)?,
+            }
+        }
+        Ok(())
+    }
 
-        // Names still to be written, the next one last. Every file is opened by its path from the root,
-        // so that no depth of the tree takes more descriptors or stack.
-        let mut pending = vec![(PathBuf::new(), FileType::Directory)];
-        // Regular files that were read ahead, the next one last.
-        let mut ahead: Vec<io::Result<Option<Ahead>>> = Vec::new();
-        while let Some((path, kind)) = pending.pop() {
-            if kind == FileType::RegularFile {
-                if ahead.is_empty() {
-                    // Those after this one in the same directory, which come next.
-                    let more = pending.iter().rev();
-                    let more = more.take_while(|(_, kind)| *kind == FileType::RegularFile);
-                    let paths: Vec<&Path> = std::iter::once(&*path)
-                        .chain(more.map(|(path, _)| &**path))
-                        .take(READ_AHEAD)
-                        .collect();
-                    ahead = read_ahead(root.as_fd(), &paths, self.left_out.is_none());
-                }
-                let found = ahead.pop().unwrap_or(Ok(None));
-                let found = found.map_err(|source| DiffError::Io {
-                    action: "read",
-                    path: path.clone(),
-                    source,
-                })?;
-                if let Some(found) = found {
-                    refuse_marked(&path)?;
-                    let Ahead {
-                        metadata,
-                        xattrs,
-                        content,
-                    } = found;
-                    let source = Source {
-                        path: &path,
-                        metadata: &metadata,
-                        xattrs: &xattrs,
-                        group_layer: 0,
-                        same_inode: false,
-                    };
-                    let mut content = Some(content);
-                    self.entry(
-                        &source,
-                        &mut || {
-                            let gone = || fail("open", &path, rustix::io::Errno::NOENT);
-                            content.take().ok_or_else(gone)
-                        },
-                        &mut || Ok(Vec::new()),
-                    )?;
-                    continue;
-                }
-                ahead.clear();
-            }
-            let found = beneath::find(root.as_fd(), &path);
-            let Some((file, stat)) = found.map_err(|source| fail("look up", &path, source))? else {
-                return Err(fail("look up", &path, rustix::io::Errno::NOENT));
-            };
-            if is_whiteout(&stat) {
-                self.whiteout(&path)?;
-                continue;
-            }
-            let metadata = Metadata::of_file(&stat, file.as_fd());
-            let xattrs = xattr::list_portable(file.as_fd())
-                .map_err(|source| fail("read attributes of", &path, source))?;
-            let source = Source {
-                path: &path,
-                metadata: &metadata,
-                xattrs: &xattrs,
-                group_layer: 0,
-                same_inode: false,
-            };
-            let is_directory = metadata.kind == FileKind::Directory;
-            refuse_marked(&path)?;
-            self.entry(
-                &source,
-                &mut || {
-                    beneath::open_file(root.as_fd(), &path)
-                        .map(Content::File)
-                        .map_err(|source| fail("open", &path, source))
-                },
-                &mut || {
-                    let target = rustix::fs::readlinkat(&file, "", Vec::new())
-                        .map_err(|source| fail("read link", &path, source))?;
-                    Ok(target.into_bytes())
-                },
-            )?;
-            if is_directory {
-                if is_opaque(file.as_fd()) && !path.as_os_str().is_empty() {
-                    self.whiteout_file(&[path.as_os_str().as_bytes(), b"/", OPAQUE_NAME].concat())?;
-                }
-                let opened = open_for_reading(root.as_fd(), &path);
-                let opened = opened.map_err(|source| fail("open", &path, source))?;
-                let names = beneath::names(opened.as_fd());
-                let mut names = names.map_err(|source| fail("read directory", &path, source))?;
-                names.sort_unstable_by(|one, other| other.0.cmp(&one.0));
-                let names = names.into_iter();
-                pending.extend(names.map(|(name, kind)| (beneath::join(&path, &name), kind)));
-            }
+    /// Writes a regular file of a layer.
+    fn file(&mut self, path: &Path, found: Ahead) -> Result<(), DiffError> {
+        refuse_marked(path)?;
+        let source = Source {
+            path,
+            metadata: &found.metadata,
+            xattrs: &found.xattrs,
+            group_layer: 0,
+            same_inode: false,
+        };
+        let mut content = Some(found.content);
+        self.entry(
+            &source,
+            &mut || {
+                let gone = || fail("open", path)(rustix::io::Errno::NOENT);
+                content.take().ok_or_else(gone)
+            },
+            &mut || Ok(Vec::new()),
+        )
+    }
+
+    /// Writes what is at `path` in a layer, whatever it is, without what is in it.
+    fn other(&mut self, root: BorrowedFd<'_>, path: &Path) -> Result<(), DiffError> {
+        let found = beneath::find(root, path).map_err(fail("look up", path))?;
+        let Some((file, stat)) = found else {
+            return Err(fail("look up", path)(rustix::io::Errno::NOENT));
+        };
+        if is_whiteout(&stat) {
+            return self.whiteout(path);
+        }
+        let metadata = Metadata::of_file(&stat, file.as_fd());
+        let xattrs =
+            xattr::list_portable(file.as_fd()).map_err(fail("read attributes of", path))?;
+        let source = Source {
+            path,
+            metadata: &metadata,
+            xattrs: &xattrs,
+            group_layer: 0,
+            same_inode: false,
+        };
+        refuse_marked(path)?;
+        self.entry(
+            &source,
+            &mut || {
+                let opened = beneath::open_file(root, path);
+                opened.map(Content::File).map_err(fail("open", path))
+            },
+            &mut || {
+                let target = rustix::fs::readlinkat(&file, "", Vec::new());
+                Ok(target.map_err(fail("read link", path))?.into_bytes())
+            },
+        )?;
+        let is_directory = metadata.kind == FileKind::Directory;
+        if is_directory && !path.as_os_str().is_empty() && is_opaque(file.as_fd()) {
+            self.whiteout_file(&[path.as_os_str().as_bytes(), b"/", OPAQUE_NAME].concat())?;
         }
         Ok(())
     }

@@ -20,6 +20,12 @@ pub(super) const TRUSTED: &str = "(r.boot IS NULL OR r.boot = ?1) AND EXISTS (SE
 const UNSYNCED: &str = "r.boot IS NOT NULL OR EXISTS (SELECT 1 FROM layers l \
                         WHERE l.id = r.layer AND l.boot IS NOT NULL)";
 
+/// A record by its key.
+const FIND: &str = "SELECT r.key, r.layer, r.parent, r.kind, r.text, r.created, r.last_used, r.uses, r.cost_ms, \
+                    r.made, r.stack, r.boot IS NOT NULL OR l.boot IS NOT NULL AS unsynced \
+                    FROM records r JOIN layers l ON l.id = r.layer \
+                    WHERE r.key = ?2 AND (r.boot IS NULL OR r.boot = ?1) AND (l.boot IS NULL OR l.boot = ?1)";
+
 impl Index {
     /// Looks up `keys` and claims what is found for `lease`, in one transaction: after it, pruning
     /// leaves those records and layers alone. Marks them as used now. For a lease that only looks they
@@ -68,10 +74,9 @@ impl Index {
         index: &Connection,
         key: CacheKey,
     ) -> rusqlite::Result<Option<CacheRecord>> {
+        // The same as with `TRUSTED` and `UNSYNCED`, in one look at the layer: each key of a build is asked for.
         let record = index
-            .prepare_cached(&format!(
-                "SELECT {COLUMNS}, {UNSYNCED} AS unsynced FROM records r WHERE r.key = ?2 AND {TRUSTED}"
-            ))?
+            .prepare_cached(FIND)?
             .query_row(params![self.boot(), key.0], |row| self.relied_on(row))
             .optional()?;
         // A directory that somebody deleted by hand is a miss, not a failing mount later.

@@ -444,10 +444,19 @@ impl LayerView {
             return Ok(Vec::new());
         }
         let (layer, file) = self.open_path(entry)?;
-        let mut list = xattr::list(file.as_fd())
-            .map_err(|source| layer.error("read attributes of", &entry.path, source))?;
-        list.retain(|(name, _)| !xattr::is_overlay(name) && name != owner::ATTRIBUTE);
-        Ok(list)
+        let list = xattr::list(file.as_fd());
+        kept(list).map_err(|source| layer.error("read attributes of", &entry.path, source))
+    }
+
+    /// [`xattrs`](Self::xattrs) of an entry whose [parent](Self::open_parent) is open.
+    pub fn xattrs_in(
+        &self,
+        parent: BorrowedFd<'_>,
+        entry: &Entry,
+    ) -> Result<Vec<Xattr>, ViewError> {
+        let layer = self.layer_of(entry)?;
+        let list = xattr::list_at(parent, entry.path.file_name().unwrap_or(OsStr::new(".")));
+        kept(list).map_err(|source| layer.error("read attributes of", &entry.path, source))
     }
 
     /// The attributes of an entry that belong to an image, as it carries them.
@@ -661,6 +670,13 @@ impl Merging {
 
 fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+/// Without overlay's own and the store's.
+fn kept(list: rustix::io::Result<Vec<Xattr>>) -> rustix::io::Result<Vec<Xattr>> {
+    let mut list = list?;
+    list.retain(|(name, _)| !xattr::is_overlay(name) && name != owner::ATTRIBUTE);
+    Ok(list)
 }
 
 fn is_plain_name(name: &OsStr) -> bool {

@@ -11,6 +11,7 @@ pub(crate) mod low;
 mod mount;
 mod named;
 pub(crate) mod output;
+pub(crate) mod parse;
 pub(crate) mod preprocess;
 pub(crate) mod secret;
 pub(crate) mod security;

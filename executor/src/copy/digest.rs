@@ -18,8 +18,8 @@ use super::{
 };
 use crate::tree::SourceTree;
 
-/// Changes whenever the encoding does: old keys then miss.
-const VERSION: &[u8] = b"strata copy 1";
+/// Changes whenever the encoding of a selection's digest does: old keys then miss.
+pub const VERSION: &str = "strata copy 1";
 
 /// How often a file that changes under the reader is read again.
 const ATTEMPTS: usize = 3;
@@ -179,11 +179,11 @@ fn is_of_kernel(file: &File) -> bool {
         .is_ok_and(|stat| KINDS.contains(&((stat.f_type as u64) & 0xffff_ffff)))
 }
 
-fn file_metadata(file: &File) -> std::io::Result<Metadata> {
+pub(super) fn file_metadata(file: &File) -> std::io::Result<Metadata> {
     Ok(Metadata::of(&rustix::fs::fstat(file)?))
 }
 
-fn same_content(before: &Metadata, after: &Metadata) -> bool {
+pub(super) fn same_content(before: &Metadata, after: &Metadata) -> bool {
     before.inode == after.inode
         && before.size == after.size
         && before.mtime == after.mtime
@@ -238,7 +238,7 @@ pub(super) fn combine(
 ) -> (Digest, Vec<SelectedFile>) {
     let mut whole = Encoder::default();
     let mut files = Vec::with_capacity(selection.items.len().min(MOST_DESCRIBED));
-    whole.bytes(VERSION);
+    whole.bytes(VERSION.as_bytes());
     whole.number(selection.groups.len() as u64);
     for group in &selection.groups {
         let mut items = group.items.clone();

@@ -5,12 +5,14 @@
 //! archives, so they are hostile: every write is relative to a directory descriptor in the upper
 //! directory and follows no link there.
 
+mod content;
 pub(crate) mod destination;
 mod digest;
 mod linked;
 mod near;
 mod select;
 pub(crate) mod write;
+mod writeback;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -24,6 +26,7 @@ use crate::glob::PatternError;
 use crate::tree::{TreeError, Xattr};
 
 pub use destination::Owners;
+pub use digest::VERSION;
 pub use select::select;
 pub use write::make_directory;
 
@@ -356,8 +359,8 @@ impl Selection {
     /// scratch). `upper` may hold the result of earlier writes of the same step. Owner and mode are
     /// those of this `spec`: a name in `--chown` may have been unknown when the files were selected.
     ///
-    /// With digests known, the content written is checked against them while it is copied: a
-    /// context file that changed in the middle is an error, never a wrong layer under a right key.
+    /// With digests known, the content written is what they say: a context file that changed in the
+    /// middle is an error, never a wrong layer under a right key.
     pub fn write(
         &self,
         tree: &dyn crate::tree::SourceTree,

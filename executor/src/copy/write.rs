@@ -2,23 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, Mode};
 use strata_cache::view::{Entry, FileKind, ViewError};
-use strata_cache::{Digest, HardLinks, Hasher, LayerView};
+use strata_cache::{Digest, HardLinks, LayerView};
 
+use super::content::Copying;
 use super::destination::{
     Attributes, Destination, Owners, clamp, failed, open_directory, set_attributes,
     set_attributes_at,
 };
 use super::linked::{Earlier, LastDirectory, identity};
+use super::writeback::Writeback;
 use super::{CopyError, CopySpec, Group, Item, Selection, Written, clean, on_pool, shown};
 use crate::archive;
 use crate::tree::SourceTree;
@@ -515,76 +514,19 @@ impl Files<'_> {
     ) -> Result<Owners, CopyError> {
         let item = &self.items[job.item];
         let path = &*job.path;
-        let mut source = self.tree.open(&item.entry)?;
-        let mut file = archive::create(parent, path.file_name().unwrap_or_default(), path)?;
-        if self.tree.immutable() || item.digest.is_none() {
-            copy(&source, &file, path)?;
-        } else {
-            // What the key was made of must be what arrives.
-            let digest = copy_hashing(self.spec, &mut source, &mut file, item, path, buffer)?;
-            if item.digest.is_some_and(|known| known != digest) {
-                return Err(CopyError::Changed {
-                    path: item.source(),
-                });
-            }
-        }
-        set_attributes(file.as_fd(), path, attributes)
-    }
-}
-
-fn copy(source: &File, target: &File, path: &Path) -> Result<(), CopyError> {
-    strata_cache::clone_file(source, target)
-        .map(drop)
-        .map_err(failed("write", path))
-}
-
-fn copy_hashing(
-    spec: &CopySpec<'_>,
-    source: &mut File,
-    target: &mut File,
-    item: &Item,
-    path: &Path,
-    buffer: &mut Vec<u8>,
-) -> Result<Digest, CopyError> {
-    buffer.resize(256 * 1024, 0);
-    let mut hasher = Hasher::default();
-    let sparse = source
-        .metadata()
-        .is_ok_and(|metadata| metadata.blocks().saturating_mul(512) < metadata.len());
-    let mut size = 0_u64;
-    let mut in_hole = false;
-    loop {
-        spec.go_on()?;
-        match source.read(buffer) {
-            Ok(0) => {
-                if in_hole {
-                    target.set_len(size).map_err(failed("write", path))?;
-                }
-                return Ok(hasher.finish());
-            }
-            Ok(count) => {
-                let bytes = &buffer[..count];
-                hasher.update(bytes);
-                size += count as u64;
-                // Of a sparse file the zeroes stay holes.
-                in_hole = sparse && bytes.iter().all(|byte| *byte == 0);
-                if in_hole {
-                    target
-                        .seek(SeekFrom::Start(size))
-                        .map_err(failed("write", path))?;
-                } else {
-                    target.write_all(bytes).map_err(failed("write", path))?;
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                return Err(CopyError::Io {
-                    action: "read",
-                    path: item.entry.host_path.clone(),
-                    source: error,
-                });
-            }
-        }
+        let source = self.tree.open(&item.entry)?;
+        let name = path.file_name().unwrap_or_default();
+        let mut copying = Copying {
+            tree: self.tree,
+            spec: self.spec,
+            item,
+            path,
+            source,
+            target: archive::create(parent, name, path)?,
+            writeback: Writeback::of(parent, name, item.entry.metadata.size),
+        };
+        copying.all(buffer)?;
+        set_attributes(copying.target.as_fd(), path, attributes)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use strata_cache::view::{Entry, FileKind};
-use strata_cache::{Digest, HardLinks, LayerView};
+use strata_cache::{Digest, HardLinks, LayerView, slot};
 
 use super::{SourceTree, TreeError, Xattr, keeps_xattr, neutral_mode};
 
@@ -20,6 +21,8 @@ pub struct LayerTree {
     groups: HashMap<(usize, Vec<u8>), u64>,
     linkable: bool,
     neutral: bool,
+    /// For each thread, the directory that it last asked for attributes in: neighbours have it in common.
+    last_directory: [Mutex<Option<(PathBuf, OwnedFd)>>; slot::SLOTS],
 }
 
 impl LayerTree {
@@ -39,6 +42,7 @@ impl LayerTree {
             groups,
             linkable: true,
             neutral: false,
+            last_directory: Default::default(),
         }
     }
 
@@ -86,7 +90,21 @@ impl SourceTree for LayerTree {
     }
 
     fn xattrs(&self, entry: &Entry) -> Result<Vec<Xattr>, TreeError> {
-        let mut xattrs = self.view.xattrs(entry)?;
+        let mut xattrs = match entry.host_path.parent() {
+            // The root's parent is no directory of a layer.
+            Some(parent) if !entry.path.as_os_str().is_empty() => {
+                let last = &self.last_directory[slot::of_thread()];
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                if last.as_ref().is_none_or(|(known, _)| known != parent) {
+                    *last = Some((parent.to_owned(), self.view.open_parent(entry)?));
+                }
+                match &*last {
+                    Some((_, parent)) => self.view.xattrs_in(parent.as_fd(), entry)?,
+                    None => Vec::new(),
+                }
+            }
+            _ => self.view.xattrs(entry)?,
+        };
         xattrs.retain(|(name, _)| keeps_xattr(name));
         Ok(xattrs)
     }

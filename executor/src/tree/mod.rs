@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use strata_cache::Digest;
-use strata_cache::view::{Entry, FileKind, ViewError};
+use strata_cache::view::{Entry, FileKind, Metadata, ViewError};
 
 pub use file::FileTree;
 pub use layers::LayerTree;
@@ -102,6 +102,12 @@ pub trait SourceTree: Send + Sync {
     /// True if files of this tree never change: they may be hard-linked into a layer when their
     /// metadata is to be the same.
     fn immutable(&self) -> bool;
+
+    /// Whether a file that still has the metadata with which it was hashed is known to be what was hashed. A
+    /// tree whose files change and that can't tell says no: such a file is hashed once more when it is copied.
+    fn shows_changes(&self, _metadata: &Metadata) -> bool {
+        false
+    }
 
     /// What hard links of one file have in common, none for a file with one name. Link counts
     /// decide, unless the tree knows better.

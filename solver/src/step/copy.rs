@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use strata_cache::{KnownLayer, LayerView, Scratch};
+use strata_cache::{KeyPart, KnownLayer, LayerView, Scratch};
 use strata_executor::copy::{self, CopyError, CopySpec};
 use strata_executor::tree::{MemoryTree, SourceTree};
 use strata_executor::users;
@@ -60,6 +60,16 @@ impl Shared<'_> {
         Ok(result)
     }
 
+    /// What the key of a vertex is made of.
+    pub(super) fn parts(&self, id: VertexId) -> Result<Vec<KeyPart>, Failure> {
+        let parts = self.recipes.parts(self.graph, self.sources, self.stop, id);
+        let vertex = &self.graph.vertices[id.0];
+        parts.map_err(|error| match error {
+            CopyError::Cancelled => Failure::Stopped,
+            error => Failure::from(copy_diagnostic(&error, vertex.span, "what it copies from")),
+        })
+    }
+
     /// Copies some of the sources in the context, a stage or an image.
     fn local(
         &self,
@@ -73,7 +83,10 @@ impl Shared<'_> {
         let all = &op.sources;
         let written = with_spec(op, all, copying.owner, self.stop, |spec| match op.from {
             CopyFrom::Context | CopyFrom::Source(_) => {
-                let selection = &self.recipes.selections[&id];
+                let selection = self
+                    .recipes
+                    .selection(self.graph, self.sources, self.stop, id)?
+                    .expect("a step that copies from the context has a selection");
                 let tree = self.sources.tree(op.from);
                 let spec = &CopySpec {
                     earlier: copying.earlier,

@@ -6,6 +6,7 @@ mod destinations;
 mod digests;
 mod flags;
 mod hostile;
+mod large;
 mod linked;
 mod metadata;
 mod sources;
