@@ -110,6 +110,8 @@ def main():
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("error: needs root, to see what the kernel does")
+    if not shutil.which("perf"):
+        sys.exit("error: there is no `perf`: apt-get install linux-perf")
     chosen = options.only.split(",")
     kinds = [kind for kind in workloads.ALL if kind.id in chosen]
     if unknown := set(chosen) - {kind.id for kind in kinds}:
