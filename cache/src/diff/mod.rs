@@ -34,7 +34,7 @@ pub enum DiffError {
     Io {
         /// What was tried.
         action: &'static str,
-        /// The path in the layer.
+        /// The path in the layer, or on the disk.
         path: PathBuf,
         /// The kernel's answer.
         #[source]

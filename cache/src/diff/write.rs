@@ -176,8 +176,23 @@ impl<'a> LayerWriter<'a> {
         }
     }
 
-    /// Writes the layer at `directory`.
+    /// Writes the layer at `directory`. What can't be read is named by its place on the disk.
     fn layer(&mut self, directory: &Path) -> Result<(), DiffError> {
+        self.entries_of(directory).map_err(|error| match error {
+            DiffError::Io {
+                action,
+                path,
+                source,
+            } => DiffError::Io {
+                action,
+                path: directory.join(path),
+                source,
+            },
+            other => other,
+        })
+    }
+
+    fn entries_of(&mut self, directory: &Path) -> Result<(), DiffError> {
         let root = beneath::open_root(directory).map_err(fail("open", directory))?;
         let root = Arc::new(root);
         let mut walk = Walk::new(Arc::clone(&root), self.left_out.is_none());
