@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -113,50 +114,63 @@ def timed(workload, tool, turn):
 
 
 def measure(bench, kinds, options):
-    """Runs everything; the workloads, their figures, peaks of memory, and how long each of them took in all."""
+    """Runs everything; the workloads, their figures, peaks of memory, and how long each of them took in all.
+    Who stops it gets what is finished."""
     results, peaks, made, whole = {}, {}, [], {}
     for kind in kinds:
         began = time.perf_counter()
         print(f"{kind.id}: preparing", file=sys.stderr)
-        workload = kind(bench)
+        try:
+            workload, seen, peaks_of_it = measure_one(bench, kind, options)
+        except KeyboardInterrupt:
+            print(f"stopped: there are no figures of {kind.id} and what comes after it", file=sys.stderr)
+            break
         made.append(workload)
-        tools = [tool for tool in bench.tools.values() if tool.name in kind.tools]
-        seen = results.setdefault(kind.id, {})
-        for tool in list(tools):
-            try:
-                attempted(tool, lambda _: workload.setup(tool))
-            except Failed as failure:
-                give_up(tools, tool, seen, failure)
-        rounds = max(1, min(options.rounds, 3) if kind.heavy else options.rounds) if kind.timed else 0
-        for turn in range(rounds):
-            if not tools:
-                break
-            limit = workload.limit()
-            if limit is not None:
-                seen.setdefault("limit", []).append(limit)
-            # Another tool goes first each time: none always follows the same one.
-            shift = turn % len(tools)
-            for tool in tools[shift:] + tools[:shift]:
-                try:
-                    # Another turn's arguments: what was built before it failed must not be found.
-                    seconds = attempted(tool, lambda again: timed(workload, tool, f"{turn}.{again}" if again else turn))
-                    seen.setdefault(tool.name, []).append(seconds)
-                except Failed as failure:
-                    give_up(tools, tool, seen, failure)
-        for tool in tools:
-            try:
-                for label, command in workload.memory(tool):
-                    peaks.setdefault(label, {})[tool.name] = memory.peak(command, tool.environment, tool.daemon)
-            except Failed as failure:
-                give_up([tool], tool, {}, failure)
-        for name, values in seen.items():
-            print(f"  {name:<10}{report.summary(values)}", file=sys.stderr)
-        for tool in tools:
-            tool.forget({})
-        shutil.rmtree(workload.at, ignore_errors=True)
+        results[kind.id] = seen
+        peaks.update(peaks_of_it)
         whole[kind.id] = time.perf_counter() - began
     report.share_sizes(made)
     return made, results, peaks, whole
+
+
+def measure_one(bench, kind, options):
+    """One workload; its figures, and peaks of memory."""
+    seen, peaks = {}, {}
+    workload = kind(bench)
+    tools = [tool for tool in bench.tools.values() if tool.name in kind.tools]
+    for tool in list(tools):
+        try:
+            attempted(tool, lambda _: workload.setup(tool))
+        except Failed as failure:
+            give_up(tools, tool, seen, failure)
+    rounds = max(1, min(options.rounds, 3) if kind.heavy else options.rounds) if kind.timed else 0
+    for turn in range(rounds):
+        if not tools:
+            break
+        limit = workload.limit()
+        if limit is not None:
+            seen.setdefault("limit", []).append(limit)
+        # Another tool goes first each time: none always follows the same one.
+        shift = turn % len(tools)
+        for tool in tools[shift:] + tools[:shift]:
+            try:
+                # Another turn's arguments: what was built before it failed must not be found.
+                seconds = attempted(tool, lambda again: timed(workload, tool, f"{turn}.{again}" if again else turn))
+                seen.setdefault(tool.name, []).append(seconds)
+            except Failed as failure:
+                give_up(tools, tool, seen, failure)
+    for tool in tools:
+        try:
+            for label, command in workload.memory(tool):
+                peaks.setdefault(label, {})[tool.name] = memory.peak(command, tool.environment, tool.daemon)
+        except Failed as failure:
+            give_up([tool], tool, {}, failure)
+    for name, values in seen.items():
+        print(f"  {name:<10}{report.summary(values)}", file=sys.stderr)
+    for tool in tools:
+        tool.forget({})
+    shutil.rmtree(workload.at, ignore_errors=True)
+    return workload, seen, peaks
 
 
 def main():
@@ -177,6 +191,8 @@ def main():
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("error: needs root, because dockerd does")
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.default_int_handler)
     only = options.only.split(",") if options.only else [kind.id for kind in workloads.ALL]
     unknown = set(only) - {kind.id for kind in workloads.ALL}
     if unknown:
