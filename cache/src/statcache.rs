@@ -151,17 +151,7 @@ impl StatCache {
             return Ok(());
         }
         let bytes = self.encode();
-        let scratch = store.shared.owner()?.fresh("stat");
-        let written = fs::write(&scratch, bytes)
-            .map_err(|source| StoreError::io("write", &scratch, source))
-            .and_then(|()| {
-                fs::rename(&scratch, &self.file)
-                    .map_err(|source| StoreError::io("rename", &scratch, source))
-            });
-        if written.is_err() {
-            drop(fs::remove_file(&scratch));
-        }
-        written
+        replace(store, &self.file, &bytes)
     }
 
     fn added(&mut self) -> &mut Vec<Added> {
@@ -170,7 +160,7 @@ impl StatCache {
 
     /// Whether a change could be missed that came after what has this metadata was first looked at; see the
     /// head of this module.
-    pub fn is_young(&self, metadata: &Metadata) -> bool {
+    fn is_young(&self, metadata: &Metadata) -> bool {
         let whole_seconds = metadata.mtime.1 == 0 && metadata.ctime.1 == 0;
         let tick = if whole_seconds {
             Duration::from_secs(2)
@@ -334,6 +324,20 @@ pub(crate) fn file_of(store: &Store, root: &Path) -> PathBuf {
     let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
     let name = Digest::of(root.as_os_str().as_bytes()).hex();
     store.root().join("statcache").join(&name[..32])
+}
+
+/// Puts a file of what is known of a context in place of the one before: a scratch file, then a rename.
+pub(crate) fn replace(store: &Store, file: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let scratch = store.shared.owner()?.fresh("stat");
+    let written = fs::write(&scratch, bytes)
+        .map_err(|source| StoreError::io("write", &scratch, source))
+        .and_then(|()| {
+            fs::rename(&scratch, file).map_err(|source| StoreError::io("rename", &scratch, source))
+        });
+    if written.is_err() {
+        drop(fs::remove_file(&scratch));
+    }
+    written
 }
 
 fn read(file: &Path) -> Option<Vec<u8>> {

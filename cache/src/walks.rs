@@ -75,18 +75,7 @@ impl Walks {
         if self.added.is_empty() || store.is_read_only() {
             return Ok(());
         }
-        let bytes = self.encode();
-        let scratch = store.shared.owner()?.fresh("walks");
-        let written = fs::write(&scratch, bytes)
-            .map_err(|source| StoreError::io("write", &scratch, source))
-            .and_then(|()| {
-                fs::rename(&scratch, &self.file)
-                    .map_err(|source| StoreError::io("rename", &scratch, source))
-            });
-        if written.is_err() {
-            drop(fs::remove_file(&scratch));
-        }
-        written
+        statcache::replace(store, &self.file, &self.encode())
     }
 
     fn bytes(&self) -> &[u8] {

@@ -167,12 +167,6 @@ impl ContextTree {
         }
     }
 
-    fn is_young(&self, metadata: &Metadata) -> bool {
-        self.stat
-            .as_ref()
-            .is_none_or(|stat| stat.is_young(metadata))
-    }
-
     /// Notes a directory's children, of which those are there that `shown` says yes of.
     fn trace_directory(
         &self,
@@ -187,7 +181,7 @@ impl ContextTree {
         let mut young = false;
         for (place, (name, stat)) in children.iter().enumerate() {
             if shown(place) {
-                young |= self.is_young(&Metadata::of(stat));
+                young |= !self.shows_changes(&Metadata::of(stat));
                 listing.shown(name.to_bytes(), stat);
             } else {
                 listing.hidden(name.to_bytes(), kind(stat) == FileKind::Directory);
@@ -426,7 +420,7 @@ impl SourceTree for ContextTree {
         self.trace(|trace| {
             if found
                 .as_ref()
-                .is_some_and(|entry| self.is_young(&entry.metadata))
+                .is_some_and(|entry| !self.shows_changes(&entry.metadata))
             {
                 trace.is_unsure();
             }
