@@ -350,7 +350,7 @@ impl Selection {
     /// and gives one digest for the whole selection: names relative to the matched sources, types,
     /// modes and owners as they will be written, contents, link targets. Times, and where in the
     /// tree the source lies, are not in it. The first [`MOST_DESCRIBED`] files are described, too. `learned` is told each content digest that had to be
-    /// computed.
+    /// computed, but not of a file that may change and has extended attributes.
     pub fn digest(
         &mut self,
         tree: &dyn crate::tree::SourceTree,
