@@ -2,7 +2,8 @@
 //! `manifest.json` beside.
 
 use std::collections::HashSet;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -10,11 +11,11 @@ use strata_cache::image::StoredBlob;
 use strata_cache::{Digest, Store};
 use tar::{EntryType, Header};
 
-use super::output::{self, failed};
+use super::output::{self, Output, failed};
 use super::set::Assembled;
 use super::{Destination, ExportError, ExportOptions, Format};
 use crate::manifest::{Descriptor, Index};
-use crate::pipe::{Watched, copy};
+use crate::pipe::REPORT;
 use crate::{Progress, Reference};
 
 /// The full name in an index, as containerd and Docker read it.
@@ -47,7 +48,7 @@ fn write_archive(
     store: &Store,
     sets: &[(&[String], Assembled)],
     format: Format,
-    archive: &mut Archive<'_>,
+    archive: &mut Archive<'_, Output>,
     progress: &dyn Progress,
 ) -> Result<(), ExportError> {
     archive.directory("blobs/")?;
@@ -72,10 +73,16 @@ fn write_archive(
             if !written.insert(blob.digest) {
                 continue;
             }
-            let what = blob.digest.short();
             let file = store.blobs().open(blob.digest)?;
-            let mut watched = Watched::new(file, &what, Some(blob.size), progress);
-            archive.file(&blob_name(blob.digest), blob.size, &mut watched)?;
+            let what = blob.digest.short();
+            let mut reported = 0;
+            let mut told = |copied: u64| {
+                if copied >= reported + REPORT || copied == blob.size {
+                    reported = copied;
+                    progress.update(&what, copied, Some(blob.size));
+                }
+            };
+            archive.file(&blob_name(blob.digest), blob.size, &file, &mut told)?;
         }
     }
     archive.finish()
@@ -142,15 +149,15 @@ pub(crate) fn blob_name(digest: Digest) -> String {
 }
 
 /// A tar whose bytes depend on nothing but its content.
-pub(crate) struct Archive<'a> {
-    output: &'a mut dyn Write,
+pub(crate) struct Archive<'a, W: ?Sized> {
+    output: &'a mut W,
     path: &'a Path,
     mtime: Option<u64>,
 }
 
-impl<'a> Archive<'a> {
+impl<'a, W: Write + ?Sized> Archive<'a, W> {
     /// An archive that is written to `output`, which errors call `path`.
-    pub(crate) fn new(output: &'a mut dyn Write, path: &'a Path, epoch: Option<i64>) -> Self {
+    pub(crate) fn new(output: &'a mut W, path: &'a Path, epoch: Option<i64>) -> Self {
         Self {
             output,
             path,
@@ -189,16 +196,9 @@ impl<'a> Archive<'a> {
     }
 
     pub(crate) fn small(&mut self, name: &str, content: &[u8]) -> Result<(), ExportError> {
-        self.file(name, content.len() as u64, &mut &*content)
-    }
-
-    fn file(&mut self, name: &str, size: u64, content: &mut dyn Read) -> Result<(), ExportError> {
-        let path = self.path;
-        self.entry(name, size, &mut |output| {
-            copy(&mut (&mut *content).take(size), output)
-                .map_err(|source| failed("write", path, source))?;
-            Ok(())
-        })
+        self.header(name, EntryType::Regular, content.len() as u64)?;
+        self.bytes(content)?;
+        self.padding(content.len() as u64)
     }
 
     /// A file whose `size` bytes are written by `content`.
@@ -215,9 +215,18 @@ impl<'a> Archive<'a> {
         };
         content(&mut exact)?;
         if exact.left != 0 {
-            let source = io::Error::new(io::ErrorKind::UnexpectedEof, format!("`{name}` is short"));
-            return Err(failed("write", self.path, source));
+            return Err(self.short(name));
         }
+        self.padding(size)
+    }
+
+    fn short(&self, name: &str) -> ExportError {
+        let source = io::Error::new(io::ErrorKind::UnexpectedEof, format!("`{name}` is short"));
+        failed("write", self.path, source)
+    }
+
+    /// What comes behind `size` bytes of content.
+    fn padding(&mut self, size: u64) -> Result<(), ExportError> {
         let padding = usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0);
         self.bytes(&[0; 512][..padding])
     }
@@ -227,13 +236,34 @@ impl<'a> Archive<'a> {
     }
 }
 
+impl Archive<'_, Output> {
+    /// A file with the first `size` bytes of another one, of which it tells how many there are so far.
+    fn file(
+        &mut self,
+        name: &str,
+        size: u64,
+        content: &File,
+        told: &mut dyn FnMut(u64),
+    ) -> Result<(), ExportError> {
+        self.header(name, EntryType::Regular, size)?;
+        let copied = self
+            .output
+            .append(content, size, told)
+            .map_err(|source| failed("write", self.path, source))?;
+        if copied != size {
+            return Err(self.short(name));
+        }
+        self.padding(size)
+    }
+}
+
 /// Takes so many bytes and no more.
-struct Exact<'a> {
-    inner: &'a mut dyn Write,
+struct Exact<'a, W: ?Sized> {
+    inner: &'a mut W,
     left: u64,
 }
 
-impl Write for Exact<'_> {
+impl<W: Write + ?Sized> Write for Exact<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() as u64 > self.left {
             return Err(io::Error::other("it is longer than it was said to be"));
