@@ -148,9 +148,21 @@ pub(crate) fn blob_name(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
+/// Bytes of a header; content is filled up to a multiple of it.
+const BLOCK: u64 = 512;
+
+/// Where the content of a large file begins in an archive: at a multiple of this. Then the kernel copies whole
+/// pages, and file systems that can share blocks between files do.
+const ALIGNMENT: u64 = 4096;
+
+/// Smaller files are not worth it.
+const ALIGNED: u64 = 1 << 20;
+
 /// A tar whose bytes depend on nothing but its content.
 pub(crate) struct Archive<'a, W: ?Sized> {
     output: &'a mut W,
+    /// Bytes that were written.
+    position: u64,
     path: &'a Path,
     mtime: Option<u64>,
 }
@@ -160,6 +172,7 @@ impl<'a, W: Write + ?Sized> Archive<'a, W> {
     pub(crate) fn new(output: &'a mut W, path: &'a Path, epoch: Option<i64>) -> Self {
         Self {
             output,
+            position: 0,
             path,
             mtime: epoch.and_then(|epoch| u64::try_from(epoch).ok()),
         }
@@ -186,6 +199,7 @@ impl<'a, W: Write + ?Sized> Archive<'a, W> {
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<(), ExportError> {
+        self.position += bytes.len() as u64;
         self.output
             .write_all(bytes)
             .map_err(|source| failed("write", self.path, source))
@@ -217,6 +231,7 @@ impl<'a, W: Write + ?Sized> Archive<'a, W> {
         if exact.left != 0 {
             return Err(self.short(name));
         }
+        self.position += size;
         self.padding(size)
     }
 
@@ -227,7 +242,7 @@ impl<'a, W: Write + ?Sized> Archive<'a, W> {
 
     /// What comes behind `size` bytes of content.
     fn padding(&mut self, size: u64) -> Result<(), ExportError> {
-        let padding = usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0);
+        let padding = usize::try_from(size.next_multiple_of(BLOCK) - size).unwrap_or(0);
         self.bytes(&[0; 512][..padding])
     }
 
@@ -245,6 +260,9 @@ impl Archive<'_, Output> {
         content: &File,
         told: &mut dyn FnMut(u64),
     ) -> Result<(), ExportError> {
+        if size >= ALIGNED {
+            self.align(name)?;
+        }
         self.header(name, EntryType::Regular, size)?;
         let copied = self
             .output
@@ -253,7 +271,25 @@ impl Archive<'_, Output> {
         if copied != size {
             return Err(self.short(name));
         }
+        self.position += size;
         self.padding(size)
+    }
+
+    /// Sees to it that behind one more header is a multiple of [`ALIGNMENT`], with an extended header that holds
+    /// nothing but a comment of blanks.
+    fn align(&mut self, name: &str) -> Result<(), ExportError> {
+        let behind = |headers: u64| (self.position + headers * BLOCK) % ALIGNMENT;
+        if behind(1) == 0 {
+            return Ok(());
+        }
+        // At least a block, as there is a comment.
+        let size = ALIGNMENT - behind(2);
+        let mut comment = format!("{size} comment=").into_bytes();
+        comment.resize(usize::try_from(size - 1).unwrap_or_default(), b' ');
+        comment.push(b'\n');
+        let name = name.rsplit('/').next().unwrap_or(name);
+        self.header(&format!("PaxHeaders.0/{name}"), EntryType::XHeader, size)?;
+        self.bytes(&comment)
     }
 }
 
@@ -275,5 +311,64 @@ impl<W: Write + ?Sized> Write for Exact<'_, W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Seek as _};
+
+    use super::*;
+
+    #[test]
+    fn large_files_begin_at_a_multiple_of_a_page_wherever_they_come() {
+        let sizes: Vec<u64> = (0..9).map(|n| ALIGNED - 1 + n * 513).collect();
+        let content: Vec<u8> = (0..ALIGNED + 8192).map(|n| (n % 251) as u8).collect();
+        let mut source = tempfile::tempfile().unwrap();
+        source.write_all(&content).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("it.tar");
+        output::write(&Destination::Path(path.clone()), &mut |output| {
+            let mut archive = Archive::new(output, &path, None);
+            archive.directory("blobs/")?;
+            for (number, size) in sizes.iter().enumerate() {
+                archive.small(&format!("small{number}"), &[1; 700])?;
+                source.rewind().unwrap();
+                archive.file(&format!("blobs/{number}"), *size, &source, &mut |_| {})?;
+            }
+            archive.finish()
+        })
+        .unwrap();
+        let mut archive = tar::Archive::new(File::open(&path).unwrap());
+        let mut found = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = entry.path().unwrap().display().to_string();
+            assert!(!name.starts_with("PaxHeaders"), "{name}");
+            if entry.size() >= ALIGNED {
+                assert_eq!(entry.raw_file_position() % ALIGNMENT, 0, "{name}");
+            }
+            if name.starts_with("blobs/") && entry.size() > 0 {
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes).unwrap();
+                assert!(content.starts_with(&bytes), "{name}");
+                found.push(entry.size());
+            }
+        }
+        assert_eq!(found, sizes);
+    }
+
+    #[test]
+    fn a_file_that_ends_too_early_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("it.tar");
+        let source = tempfile::tempfile().unwrap();
+        source.set_len(10).unwrap();
+        let failure = output::write(&Destination::Path(path.clone()), &mut |output| {
+            Archive::new(output, &path, None).file("blobs/it", 11, &source, &mut |_| {})
+        });
+        let text = format!("{:?}", failure.unwrap_err());
+        assert!(text.contains("`blobs/it` is short"), "{text}");
+        assert!(!path.exists());
     }
 }
