@@ -352,7 +352,9 @@ fn a_push_by_digest_leaves_no_tag(sandbox: &Sandbox) {
     let metadata = sandbox.fresh_output("json");
     sandbox.steps(&[
         "--output",
-        &format!("type=registry,push-by-digest=true,\"name={name},{other}\""),
+        &format!(
+            "type=image,push=true,push-by-digest=true,name-canonical=true,\"name={name},{other}\""
+        ),
         "--metadata-file",
         metadata.to_str().unwrap(),
     ]);

@@ -5,33 +5,17 @@
     reason = "how fast the text is made is not measured"
 )]
 
-use std::error::Error;
-
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use strata_image::Platform;
 use strata_parser::Dockerfile;
 use strata_solver::BuildRequest;
-use strata_solver::bases::{BaseImage, Bases};
+use strata_solver::bases::NoBases;
 use strata_solver::graph::{Graph, Root};
 use strata_solver::key::{self, Input, KeyInputs};
 use strata_solver::plan::plan;
 use strata_solver::request::{Context, Pull};
 
 const STEPS: [usize; 2] = [100, 1_000];
-
-/// No image: the stages stand on nothing.
-struct NoBases;
-
-impl Bases for NoBases {
-    fn resolve(
-        &self,
-        reference: &str,
-        _platform: &Platform,
-    ) -> Result<BaseImage, Box<dyn Error + Send + Sync>> {
-        Err(format!("`{reference}` was asked for, and all is made of scratch").into())
-    }
-}
 
 /// Ten steps for each stage, all but one of them commands; the last stage gathers.
 fn dockerfile(steps: usize) -> Dockerfile {

@@ -35,9 +35,6 @@ pub mod media {
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
     /// Docker layer, zstd.
     pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
-    /// Docker layer that must not be pushed (Windows).
-    pub const DOCKER_LAYER_FOREIGN: &str =
-        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
     /// What a client accepts when it asks a registry for a manifest.
     pub const MANIFESTS: [&str; 4] = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST];
 

@@ -28,3 +28,17 @@ pub trait Bases {
         Vec::new()
     }
 }
+
+/// No images at all, for what can do without: all stages stand on `scratch`, or there is no store.
+#[derive(Debug)]
+pub struct NoBases;
+
+impl Bases for NoBases {
+    fn resolve(
+        &self,
+        reference: &str,
+        _platform: &Platform,
+    ) -> Result<BaseImage, Box<dyn Error + Send + Sync>> {
+        Err(format!("there is no store to look for `{reference}` in").into())
+    }
+}

@@ -6,7 +6,7 @@ use strata_image::Images;
 use strata_parser::directive::Check;
 use strata_parser::{Diagnostic, Diagnostics, Dockerfile, Level, lint};
 
-use crate::bases::{BaseImage, Bases};
+use crate::bases::{Bases, NoBases};
 use crate::build::StoreBases;
 use crate::context::IgnoreAt;
 use crate::error::{BuildError, Report};
@@ -148,18 +148,5 @@ pub(crate) fn local<'a>(images: &'a Images<'a>, lease: &'a Lease) -> StoreBases<
         images,
         lease,
         pull: Pull::Never,
-    }
-}
-
-/// No images at all.
-pub(crate) struct NoBases;
-
-impl Bases for NoBases {
-    fn resolve(
-        &self,
-        reference: &str,
-        _platform: &strata_image::Platform,
-    ) -> Result<BaseImage, Box<dyn std::error::Error + Send + Sync>> {
-        Err(format!("there is no store to look for `{reference}` in").into())
     }
 }

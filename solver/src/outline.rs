@@ -6,9 +6,9 @@ use strata_image::Images;
 use strata_parser::mount::{Mount, MountKind};
 use strata_parser::{Diagnostics, Dockerfile, InstructionKind, Span, Stage};
 
-use crate::bases::Bases;
+use crate::bases::{Bases, NoBases};
 use crate::error::{BuildError, Report};
-use crate::lint::{NoBases, local};
+use crate::lint::local;
 use crate::plan::{self, Reached};
 use crate::request::BuildRequest;
 

@@ -2,17 +2,13 @@
 //!
 //! They are planned as a Dockerfile on an empty image, so they mean exactly what they mean in one.
 
-use std::error::Error;
-
 use strata_executor::sandbox::Network;
 use strata_image::ImageConfig;
-use strata_image::Platform;
-use strata_image::ResolvedImage;
 use strata_parser::Diagnostics;
 use strata_parser::Dockerfile;
 use strata_parser::InstructionKind;
 use strata_solver::BuildRequest;
-use strata_solver::bases::Bases;
+use strata_solver::bases::NoBases;
 use strata_solver::plan;
 use strata_solver::request::Context;
 use strata_solver::request::Pull;
@@ -70,18 +66,6 @@ fn request(text: &str) -> BuildRequest {
     }
 }
 
-/// There is only the empty image.
-struct NoBases;
-
-impl Bases for NoBases {
-    fn resolve(
-        &self,
-        reference: &str,
-        _platform: &Platform,
-    ) -> Result<ResolvedImage, Box<dyn Error + Send + Sync>> {
-        Err(format!("`{reference}` can't be used here").into())
-    }
-}
 #[cfg(test)]
 mod tests {
     use super::*;

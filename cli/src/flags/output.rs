@@ -130,6 +130,7 @@ struct Fields {
     oci_types: Option<bool>,
     oci_artifact: Option<bool>,
     by_digest: Option<bool>,
+    canonical: Option<bool>,
     platform_split: Option<bool>,
     attestation_prefix: Option<String>,
     delete: Option<bool>,
@@ -163,6 +164,8 @@ impl Fields {
             "oci-mediatypes" => self.oci_types = Some(switch(field)?),
             "oci-artifact" => self.oci_artifact = Some(switch(field)?),
             "push-by-digest" => self.by_digest = Some(switch(field)?),
+            // Whoever names an upload by its digest takes it from `--metadata-file`: there is no other name.
+            "name-canonical" => self.canonical = Some(switch(field)?),
             "platform-split" => self.platform_split = Some(switch(field)?),
             "store" => self.store = Some(switch(field)?),
             // Layers in the store are never anything but unpacked.
@@ -216,8 +219,18 @@ impl Fields {
             "tar" => (&["dest", "platform-split", "attestation-prefix"], false),
             "oci" => (&["dest", "tar"], true),
             "docker" => (&["dest"], true),
-            "image" => (&["name", "push", "push-by-digest", "store", "unpack"], true),
-            "registry" => (&["name", "push", "push-by-digest"], true),
+            "image" => (
+                &[
+                    "name",
+                    "push",
+                    "push-by-digest",
+                    "name-canonical",
+                    "store",
+                    "unpack",
+                ],
+                true,
+            ),
+            "registry" => (&["name", "push", "push-by-digest", "name-canonical"], true),
             "cacheonly" => (&[], false),
             other if engine(other).is_some() => (&["name"], false),
             other => {
@@ -232,6 +245,7 @@ impl Fields {
             ("tar", self.archive.is_some()),
             ("push", self.push.is_some()),
             ("push-by-digest", self.by_digest.is_some()),
+            ("name-canonical", self.canonical.is_some()),
             ("platform-split", self.platform_split.is_some()),
             ("attestation-prefix", self.attestation_prefix.is_some()),
             ("mode", self.delete.is_some()),
@@ -287,8 +301,13 @@ impl Fields {
             }),
             "image" if self.push != Some(true) => {
                 self.no_blobs()?;
-                if self.by_digest == Some(true) {
-                    return Err("`push-by-digest` needs `push=true`".into());
+                for (key, given) in [
+                    ("push-by-digest", self.by_digest),
+                    ("name-canonical", self.canonical),
+                ] {
+                    if given == Some(true) {
+                        return Err(format!("`{key}` needs `push=true`"));
+                    }
                 }
                 if self.store == Some(false) {
                     return Err("`store=false` needs `push=true`: nothing would come out".into());
@@ -556,6 +575,8 @@ mod tests {
             ("type=docker-daemon,dest=x", "no meaning"),
             ("type=containers-storage,compression=gzip", "no meaning"),
             ("type=image,push-by-digest=true", "push=true"),
+            ("type=image,name-canonical=true", "push=true"),
+            ("type=oci,dest=x,name-canonical=true", "no meaning"),
             ("type=image,store=false", "push=true"),
             ("type=registry,store=true", "no meaning"),
             ("type=oci,dest=x,annotation-layer.a=b", "layer"),
