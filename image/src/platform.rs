@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use strata_parser::platform;
+pub use strata_parser::platform::PlatformError;
 
 /// What an image runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,14 +29,6 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
-/// Why a text is not a platform.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a platform: expected `os/architecture` or `os/architecture/variant`")]
-pub struct PlatformError {
-    /// The text.
-    pub text: String,
-}
-
 impl Platform {
     /// A platform by its three names, normalised.
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
@@ -50,46 +44,19 @@ impl Platform {
 
     /// What this binary was built for.
     pub fn host() -> Self {
-        Self::new("linux", std::env::consts::ARCH, None)
+        platform::Platform::host().into()
     }
 
-    /// The usual spelling: lower case, `x86_64` is `amd64`, `aarch64` is `arm64`, the default
-    /// variants of `amd64` (v1) and `arm64` (v8) left out, that of `arm` (v7) written.
+    /// The usual spelling (see [`platform::Platform::normalised`]).
     #[must_use]
-    pub fn normalised(mut self) -> Self {
-        self.os = self.os.to_ascii_lowercase();
-        if self.os == "macos" {
-            "darwin".clone_into(&mut self.os);
+    pub fn normalised(self) -> Self {
+        let variant = self.variant.as_deref().unwrap_or_default();
+        let usual = platform::Platform::normalised(&self.os, &self.architecture, variant, "");
+        Self {
+            os_version: self.os_version,
+            os_features: self.os_features,
+            ..usual.into()
         }
-        let architecture = self.architecture.to_ascii_lowercase();
-        let variant = self
-            .variant
-            .take()
-            .map(|variant| variant.to_ascii_lowercase())
-            .filter(|variant| !variant.is_empty());
-        let (architecture, variant) = match architecture.as_str() {
-            "i386" | "i486" | "i586" | "i686" | "x86" => ("386", None),
-            "x86_64" | "x86-64" | "amd64" => ("amd64", variant.filter(|variant| variant != "v1")),
-            "aarch64" | "arm64" => (
-                "arm64",
-                variant.filter(|variant| variant != "v8" && variant != "8"),
-            ),
-            "armhf" => ("arm", Some("v7".to_owned())),
-            "armel" => ("arm", Some("v6".to_owned())),
-            "arm" => (
-                "arm",
-                Some(match variant.as_deref() {
-                    None | Some("7") => "v7".to_owned(),
-                    Some(digit @ ("5" | "6" | "8")) => format!("v{digit}"),
-                    Some(other) => other.to_owned(),
-                }),
-            ),
-            "powerpc64" if cfg!(target_endian = "little") => ("ppc64le", variant),
-            other => (other, variant),
-        };
-        architecture.clone_into(&mut self.architecture);
-        self.variant = variant;
-        self
     }
 
     /// How well an image for `offered` serves this platform: 0 is exact, larger is worse, none is
@@ -132,6 +99,19 @@ impl Platform {
     }
 }
 
+impl From<platform::Platform> for Platform {
+    fn from(usual: platform::Platform) -> Self {
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        Self {
+            architecture: usual.arch,
+            os: usual.os,
+            os_version: given(usual.os_version),
+            os_features: Vec::new(),
+            variant: given(usual.variant),
+        }
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}", self.os, self.architecture)?;
@@ -145,28 +125,9 @@ impl fmt::Display for Platform {
 impl FromStr for Platform {
     type Err = PlatformError;
 
-    /// `os/architecture[/variant]`, or an architecture alone (the system is `linux` then).
+    /// `os/architecture[/variant]`, or one of the two alone.
     fn from_str(text: &str) -> Result<Self, PlatformError> {
-        let error = || PlatformError {
-            text: text.to_owned(),
-        };
-        let well_formed = |part: &str| {
-            !part.is_empty()
-                && part
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-        };
-        let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|part| well_formed(part)) {
-            return Err(error());
-        }
-        match parts[..] {
-            ["linux"] => Ok(Self::host()),
-            [architecture] => Ok(Self::new("linux", architecture, None)),
-            [os, architecture] => Ok(Self::new(os, architecture, None)),
-            [os, architecture, variant] => Ok(Self::new(os, architecture, Some(variant))),
-            _ => Err(error()),
-        }
+        platform::Platform::parse(text, &platform::Platform::host()).map(Self::from)
     }
 }
 
@@ -185,7 +146,7 @@ mod tests {
             ("linux/arm", "linux/arm/v7"),
             ("linux/arm/6", "linux/arm/v6"),
             ("armhf", "linux/arm/v7"),
-            ("i686", "linux/386"),
+            ("i386", "linux/386"),
             ("s390x", "linux/s390x"),
         ];
         for (text, expected) in rows {

@@ -67,6 +67,7 @@ impl Platform {
             "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
             "powerpc64" => "ppc64",
             "loongarch64" => "loong64",
+            "x86" => "386",
             other => other,
         };
         Self::normalised(std::env::consts::OS, arch, "", "")

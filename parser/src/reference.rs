@@ -15,11 +15,13 @@
 //! ```
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use nom::IResult;
 use nom::Parser;
 use nom::branch::alt;
 use nom::bytes::complete::tag;
+use nom::bytes::complete::take_till1;
 use nom::bytes::complete::take_while;
 use nom::bytes::complete::take_while_m_n;
 use nom::bytes::complete::take_while1;
@@ -94,7 +96,12 @@ impl ImageReference {
             }
         };
         let (domain, repository) = split_domain(name);
-        check_name(name, domain, &repository).map_err(error)?;
+        if name.len() == text.len() && is_image_id(name) {
+            return Err(error(
+                "64 hexadecimal digits would be taken for an image ID".to_owned(),
+            ));
+        }
+        check_name(domain, &repository).map_err(error)?;
         let tag = match (tag, &digest) {
             (None, None) => Some("latest".to_owned()),
             (tag, _) => tag,
@@ -124,13 +131,7 @@ impl ImageReference {
 
     /// The short form without tag and digest.
     pub fn familiar_name(&self) -> String {
-        if self.domain != DEFAULT_DOMAIN {
-            return self.name();
-        }
-        match self.repository.strip_prefix(OFFICIAL) {
-            Some(short) if !short.contains('/') => short.to_owned(),
-            _ => self.repository.clone(),
-        }
+        familiar_name(&self.domain, &self.repository)
     }
 
     /// Domain and repository: `docker.io/library/debian`.
@@ -150,6 +151,17 @@ impl fmt::Display for ImageReference {
             write!(f, "@{digest}")?;
         }
         Ok(())
+    }
+}
+
+/// The short form of a host and a repository: `debian`, `a/b`, `localhost:5000/x`.
+pub fn familiar_name(domain: &str, repository: &str) -> String {
+    if domain != DEFAULT_DOMAIN {
+        return format!("{domain}/{repository}");
+    }
+    match repository.strip_prefix(OFFICIAL) {
+        Some(short) if !short.contains('/') => short.to_owned(),
+        _ => repository.to_owned(),
     }
 }
 
@@ -173,14 +185,12 @@ fn split_domain(name: &str) -> (&str, String) {
     (domain, repository.to_owned())
 }
 
-fn check_name(written: &str, domain: &str, repository: &str) -> Result<(), String> {
-    if written.len() == 64
-        && written
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    {
-        return Err("64 hexadecimal digits would be taken for an image ID".to_owned());
-    }
+fn is_image_id(text: &str) -> bool {
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.len() == 64 && text.bytes().all(hex)
+}
+
+fn check_name(domain: &str, repository: &str) -> Result<(), String> {
     if domain.len() + 1 + repository.len() > MAX_NAME {
         return Err(format!(
             "host and repository are longer than {MAX_NAME} bytes"
@@ -254,12 +264,15 @@ fn host(input: &str) -> IResult<&str, &str> {
     let name = recognize(separated_list1(char('.'), label));
     let address = delimited(
         char('['),
-        take_while1(|character: char| character.is_ascii_hexdigit() || character == ':'),
+        verify(take_till1(|character| character == ']'), |text: &str| {
+            text.parse::<Ipv6Addr>().is_ok()
+        }),
         char(']'),
     );
+    let port = verify(digit1, |text: &str| text.parse::<u16>().is_ok());
     recognize(pair(
         alt((recognize(address), name)),
-        opt(preceded(char(':'), digit1)),
+        opt(preceded(char(':'), port)),
     ))
     .parse(input)
 }
@@ -320,6 +333,13 @@ mod tests {
                 "docker.io/library/a/b:latest",
                 "library/a/b:latest",
             ),
+            ("a/b:C.d-e_f", "docker.io/a/b:C.d-e_f", "a/b:C.d-e_f"),
+            (
+                "a__b/c---d/e.f_g",
+                "docker.io/a__b/c---d/e.f_g:latest",
+                "a__b/c---d/e.f_g:latest",
+            ),
+            ("sha256:1", "docker.io/library/sha256:1", "sha256:1"),
         ];
         for (text, full, familiar) in rows {
             let reference = ImageReference::parse(text).unwrap();
@@ -362,7 +382,19 @@ mod tests {
                 "a___b",
                 "`a___b` isn't lower-case letters and digits joined by `.`, `_`, `__` or dashes",
             ),
+            (
+                "a._b",
+                "`a._b` isn't lower-case letters and digits joined by `.`, `_`, `__` or dashes",
+            ),
+            ("/a", "a part of the repository is empty"),
+            ("a/", "a part of the repository is empty"),
             ("a..b/c/d", "`a..b` is no host"),
+            ("-a.b/x", "`-a.b` is no host"),
+            ("host:port/x", "`host:port` is no host"),
+            ("host:99999/x", "`host:99999` is no host"),
+            ("[::1/x", "`[::1` is no host"),
+            ("[1:2]:1/x", "`[1:2]:1` is no host"),
+            ("a:b c", "it contains ' '"),
             (
                 "debian@sha256:abc",
                 "a sha256 digest is 64 lower-case hexadecimal digits",
@@ -381,6 +413,11 @@ mod tests {
                 "{text}"
             );
         }
+        let identifier = "0123456789abcdef".repeat(4);
+        assert!(ImageReference::parse(&format!("{identifier}:1")).is_ok());
+        assert!(ImageReference::parse(&format!("h.io/{}", "a".repeat(250))).is_ok());
+        assert!(ImageReference::parse(&format!("h.io/{}", "a".repeat(251))).is_err());
+        assert!(ImageReference::parse(&format!("x:{}", "t".repeat(128))).is_ok());
         let long = "a".repeat(300);
         let reason = ImageReference::parse(&long).unwrap_err().reason;
         assert_eq!(reason, "host and repository are longer than 255 bytes");

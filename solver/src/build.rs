@@ -19,7 +19,7 @@ use crate::event::{Event, EventSink, Outcome};
 use crate::graph::{Graph, Root};
 use crate::lint;
 use crate::output::Finished;
-use crate::plan::{self, Plan, Target, image_platform};
+use crate::plan::{self, Plan, Target};
 use crate::recipes::Recipes;
 use crate::request::{
     BuildRequest, BuildResult, BuiltPlatform, Cancel, Context, MadeBy, Output, Pull,
@@ -420,7 +420,7 @@ fn check_annotations(
             let platform = &own.platform;
             let mut built = targets
                 .iter()
-                .map(|target| image_platform(&target.platform));
+                .map(|target| Platform::from(target.platform.clone()));
             if !built.any(|built| built == *platform) {
                 return Err(BuildError::Request(format!(
                     "an annotation is for {platform}, for which nothing is built"

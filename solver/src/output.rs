@@ -13,14 +13,14 @@ use strata_image::export::{
 use strata_image::handover::{self, Engine, HandOver, HandOverError};
 use strata_image::manifest::Descriptor;
 use strata_image::registry::PushOptions;
-use strata_image::{BuiltImage, ImageConfig, Images, Reference};
+use strata_image::{BuiltImage, ImageConfig, Images, Platform, Reference};
 
 use crate::attest::{Facts, Material, Mode, Reach, Said, Scanned};
 use crate::context::IgnoreAt;
 use crate::error::BuildError;
 use crate::event::{Event, EventSink, Outcome, StepId, StepInfo, Stream};
 use crate::graph::Graph;
-use crate::plan::{PlannedHistory, StageState, Target, image_platform};
+use crate::plan::{PlannedHistory, StageState, Target};
 use crate::request::{BuildRequest, Cancel, Codec, Context, Destination, Output};
 use crate::schedule::{Results, base_of};
 use crate::step::now_ms;
@@ -120,7 +120,7 @@ impl Finished<'_> {
         }
         let image = BuiltImage::new(self.config(state, from_base), layers);
         Ok(if self.index {
-            let mut platform = image_platform(&target.platform);
+            let mut platform = Platform::from(target.platform.clone());
             let own = image.config().platform();
             if (&own.os, &own.architecture) == (&platform.os, &platform.architecture) {
                 platform.os_version = platform.os_version.or(own.os_version);

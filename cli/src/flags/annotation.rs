@@ -189,7 +189,7 @@ mod tests {
             ("=x", "no key"),
             ("layer:a=b", "not a level"),
             ("manifest[linux/amd64:a=b", "`]` is missing"),
-            ("manifest[a/b/c/d]:a=b", "not a platform"),
+            ("manifest[a/b/c/d]:a=b", "invalid platform"),
             ("index[linux/amd64]:a=b", "for all platforms"),
         ] {
             let error = of_flag(text).unwrap_err();

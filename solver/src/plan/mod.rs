@@ -41,7 +41,6 @@ pub use check::{Checked, Reached, check, reached};
 pub use platforms::Target;
 pub use scope::{GlobalScope, Variables};
 pub(crate) use scope::{expand_error, find, is_proxy};
-pub(crate) use stage::image_platform;
 pub use stage::{PlannedHistory, StageState};
 
 /// A planned build.
@@ -322,8 +321,7 @@ impl Planner<'_> {
             }
             return Ok(id);
         }
-        let variant = Some(platform.variant.as_str()).filter(|variant| !variant.is_empty());
-        let wanted = ImagePlatform::new(&platform.os, &platform.arch, variant);
+        let wanted = ImagePlatform::from(platform.clone());
         let found = match self.bases.resolve(reference, &wanted) {
             Err(_) if self.tolerant && check::may_exist(reference) => {
                 self.unknown.push(ImageId(self.graph.images.len()));

@@ -67,7 +67,7 @@ pub struct StageState {
 
 impl StageState {
     pub(super) fn empty(name: String, platform: Platform) -> Self {
-        let config = ImageConfig::empty(&image_platform(&platform));
+        let config = ImageConfig::empty(&platform.clone().into());
         Self {
             name,
             root: Root::Empty,
@@ -167,16 +167,6 @@ impl StageState {
             self.scope.set(name, value.clone());
         }
         self.args.set(name, value);
-    }
-}
-
-/// The image crate's form of a platform.
-pub(crate) fn image_platform(platform: &Platform) -> ImagePlatform {
-    let variant = Some(platform.variant.as_str()).filter(|variant| !variant.is_empty());
-    let version = Some(platform.os_version.clone()).filter(|version| !version.is_empty());
-    ImagePlatform {
-        os_version: version,
-        ..ImagePlatform::new(&platform.os, &platform.arch, variant)
     }
 }
 
@@ -440,7 +430,7 @@ impl Planner<'_> {
         config.history.clear();
         config.rootfs.diff_ids.clear();
         if !self.request.platforms.is_empty() {
-            config.set_platform(&image_platform(&state.platform));
+            config.set_platform(&state.platform.clone().into());
         }
         state.config = config;
         state.variables_of_config();
