@@ -12,6 +12,7 @@ mod mount;
 mod named;
 pub(crate) mod output;
 pub(crate) mod parse;
+mod plain;
 pub(crate) mod preprocess;
 pub(crate) mod secret;
 pub(crate) mod security;
