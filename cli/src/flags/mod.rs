@@ -12,7 +12,6 @@ mod mount;
 mod named;
 pub(crate) mod output;
 pub(crate) mod parse;
-mod plain;
 pub(crate) mod preprocess;
 pub(crate) mod secret;
 pub(crate) mod security;

@@ -7,23 +7,11 @@ use clap::FromArgMatches;
 use clap::Parser;
 
 use super::low;
-use super::plain;
 
 /// Reads the command line of this process.
 pub(crate) fn command_line() -> Result<low::Cli, clap::Error> {
     let words: Vec<OsString> = std::env::args_os().collect();
-    // Variables stand in for flags, and only clap knows for which.
-    let names = std::env::vars_os().map(|(name, _)| name);
-    if !is_any_ours(names)
-        && let Some(cli) = plain::read(&words)
-    {
-        return Ok(cli);
-    }
     read(&words)
-}
-
-fn is_any_ours(mut names: impl Iterator<Item = OsString>) -> bool {
-    names.any(|name| name.as_encoded_bytes().starts_with(b"STRATA_"))
 }
 
 /// Defining the flags of all commands takes as long as half of a build that finds everything. So `build`
@@ -78,27 +66,6 @@ mod tests {
     fn shown(read: Result<low::Cli, clap::Error>) -> Result<String, String> {
         read.map(|cli| format!("{cli:?}"))
             .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn flags_may_be_given_by_variables_of_one_prefix() {
-        use clap::CommandFactory;
-        fn check(command: &clap::Command) {
-            for argument in command.get_arguments() {
-                let variable = argument.get_env().map(OsStr::to_owned);
-                assert!(
-                    variable
-                        .iter()
-                        .all(|name| is_any_ours([name.clone()].into_iter())),
-                    "{variable:?}"
-                );
-            }
-            command.get_subcommands().for_each(check);
-        }
-        check(&low::Cli::command());
-        assert!(!is_any_ours(
-            ["PATH".into(), "XSTRATA_ROOT".into()].into_iter()
-        ));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::progress::Mode;
 use crate::verify;
 
 /// `strata build`
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct Build {
     /// Where the files for COPY and ADD are: a directory, a git repository, the URL of a tar or a
     /// Dockerfile, or `-` for one of these on standard input

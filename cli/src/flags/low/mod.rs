@@ -200,7 +200,7 @@ pub(crate) enum Owners {
 }
 
 /// The network of steps and containers.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct Networking {
     /// Network: host, none (loopback only), isolated (its own, from which the outside can be reached
     /// by pasta or slirp4netns), pasta, slirp4netns, or ns:PATH; after one of its own,
@@ -222,7 +222,7 @@ pub(crate) struct Networking {
 }
 
 /// Limits by control group, for steps and containers.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct Limits {
     /// Memory limit, such as 512m or 2g
     #[arg(short, long, value_name = "SIZE")]
@@ -273,7 +273,7 @@ pub(crate) struct Limits {
 }
 
 /// How steps and containers are confined.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct Security {
     /// Walls around what is run: those of a sandbox, or, for containers that allow no namespaces,
     /// chroot alone
