@@ -106,6 +106,8 @@ def give_up(tools, tool, seen, failure):
 def timed(workload, tool, turn):
     """Seconds of one turn of a tool."""
     workload.before(tool, turn)
+    # Who syncs a file system would wait for what others have written to it.
+    os.sync()
     start = time.perf_counter()
     said = workload.go(tool, turn)
     seconds = time.perf_counter() - start
@@ -147,6 +149,7 @@ def measure_one(bench, kind, options):
     for turn in range(rounds):
         if not tools:
             break
+        os.sync()
         limit = workload.limit()
         if limit is not None:
             seen.setdefault("limit", []).append(limit)

@@ -37,9 +37,33 @@ pub fn clone_file_in_steps(
         ) => {}
         Err(error) => return Err(error.into()),
     }
+    copy(from, to, u64::MAX, told)
+}
+
+/// Copies up to `size` bytes of `from` to where `to` stands: inside the kernel, or by reading and writing.
+/// Ends with the end of `from`, or the first error of `told`, which hears now and then how many there are so
+/// far. Returns how many there are.
+pub fn append_file(
+    from: &File,
+    to: &File,
+    size: u64,
+    told: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<u64> {
+    copy(from, to, size, told)
+}
+
+fn copy(
+    from: &File,
+    to: &File,
+    size: u64,
+    told: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<u64> {
+    let most = |copied: u64, step: usize| {
+        usize::try_from(size - copied).map_or(step, |left| left.min(step))
+    };
     let mut copied = 0;
-    loop {
-        match rustix::fs::copy_file_range(from, None, to, None, STEP) {
+    while copied < size {
+        match rustix::fs::copy_file_range(from, None, to, None, most(copied, STEP)) {
             // Some file systems (of the kernel's own making) say 0 though there is more: reading
             // decides.
             Ok(0) => break,
@@ -61,11 +85,15 @@ pub fn clone_file_in_steps(
             Err(error) => return Err(error.into()),
         }
     }
+    if copied == size {
+        return Ok(copied);
+    }
     // The position of both has moved with what was copied so far.
     let (mut from, mut to) = (from, to);
     let mut buffer = vec![0; 128 * 1024];
     loop {
-        match from.read(&mut buffer) {
+        let wanted = most(copied, buffer.len());
+        match from.read(&mut buffer[..wanted]) {
             Ok(0) => return Ok(copied),
             Ok(count) => {
                 to.write_all(&buffer[..count])?;
@@ -80,6 +108,8 @@ pub fn clone_file_in_steps(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -106,5 +136,40 @@ mod tests {
         );
         assert!(copied.unwrap() > 0);
         assert!(std::fs::read(&to).unwrap().starts_with(b"Name:"));
+    }
+
+    #[test]
+    fn a_part_is_put_behind_what_is_there() {
+        use std::io::Seek as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("from");
+        let data: Vec<u8> = (0..300_001_u32).map(|n| (n % 251) as u8).collect();
+        std::fs::write(&path, &data).unwrap();
+        let mut places = vec![directory.path().to_owned()];
+        places.extend(Path::new("/dev/shm").is_dir().then(|| "/dev/shm".into()));
+        for place in places {
+            let mut to = tempfile::tempfile_in(place).unwrap();
+            to.write_all(b"head").unwrap();
+            let mut from = File::open(&path).unwrap();
+            from.seek(io::SeekFrom::Start(10)).unwrap();
+            let mut last = 0;
+            let mut told = |so_far| {
+                last = so_far;
+                Ok(())
+            };
+            let copied = append_file(&from, &to, 200_000, &mut told).unwrap();
+            assert_eq!((copied, last), (200_000, 200_000));
+            to.write_all(b"tail").unwrap();
+            // The file ends before so much.
+            assert_eq!(
+                append_file(&from, &to, 200_000, &mut |_| Ok(())).unwrap(),
+                99_991
+            );
+            to.rewind().unwrap();
+            let mut found = Vec::new();
+            to.read_to_end(&mut found).unwrap();
+            let expected = [b"head", &data[10..200_010], b"tail", &data[200_010..]].concat();
+            assert!(found == expected);
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! two leaves a directory without a row, which the next collection removes.
 
 mod empty;
+pub(crate) mod fingerprint;
 mod ignored;
 mod measure;
 mod mount_point;
@@ -12,22 +13,27 @@ mod settle;
 
 use std::collections::HashSet;
 use std::fs::DirBuilder;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Timestamps, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timestamps, Uid};
 use rustix::io::Errno;
 
+use crate::diff::Foretelling;
 use crate::failpoint::failpoint;
 use crate::index::{NewLayer, Published};
 use crate::snapshot::native::{self, Baseline};
 use crate::snapshot::{RootfsPlan, Snapshotter};
 use crate::store::{Owner, random_u64};
-use crate::{ChainId, DiffId, LayerId, LayerView, Lease, NewRecord, Store, StoreError, tree};
+use crate::view::Metadata;
+use crate::{
+    ChainId, DiffId, LayerId, LayerView, Lease, NewRecord, Store, StoreError, tree, xattr,
+};
 
 pub(crate) use empty::EmptyLayers;
-use measure::measure;
+use measure::{Wanted, measure};
 
 /// Groups of names that are one file: what a tar must write as hard links. Paths are relative to
 /// the layer's root, `/` separators, raw bytes; groups and their members are sorted.
@@ -55,6 +61,14 @@ pub struct Scratch<'store> {
     handed_out: HandedOut,
     /// Paths that are no part of the layer.
     ignored: Box<[PathBuf]>,
+}
+
+/// What is known of a layer that is committed.
+enum Known {
+    Nothing,
+    /// It comes from an image.
+    Origin(ChainId, DiffId),
+    Foretold(Foretelling),
 }
 
 /// Who writes into a scratch layer, which decides what has to be looked for at the commit.
@@ -208,7 +222,21 @@ impl Scratch<'_> {
         links: Option<HardLinks>,
         record: Option<NewRecord>,
     ) -> Result<LayerId, StoreError> {
-        self.publish(lease, links, record.as_ref(), None)
+        let published = self.publish(lease, links, record.as_ref(), Known::Nothing);
+        published.map(|(id, _)| id)
+    }
+
+    /// The same for a layer whose diff ID is [foretold](Foretelling). That is given back if the layer is what was
+    /// to come.
+    pub fn commit_foretold(
+        self,
+        lease: &Lease,
+        links: Option<HardLinks>,
+        record: &NewRecord,
+        foretold: Option<Foretelling>,
+    ) -> Result<(LayerId, Option<Foretelling>), StoreError> {
+        let known = foretold.map_or(Known::Nothing, Known::Foretold);
+        self.publish(lease, links, Some(record), known)
     }
 
     /// The same for a layer unpacked from an image. If another process published the same chain
@@ -220,7 +248,9 @@ impl Scratch<'_> {
         chain: ChainId,
         diff_id: DiffId,
     ) -> Result<LayerId, StoreError> {
-        self.publish(lease, Some(links), None, Some((chain, diff_id)))
+        let known = Known::Origin(chain, diff_id);
+        let published = self.publish(lease, Some(links), None, known);
+        published.map(|(id, _)| id)
     }
 
     /// The layers below as one tree.
@@ -233,8 +263,8 @@ impl Scratch<'_> {
         lease: &Lease,
         links: Option<HardLinks>,
         record: Option<&NewRecord>,
-        origin: Option<(ChainId, DiffId)>,
-    ) -> Result<LayerId, StoreError> {
+        known: Known,
+    ) -> Result<(LayerId, Option<Foretelling>), StoreError> {
         let links = match &self.handed_out {
             HandedOut::Tree { tree, baseline } => Some(native::compare(
                 &self.view_below(),
@@ -251,7 +281,19 @@ impl Scratch<'_> {
             settle::settle(&self.upper, &below)?;
         }
         let mounted = matches!(self.handed_out, HandedOut::Overlay).then(|| self.store.flavour());
-        let measured = measure(&self.upper, mounted, links.is_none())?;
+        let (origin, foretold) = match known {
+            Known::Nothing => (None, None),
+            Known::Origin(chain, diff_id) => (Some((chain, diff_id)), None),
+            Known::Foretold(foretold) => (None, Some(foretold)),
+        };
+        let wanted = Wanted {
+            links: links.is_none(),
+            fingerprint: foretold.is_some(),
+        };
+        let measured = measure(&self.upper, mounted, wanted)?;
+        let foretold = foretold.filter(|foretold| {
+            foretold.holds_for(&measured.fingerprint) && has_usual_root(&self.upper)
+        });
         failpoint!("layer.measured");
         let mut layer = NewLayer {
             id: LayerId(0),
@@ -277,7 +319,7 @@ impl Scratch<'_> {
                         // Next to nothing is left in it, and nobody has to wait until that is gone.
                         self.store.shared.leave(std::mem::take(&mut self.directory));
                     }
-                    return Ok(id);
+                    return Ok((id, foretold));
                 }
                 Published::NameTaken => {}
             }
@@ -293,6 +335,19 @@ impl Drop for Scratch<'_> {
         // What can't be removed now is collected when this process is gone.
         drop(tree::remove(&self.directory));
     }
+}
+
+/// Whether an archive of the layer at `upper` says nothing of its root.
+fn has_usual_root(upper: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(root) = rustix::fs::open(upper, flags, Mode::empty()) else {
+        return false;
+    };
+    let usual = rustix::fs::fstat(&root).is_ok_and(|stat| {
+        let root = Metadata::of_file(&stat, root.as_fd());
+        (root.mode, root.uid, root.gid) == (0o755, 0, 0)
+    });
+    usual && xattr::list_portable(root.as_fd()).is_ok_and(|list| list.is_empty())
 }
 
 fn make_directory(path: &Path, mode: u32) -> Result<(), StoreError> {
@@ -365,3 +420,6 @@ fn timespec(seconds: i64, nanoseconds: u64) -> rustix::fs::Timespec {
         tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
     }
 }
+
+#[cfg(test)]
+mod foretold_tests;

@@ -40,7 +40,7 @@ pub mod view;
 pub mod walks;
 mod xattr;
 
-pub use clone::{clone_file, clone_file_in_steps};
+pub use clone::{append_file, clone_file, clone_file_in_steps};
 pub use contents::{FileSet, KnownLayer};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, LayerId, StackId};
 pub use layer::{HardLinks, Scratch};

@@ -197,12 +197,11 @@ impl ContextTree {
 
     /// Remembers the content digest of a file for the next build.
     ///
-    /// Not that of a file with extended attributes: so a digest that is known also says that there
-    /// are none, as setting one changes the ctime. It spares asking for them.
+    /// Not for a file with extended attributes, which [`Selection::digest`](crate::copy::Selection::digest) sees
+    /// to: so a digest that is known also says that there are none, as setting one changes the ctime. It spares
+    /// asking for them.
     pub fn learn(&self, entry: &Entry, digest: Digest) {
-        if let Some(stat) = &self.stat
-            && self.xattrs(entry).is_ok_and(|xattrs| xattrs.is_empty())
-        {
+        if let Some(stat) = &self.stat {
             let path = entry.path.as_os_str().as_bytes();
             stat.insert(path, &entry.metadata, digest);
         }

@@ -16,6 +16,7 @@ use crate::bases::{BaseImage, Bases};
 use crate::epoch;
 use crate::error::{BuildError, Report};
 use crate::event::{Event, EventSink, Outcome};
+use crate::foretold::Foretold;
 use crate::graph::{Graph, Root};
 use crate::lint;
 use crate::output::Finished;
@@ -130,6 +131,18 @@ fn build_once(
     let inner = stop.clone();
     let _hook = cancel.on_cancel(move || inner.cancel());
     let spawner = OnceCell::new();
+    let wants_image = request.outputs.iter().any(|output| {
+        !matches!(
+            output,
+            Output::CacheOnly | Output::Tar { .. } | Output::Local { .. }
+        )
+    });
+    let mut roots: Vec<Root> = targets.iter().map(|target| target.state.root).collect();
+    let foretold = if wants_image && epoch.is_none() {
+        Foretold::for_images(&graph, &roots)
+    } else {
+        Foretold::default()
+    };
     let shared = Shared {
         store,
         lease: &lease,
@@ -146,14 +159,8 @@ fn build_once(
         given_up: Mutex::default(),
         trial_mounts: Mutex::default(),
         synced: Mutex::new(Instant::now()),
+        foretold,
     };
-    let wants_image = request.outputs.iter().any(|output| {
-        !matches!(
-            output,
-            Output::CacheOnly | Output::Tar { .. } | Output::Local { .. }
-        )
-    });
-    let mut roots: Vec<Root> = targets.iter().map(|target| target.state.root).collect();
     // What is only listed has to be there, too.
     let scanned = targets.iter().flat_map(|target| &target.scans.stages);
     roots.extend(scanned.map(|(_, root)| *root));
@@ -188,6 +195,10 @@ fn build_once(
                 let options = strata_cache::diff::WriteOptions { epoch };
                 let mut small = Vec::new();
                 for layer in layers_made {
+                    if let Some(diff_id) = shared.foretold.finish(layer) {
+                        small.push((layer, diff_id));
+                        continue;
+                    }
                     // An error comes again, with a place to be reported, when the image is made.
                     match strata_image::export::small_diff_id(store, layer, options) {
                         Ok(Some(diff_id)) => small.push((layer, diff_id)),

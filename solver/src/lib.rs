@@ -18,6 +18,7 @@ mod epoch;
 pub mod error;
 pub mod event;
 pub mod explain;
+mod foretold;
 pub mod graph;
 pub mod key;
 pub mod lint;

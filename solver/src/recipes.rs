@@ -378,6 +378,7 @@ pub(crate) fn with_spec<T>(
         link: copy.link,
         epoch: None,
         earlier: None,
+        foretold: None,
         cancelled: Some(&|| cancel.is_cancelled()),
     })
 }

@@ -15,6 +15,7 @@ use strata_parser::Diagnostic;
 
 use crate::error::{BuildError, Report, chain};
 use crate::event::{Event, Outcome, StepId};
+use crate::foretold;
 use crate::graph::{Graph, ImageId, Op, Root, VertexId};
 use crate::request::Cancel;
 use crate::step::{Done, Failure, Shared, now_ms};
@@ -193,14 +194,7 @@ impl<'a> Scheduler<'a> {
                 started: None,
             })
             .collect();
-        let mut target_chain = vec![false; graph.vertices.len()];
-        for target in targets {
-            let mut root = *target;
-            while let Root::Step(vertex) = root {
-                target_chain[vertex.0] = true;
-                root = graph.vertices[vertex.0].parent;
-            }
-        }
+        let target_chain = foretold::chain(graph, targets);
         let mut scheduler = Self {
             shared,
             images,

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use strata_cache::diff::Foretelling;
 use strata_cache::lock::KeyGuard;
 use strata_cache::{
     CacheKey, CacheRecord, FileSet, HardLinks, LayerId, LayerView, Lease, NewRecord, Resources,
@@ -22,6 +23,7 @@ use strata_parser::{Diagnostic, Span};
 
 use crate::event::{Event, EventSink};
 use crate::explain;
+use crate::foretold::Foretold;
 use crate::graph::{CopyFrom, Graph, MOUNTED_FILES, Op, Root, Vertex, VertexId};
 use crate::recipes::Recipes;
 use crate::request::{BuildRequest, Cancel, ForeignOwners};
@@ -66,6 +68,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) trial_mounts: Mutex<Vec<String>>,
     /// When finished steps were last made safe from a power cut.
     pub(crate) synced: Mutex<Instant>,
+    /// Diff IDs that are made beside their layers.
+    pub(crate) foretold: Foretold,
 }
 
 /// A finished vertex.
@@ -87,6 +91,8 @@ struct Made {
     resources: Option<Resources>,
     /// Its files where a later step may link them.
     files: FileSet,
+    /// Its diff ID, if it is on its way.
+    foretold: Option<Foretelling>,
 }
 
 /// Why a vertex did not finish.
@@ -235,7 +241,8 @@ impl Shared<'_> {
             let paths = self.request.ignore_paths.iter().map(PathBuf::from);
             scratch.ignore(&paths.collect::<Vec<_>>());
         }
-        let layer = scratch.commit(self.lease, made.links, Some(record.clone()))?;
+        let (layer, foretold) =
+            scratch.commit_foretold(self.lease, made.links, &record, made.foretold)?;
         // Without them a later copy writes what it could have linked.
         drop(self.store.remember_files(layer, &made.files));
         if self.request.trial.is_none()
@@ -248,6 +255,9 @@ impl Shared<'_> {
             given_up.push(layer);
             drop(given_up);
             return self.done(&record, older.layer, false);
+        }
+        if let Some(foretold) = foretold {
+            self.foretold.add(layer, foretold);
         }
         self.done(&record, layer, false)
     }
@@ -275,11 +285,15 @@ impl Shared<'_> {
                 let earlier = earlier
                     .first()
                     .and_then(|record| self.store.known_layer(record.layer).ok().flatten());
-                let written = self.copy_files(id, copy, scratch, stacks, earlier.as_ref())?;
+                let slot = Mutex::new(None);
+                let foretold = self.foretold.wants(id).then_some(&slot);
+                let written =
+                    self.copy_files(id, copy, scratch, stacks, earlier.as_ref(), foretold)?;
                 Made {
                     files: written.files(),
                     links: Some(written.links),
                     resources: None,
+                    foretold: slot.into_inner().unwrap_or_else(PoisonError::into_inner),
                 }
             }
             Op::Workdir(workdir) => {

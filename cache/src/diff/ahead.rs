@@ -30,7 +30,7 @@ const BATCHES: usize = 4;
 const SERIAL: usize = 8;
 
 /// Larger files are only opened.
-const SMALL: u64 = 32 << 10;
+pub(super) const SMALL: u64 = 32 << 10;
 
 /// A regular file that is about to be written.
 pub(super) struct Ahead {
@@ -208,7 +208,7 @@ fn whole(mut file: File, size: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Threads of its own: those of compressors may wait for what is read here. None if they can't be had.
-fn pool() -> Option<&'static rayon::ThreadPool> {
+pub(super) fn pool() -> Option<&'static rayon::ThreadPool> {
     static POOL: OnceLock<Option<rayon::ThreadPool>> = OnceLock::new();
     let pool = POOL.get_or_init(|| {
         rayon::ThreadPoolBuilder::new()

@@ -11,11 +11,13 @@
 
 mod ahead;
 mod apply;
+mod foretell;
 mod header;
 mod pax;
 mod read;
 mod write;
 
+pub use foretell::{Arrivals, Coming, Foretelling};
 pub use header::EntryType;
 pub use read::{ArchiveEntry, ArchiveReader};
 

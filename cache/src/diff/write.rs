@@ -71,9 +71,14 @@ fn fail(action: &'static str, path: &Path) -> impl Fn(rustix::io::Errno) -> Diff
     }
 }
 
-fn refuse_marked(path: &Path) -> Result<(), DiffError> {
+/// Whether a name means a deletion.
+pub(super) fn is_marked(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
-    if !name.as_bytes().starts_with(WHITEOUT_PREFIX) {
+    name.as_bytes().starts_with(WHITEOUT_PREFIX)
+}
+
+fn refuse_marked(path: &Path) -> Result<(), DiffError> {
+    if !is_marked(path) {
         return Ok(());
     }
     Err(DiffError::Unrepresentable {
@@ -123,15 +128,15 @@ pub(super) enum Content {
 }
 
 /// What is to be written as one entry.
-struct Source<'a> {
-    path: &'a Path,
-    metadata: &'a Metadata,
-    xattrs: &'a [Xattr],
+pub(super) struct Source<'a> {
+    pub(super) path: &'a Path,
+    pub(super) metadata: &'a Metadata,
+    pub(super) xattrs: &'a [Xattr],
     /// The layer whose hard links count.
-    group_layer: usize,
+    pub(super) group_layer: usize,
     /// Whether members of a group must be one inode, too: in a stack, a group of one layer says
     /// nothing about files of another one.
-    same_inode: bool,
+    pub(super) same_inode: bool,
 }
 
 /// The first name written for a group of hard links.
@@ -140,7 +145,7 @@ struct FirstName {
     metadata: Metadata,
 }
 
-struct LayerWriter<'a> {
+pub(super) struct LayerWriter<'a> {
     tar: TarWriter<'a>,
     options: WriteOptions,
     /// The groups that a path is a member of (several when groups of many layers are given).
@@ -157,7 +162,11 @@ struct LayerWriter<'a> {
 }
 
 impl<'a> LayerWriter<'a> {
-    fn new(links: &'a HardLinks, options: WriteOptions, output: &'a mut dyn Write) -> Self {
+    pub(super) fn new(
+        links: &'a HardLinks,
+        options: WriteOptions,
+        output: &'a mut dyn Write,
+    ) -> Self {
         let mut groups: HashMap<&[u8], Vec<usize>> = HashMap::new();
         for (index, group) in links.0.iter().enumerate() {
             for path in group {
@@ -288,7 +297,7 @@ impl<'a> LayerWriter<'a> {
         })
     }
 
-    fn entry(
+    pub(super) fn entry(
         &mut self,
         source: &Source<'_>,
         open: &mut dyn FnMut() -> Result<Content, DiffError>,
@@ -471,7 +480,7 @@ impl<'a> LayerWriter<'a> {
         self.tar.header(&header).map_err(DiffError::Output)
     }
 
-    fn finish(self) -> Result<(), DiffError> {
+    pub(super) fn finish(self) -> Result<(), DiffError> {
         self.tar.finish().map_err(DiffError::Output)
     }
 }

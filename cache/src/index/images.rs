@@ -48,10 +48,7 @@ impl Index {
         } else {
             // ORDER: all that the image needs is on the disk before a name moves to it. In between, the
             // name stands for what it stood for, which is safe.
-            self.sync()?;
-            self.write_durably(|transaction| {
-                put(transaction, None).map_err(|source| self.error(source))
-            })?;
+            self.sync_and(|transaction| put(transaction, None))?;
         }
         failpoint!("image.published");
         Ok(())

@@ -32,10 +32,7 @@ impl Index {
             return Ok(());
         }
         // ORDER: all that the list needs is on the disk before a name moves to it.
-        self.sync()?;
-        self.write_durably(|transaction| {
-            put(transaction, list, names).map_err(|source| self.error(source))
-        })
+        self.sync_and(|transaction| put(transaction, list, names))
     }
 
     /// The list that `name` points to; none if it points to an image or to nothing.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::Index;
 use super::mounts::UsedMount;
@@ -15,8 +15,8 @@ use crate::{Digest, LayerId, StoreError};
 /// Tables whose rows count only after a sync or in the boot that wrote them.
 const SYNCED: [&str; 4] = ["layers", "blobs", "records", "images"];
 
-/// Bytes of the log from which on it is emptied by a build that writes, however little: some thirty pages.
-const LONG_LOG: u64 = 128 << 10;
+/// Bytes of the log from which on it is emptied by whoever has just written: what some two builds of one step write.
+const LONG_LOG: u64 = 256 << 10;
 
 /// The rows that were there at some moment: the highest `seq` of each table.
 #[derive(Debug)]
@@ -41,24 +41,50 @@ impl Index {
 
     /// Flushes all files and says so in the rows that were there before, if there are any to be said of.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.flush(None::<fn(&Transaction<'_>) -> rusqlite::Result<()>>)
+    }
+
+    /// [`sync`](Self::sync), and then `also`, which is on the disk when this returns and relies on files that
+    /// have to be there before.
+    pub(super) fn sync_and(
+        &self,
+        also: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreError> {
+        self.flush(Some(also))
+    }
+
+    fn flush<Also>(&self, also: Option<Also>) -> Result<(), StoreError>
+    where
+        Also: FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    {
         self.unsynced.store(false, Ordering::Relaxed);
         // ORDER: first what there is, then the flush, then the mark. What another process publishes
         // after the flush has begun is not in the mark.
         let mounts = self.unsynced_mounts()?;
         let mark = self.mark()?;
-        if mark.is_none() && mounts.is_empty() {
+        let any = mark.is_some() || !mounts.is_empty();
+        if !any && also.is_none() {
             return Ok(());
         }
         let flush = || -> Result<(), StoreError> {
-            let root = File::open(&self.root)
-                .map_err(|source| StoreError::io("open", &self.root, source))?;
-            failpoint!("sync.before");
-            rustix::fs::syncfs(&root)
-                .map_err(|source| StoreError::io("flush", &self.root, source))?;
-            failpoint!("sync.flushed");
-            self.set_synced(mark.as_ref(), &mounts)
+            if any {
+                let root = File::open(&self.root)
+                    .map_err(|source| StoreError::io("open", &self.root, source))?;
+                failpoint!("sync.before");
+                rustix::fs::syncfs(&root)
+                    .map_err(|source| StoreError::io("flush", &self.root, source))?;
+                failpoint!("sync.flushed");
+            }
+            // One transaction, as each is waited for.
+            self.write_durably(|transaction| {
+                self.set_synced(transaction, mark.as_ref(), &mounts)
+                    .and_then(|()| also.map_or(Ok(()), |also| also(transaction)))
+                    .map_err(|source| self.error(source))
+            })
         };
-        flush().inspect_err(|_| self.unsynced.store(true, Ordering::Relaxed))
+        flush().inspect_err(|_| self.unsynced.store(true, Ordering::Relaxed))?;
+        self.shorten_log();
+        Ok(())
     }
 
     /// Notes that this process relies on a row, if its files may still be lost.
@@ -74,22 +100,22 @@ impl Index {
     }
 
     /// Says that the files of all rows up to `mark` are on the disk.
-    fn set_synced(&self, mark: Option<&Mark>, mounts: &[UsedMount]) -> Result<(), StoreError> {
-        self.write_durably(|transaction| {
-            super::mounts::set_synced(transaction, mounts).map_err(|source| self.error(source))?;
-            let highest = mark.iter().flat_map(|mark| mark.0);
-            for (table, highest) in SYNCED.iter().zip(highest) {
-                transaction
-                    .prepare_cached(&format!(
-                        "UPDATE {table} SET boot = NULL WHERE boot = ?1 AND seq <= ?2"
-                    ))
-                    .and_then(|mut statement| statement.execute(params![self.boot(), highest]))
-                    .map_err(|source| self.error(source))?;
-            }
-            Ok(())
-        })?;
-        // The disk is being waited for anyway.
-        self.write_log_back()
+    fn set_synced(
+        &self,
+        transaction: &Transaction<'_>,
+        mark: Option<&Mark>,
+        mounts: &[UsedMount],
+    ) -> rusqlite::Result<()> {
+        super::mounts::set_synced(transaction, mounts)?;
+        let highest = mark.iter().flat_map(|mark| mark.0);
+        for (table, highest) in SYNCED.iter().zip(highest) {
+            transaction
+                .prepare_cached(&format!(
+                    "UPDATE {table} SET boot = NULL WHERE boot = ?1 AND seq <= ?2"
+                ))?
+                .execute(params![self.boot(), highest])?;
+        }
+        Ok(())
     }
 
     /// Writes the log back into the index and empties it: whoever opens the index when nobody has it open
@@ -106,8 +132,8 @@ impl Index {
         result.map_err(|source| self.error(source))
     }
 
-    /// Empties the log if it has grown: a build that only notes what it used leaves a few frames each
-    /// time.
+    /// Empties the log if it has grown. Not each time: that is two flushes, and a third at the next write,
+    /// while a few frames are read in no time.
     pub(super) fn shorten_log(&self) {
         let log = self.root.join("index.db-wal");
         let long = std::fs::metadata(log).is_ok_and(|log| log.len() > LONG_LOG);

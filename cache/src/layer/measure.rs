@@ -13,6 +13,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode};
 use rustix::io::Errno;
 
 use crate::layer::HardLinks;
+use crate::layer::fingerprint::Fingerprint;
+use crate::view::Metadata;
 use crate::{Flavour, StoreError, tree, xattr};
 
 /// The kernel gives no longer list of names.
@@ -27,6 +29,16 @@ pub(crate) struct Measured {
     pub(crate) entries: u64,
     /// Names that are one inode. Empty if that was not asked for.
     pub(crate) links: HardLinks,
+    /// Of all entries, if it was asked for.
+    pub(crate) fingerprint: Fingerprint,
+}
+
+/// What is asked of the walk besides.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted {
+    /// Group the names of each inode.
+    pub(crate) links: bool,
+    pub(crate) fingerprint: bool,
 }
 
 /// Marks that overlayfs keeps for its own book-keeping between an upper and its lowers. They mean
@@ -44,11 +56,11 @@ const PRIVATE: [&[u8]; 6] = [
 const REFUSED: [&[u8]; 2] = [b"redirect", b"metacopy"];
 
 /// Walks the tree at `root`. `mounted`: it was the upper directory of an overlay that was mounted for
-/// a store of this flavour. `links`: group the names of each inode.
+/// a store of this flavour.
 pub(crate) fn measure(
     root: &Path,
     mounted: Option<Flavour>,
-    links: bool,
+    wanted: Wanted,
 ) -> Result<Measured, StoreError> {
     let fd = rustix::fs::openat(CWD, root, tree::DIRECTORY, Mode::empty())
         .map_err(|source| StoreError::io("open", root, source))?;
@@ -56,7 +68,7 @@ pub(crate) fn measure(
         root: fd,
         path: root,
         mounted,
-        links,
+        wanted,
     };
     let mut sum = Sum::default();
     // Paths from the root, so that any depth needs one open directory.
@@ -72,7 +84,7 @@ pub(crate) fn measure(
         };
         pending.clear();
         for found in all {
-            sum.add(found?, links, &mut pending);
+            sum.add(found?, wanted.links, &mut pending);
         }
     }
     Ok(sum.finish())
@@ -85,7 +97,7 @@ struct Walk<'a> {
     root: OwnedFd,
     path: &'a Path,
     mounted: Option<Flavour>,
-    links: bool,
+    wanted: Wanted,
 }
 
 /// What one directory has.
@@ -97,6 +109,7 @@ struct Found {
     size: u64,
     /// What has several names: inode, bytes, and the name if that is wanted.
     linked: Vec<((u64, u64), u64, Vec<u8>)>,
+    fingerprint: Fingerprint,
 }
 
 /// What all directories have so far.
@@ -112,6 +125,7 @@ impl Sum {
         pending.append(&mut found.directories);
         self.measured.entries += found.entries;
         self.measured.size += found.size;
+        self.measured.fingerprint.merge(found.fingerprint);
         for (inode, size, name) in found.linked {
             let names = match self.inodes.entry(inode) {
                 Entry::Vacant(vacant) => {
@@ -160,13 +174,23 @@ impl Walk<'_> {
             let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let path = || join(relative, name.to_bytes());
             found.entries += 1;
+            if self.wanted.fingerprint {
+                let it = Metadata::of(&stat);
+                let of_it = (it.mode, (it.uid, it.gid), it.size, it.mtime.0);
+                let name = name.to_bytes();
+                found.fingerprint.add(relative, name, it.kind, of_it);
+            }
             let kind = FileType::from_raw_mode(stat.st_mode);
             let size = tree::allocated(&stat);
             if kind == FileType::Directory {
                 found.directories.push(path());
                 found.size += size;
             } else if stat.st_nlink > 1 {
-                let name = if self.links { path() } else { Vec::new() };
+                let name = if self.wanted.links {
+                    path()
+                } else {
+                    Vec::new()
+                };
                 let inode = (stat.st_dev, stat.st_ino);
                 found.linked.push((inode, size, name));
             } else {
@@ -334,6 +358,11 @@ pub(crate) fn own_xattrs(path: &Path) -> Result<Vec<(CString, Vec<u8>)>, StoreEr
 mod tests {
     use super::*;
 
+    const LINKS: Wanted = Wanted {
+        links: true,
+        fingerprint: false,
+    };
+
     #[test]
     fn hard_links_are_grouped_and_their_blocks_counted_once() {
         let dir = tempfile::tempdir().unwrap();
@@ -342,7 +371,7 @@ mod tests {
         std::fs::hard_link(dir.path().join("b/one"), dir.path().join("a")).unwrap();
         std::fs::hard_link(dir.path().join("b/one"), dir.path().join("b/c/three")).unwrap();
         std::fs::write(dir.path().join("alone"), "x").unwrap();
-        let measured = measure(dir.path(), None, true).unwrap();
+        let measured = measure(dir.path(), None, LINKS).unwrap();
         assert_eq!(measured.entries, 6);
         assert_eq!(
             measured.links,
@@ -353,7 +382,7 @@ mod tests {
             ]])
         );
         assert!(measured.size >= 100_000 && measured.size < 200_000);
-        let again = measure(dir.path(), None, false).unwrap();
+        let again = measure(dir.path(), None, Wanted::default()).unwrap();
         assert_eq!(again.links, HardLinks::default());
         assert_eq!(again.size, measured.size);
     }
@@ -369,7 +398,7 @@ mod tests {
         set(&inner, "user.overlay.impure", b"y").expect("TMPDIR must have user xattrs");
         set(&inner, "user.overlay.opaque", b"y").unwrap();
         set(&inner, "user.mine", b"z").unwrap();
-        measure(dir.path(), Some(Flavour::User), true).unwrap();
+        measure(dir.path(), Some(Flavour::User), LINKS).unwrap();
         let left = String::from_utf8(names(&inner).unwrap()).unwrap();
         assert!(left.contains("user.overlay.opaque"));
         assert!(left.contains("user.mine"));
@@ -380,11 +409,11 @@ mod tests {
         );
         set(&inner, "user.overlay.redirect", b"/etc").unwrap();
         assert!(matches!(
-            measure(dir.path(), Some(Flavour::User), true),
+            measure(dir.path(), Some(Flavour::User), LINKS),
             Err(StoreError::Layer { path, .. }) if path == Path::new("inner")
         ));
         // Nobody but a mount makes such marks, and without one they are not looked for.
-        measure(dir.path(), None, true).unwrap();
+        measure(dir.path(), None, LINKS).unwrap();
     }
 
     #[test]
@@ -401,7 +430,7 @@ mod tests {
             )
             .expect("TMPDIR must have user xattrs");
         }
-        measure(dir.path(), Some(Flavour::Root), true).unwrap();
+        measure(dir.path(), Some(Flavour::Root), LINKS).unwrap();
         assert_eq!(marks(&names(&inner).unwrap()), []);
     }
 }

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FileType, Stat};
 
+use crate::diff::Coming;
 pub use crate::xattr::Xattr;
 use crate::{beneath, owner, xattr};
 use layer::LayerRoot;
@@ -155,6 +156,19 @@ impl Metadata {
     /// The same for `name` in an open directory.
     pub(crate) fn of_name(stat: &Stat, parent: BorrowedFd<'_>, name: &OsStr) -> Self {
         Self::of(stat).owned_by(owner::noted_at(stat, parent, name))
+    }
+
+    /// What an entry will have once its layer is made. Only what an archive says of it.
+    pub(crate) fn coming(entry: &Coming) -> Self {
+        Self {
+            kind: entry.kind,
+            mode: entry.mode,
+            uid: entry.owner.0,
+            gid: entry.owner.1,
+            size: entry.size,
+            mtime: (entry.mtime, 0),
+            ..Self::empty_root()
+        }
     }
 
     fn owned_by(self, owner: Option<(u32, u32)>) -> Self {

@@ -36,15 +36,16 @@ pub(super) struct Copying<'a> {
 }
 
 impl Copying<'_> {
-    /// Copies everything. A file that is not what its digest says is an error.
-    pub(super) fn all(&mut self, buffer: &mut Vec<u8>) -> Result<(), CopyError> {
+    /// Copies everything. A file that is not what its digest says is an error. Gives its size if all that is in it
+    /// is in `buffer` now.
+    pub(super) fn all(&mut self, buffer: &mut Vec<u8>) -> Result<Option<u64>, CopyError> {
         let Some(known) = self.item.digest.filter(|_| !self.tree.immutable()) else {
-            return self.unread().map(drop);
+            return self.unread().map(|_| None);
         };
         if self.unchanged()? {
             let copied = self.unread()?;
             if copied == self.item.entry.metadata.size && self.unchanged()? {
-                return Ok(());
+                return Ok(None);
             }
             // Somebody is at it just now. What is there counts.
             let again = |file: &mut File| file.rewind().map_err(failed("write", self.path));
@@ -52,12 +53,13 @@ impl Copying<'_> {
             self.target.set_len(0).map_err(failed("write", self.path))?;
             again(&mut self.target)?;
         }
-        if self.hashing(buffer)? != known {
+        let (found, whole) = self.hashing(buffer)?;
+        if found != known {
             return Err(CopyError::Changed {
                 path: self.item.source(),
             });
         }
-        Ok(())
+        Ok(whole)
     }
 
     /// Whether the source is a large file that is known to be what was hashed. Not for one with holes, which
@@ -102,24 +104,25 @@ impl Copying<'_> {
         })
     }
 
-    /// Copies and hashes.
-    fn hashing(&mut self, buffer: &mut Vec<u8>) -> Result<Digest, CopyError> {
+    /// Copies and hashes as much as was hashed before: if that is what it was, it does not matter what was added
+    /// since. Gives the size, too, if everything is in `buffer`.
+    fn hashing(&mut self, buffer: &mut Vec<u8>) -> Result<(Digest, Option<u64>), CopyError> {
         buffer.resize(256 * 1024, 0);
+        let expected = self.item.entry.metadata.size;
         let mut hasher = Hasher::default();
-        let sparse = self.is_sparse();
+        let sparse = expected >= LARGE && self.is_sparse();
+        let mut reads = 0;
         let write = |error| failed("write", self.path)(error);
         let mut size = 0_u64;
         let mut in_hole = false;
-        loop {
+        while size < expected {
             self.spec.go_on()?;
-            match self.source.read(buffer) {
-                Ok(0) => {
-                    if in_hole {
-                        self.target.set_len(size).map_err(write)?;
-                    }
-                    return Ok(hasher.finish());
-                }
+            let wanted = usize::try_from(expected - size).unwrap_or(usize::MAX);
+            let wanted = wanted.min(buffer.len());
+            match self.source.read(&mut buffer[..wanted]) {
+                Ok(0) => break,
                 Ok(count) => {
+                    reads += 1;
                     let bytes = &buffer[..count];
                     hasher.update(bytes);
                     size += count as u64;
@@ -138,5 +141,9 @@ impl Copying<'_> {
                 Err(error) => return Err(self.unreadable(error)),
             }
         }
+        if in_hole {
+            self.target.set_len(size).map_err(write)?;
+        }
+        Ok((hasher.finish(), (reads <= 1).then_some(size)))
     }
 }

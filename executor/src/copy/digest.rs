@@ -4,7 +4,7 @@
 //! leaves out times, and where in the tree a source lies. Of a source directory itself only the
 //! contents count: the directory that is made for it does not get its mode.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -64,11 +64,16 @@ pub(super) fn contents(
     for (index, hashed) in unknown.into_iter().zip(hashed) {
         let hashed = hashed?;
         let item = &mut selection.items[index];
+        let mut bare = true;
         if let Some(metadata) = hashed.metadata {
+            // Its attributes were read between the two: what has none, and is as it was, had none when it was hashed.
+            bare = item.xattrs.is_empty() && metadata.ctime == item.entry.metadata.ctime;
             item.entry.metadata = metadata;
         }
         item.digest = Some(hashed.digest);
-        learned(&item.entry, hashed.digest);
+        if bare {
+            learned(&item.entry, hashed.digest);
+        }
     }
     for index in 0..selection.items.len() {
         if let Some(first) = selection.items[index].same_as {
@@ -115,7 +120,7 @@ fn content(tree: &dyn SourceTree, spec: &CopySpec<'_>, item: &Item) -> Result<Ha
         let stat = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?;
         let before = Metadata::of(&stat);
         refuse_holes(item, &stat)?;
-        of_kernel = is_of_kernel(&file);
+        of_kernel = is_of_kernel(&file, before.inode.0);
         let (digest, size) = match hash(&mut file, before.size) {
             Err(CopyError::Io { .. }) if of_kernel => break,
             answer => answer?,
@@ -158,7 +163,22 @@ fn refuse_holes(item: &Item, stat: &rustix::fs::Stat) -> Result<(), CopyError> {
 }
 
 /// Whether a file is one of /proc, /sys and the like, whose content is made when it is read.
-fn is_of_kernel(file: &File) -> bool {
+fn is_of_kernel(file: &File, device: u64) -> bool {
+    thread_local! {
+        /// The last device that was asked for, and the answer: neighbours have it in common.
+        static LAST: Cell<Option<(u64, bool)>> = const { Cell::new(None) };
+    }
+    if let Some((last, answer)) = LAST.get()
+        && last == device
+    {
+        return answer;
+    }
+    let answer = is_on_kernel_device(file);
+    LAST.set(Some((device, answer)));
+    answer
+}
+
+fn is_on_kernel_device(file: &File) -> bool {
     /// `PROC_SUPER_MAGIC`, `SYSFS_MAGIC`, `DEBUGFS_MAGIC`, `TRACEFS_MAGIC`, `SECURITYFS_MAGIC`,
     /// `CGROUP_SUPER_MAGIC`, `CGROUP2_SUPER_MAGIC`.
     const KINDS: [u64; 7] = [

@@ -9,8 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
+use strata_cache::contents::Lookup;
 use strata_cache::view::Entry;
-use strata_cache::{Digest, FileSet, Hasher, KnownLayer, beneath};
+use strata_cache::{Digest, Hasher, KnownLayer, beneath};
 
 use super::destination::Attributes;
 use crate::tree::SourceTree;
@@ -41,7 +42,7 @@ pub(super) fn identity(path: &Path, content: Digest, attributes: &Attributes) ->
 /// A layer that an earlier run of the same copy made.
 pub(super) struct Earlier<'a> {
     root: OwnedFd,
-    files: &'a FileSet,
+    files: Lookup<'a>,
 }
 
 impl<'a> Earlier<'a> {
@@ -51,7 +52,7 @@ impl<'a> Earlier<'a> {
         let root = rustix::fs::open(&layer.directory, flags, Mode::empty()).ok()?;
         Some(Self {
             root,
-            files: &layer.files,
+            files: layer.files.lookup(),
         })
     }
 

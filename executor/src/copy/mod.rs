@@ -8,6 +8,7 @@
 mod content;
 pub(crate) mod destination;
 mod digest;
+mod foretold;
 mod linked;
 mod near;
 mod select;
@@ -17,8 +18,9 @@ mod writeback;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
+use strata_cache::diff::Foretelling;
 use strata_cache::view::{Entry, FileKind, ViewError};
 use strata_cache::{Digest, FileSet, HardLinks, KnownLayer, LayerView};
 
@@ -78,6 +80,9 @@ pub struct CopySpec<'a> {
     pub unpack: bool,
     /// `--link`: ignore what is below; the destination is made of plain directories.
     pub link: bool,
+    /// Where to put the diff ID of the layer as it is foretold, if that is wanted and can be: if this copy is all
+    /// that is in the layer.
+    pub foretold: Option<&'a Mutex<Option<Foretelling>>>,
     /// Clamp times to this many seconds since the epoch.
     pub epoch: Option<i64>,
     /// A layer that an earlier run of the same instruction made: what it has as it is to be is linked.
@@ -101,6 +106,7 @@ impl Default for CopySpec<'_> {
             parents_match: None,
             unpack: false,
             link: false,
+            foretold: None,
             epoch: None,
             earlier: None,
             cancelled: None,
@@ -344,7 +350,7 @@ impl Selection {
     /// and gives one digest for the whole selection: names relative to the matched sources, types,
     /// modes and owners as they will be written, contents, link targets. Times, and where in the
     /// tree the source lies, are not in it. The first [`MOST_DESCRIBED`] files are described, too. `learned` is told each content digest that had to be
-    /// computed.
+    /// computed, but not of a file that may change and has extended attributes.
     pub fn digest(
         &mut self,
         tree: &dyn crate::tree::SourceTree,

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, Mode};
+use strata_cache::diff::Arrivals;
 use strata_cache::view::{Entry, FileKind, ViewError};
 use strata_cache::{Digest, HardLinks, LayerView};
 
@@ -16,6 +19,7 @@ use super::destination::{
     Attributes, Destination, Owners, clamp, failed, open_directory, set_attributes,
     set_attributes_at,
 };
+use super::foretold::Plan;
 use super::linked::{Earlier, LastDirectory, identity};
 use super::writeback::Writeback;
 use super::{CopyError, CopySpec, Group, Item, Selection, Written, clean, on_pool, shown};
@@ -28,6 +32,9 @@ const SERIAL_BYTES: u64 = 1 << 20;
 
 /// Files that one job writes at most.
 const CHUNK: usize = 64;
+
+/// The same, if they are in one directory.
+const LARGEST_CHUNK: usize = 256;
 
 pub(super) fn write(
     selection: &Selection,
@@ -48,7 +55,14 @@ pub(super) fn write(
         links: Links::default(),
         earlier: spec.earlier.and_then(Earlier::open),
         files: Vec::new(),
+        plan: Plan::none(),
     };
+    if let [only] = groups
+        && only.directory
+        && !only.parents
+    {
+        writer.plan = Plan::new(spec, writer.destination.upper());
+    }
     for group in groups {
         writer.group(group, below)?;
     }
@@ -131,6 +145,7 @@ struct Writer<'a> {
     earlier: Option<Earlier<'a>>,
     /// What is told of each file that was written or linked.
     files: Vec<Digest>,
+    plan: Plan,
 }
 
 /// A regular file that is to be written: item and path.
@@ -214,12 +229,14 @@ impl Writer<'_> {
                 match existing {
                     None => {
                         let attributes = self.attributes(item);
+                        self.plan.add(&path, item, &attributes);
                         self.destination.create(&path, attributes)?;
                         fresh.insert(path);
                     }
                     Some(entry) if entry.metadata.kind == FileKind::Directory => {
                         self.destination.enter(&path)?;
                         let new = self.attributes(item);
+                        self.plan.add(&path, item, &new);
                         if let Some(attributes) = self.destination.attributes(&path) {
                             if group.parents {
                                 attributes.mode = new.mode;
@@ -242,7 +259,8 @@ impl Writer<'_> {
                 self.leaf(index, path, &mut jobs)?;
             }
         }
-        self.run(jobs)
+        let arrivals = self.plan.begin(&root, &mut self.destination, self.spec);
+        self.run(jobs, arrivals.as_ref())
     }
 
     /// A single file.
@@ -276,7 +294,7 @@ impl Writer<'_> {
         self.clear(source, &path, existing.as_ref())?;
         let mut jobs = Vec::new();
         self.leaf(group.items.start, path, &mut jobs)?;
-        self.run(jobs)
+        self.run(jobs, None)
     }
 
     /// Makes room for something that is no directory.
@@ -311,11 +329,12 @@ impl Writer<'_> {
     /// Makes links and special files at once, and notes regular files as jobs.
     fn leaf(&mut self, index: usize, path: PathBuf, jobs: &mut Vec<Job>) -> Result<(), CopyError> {
         let item = &self.selection.items[index];
+        let attributes = self.attributes(item);
+        self.plan.add(&path, item, &attributes);
         if item.kind() == FileKind::File {
             jobs.push(Job { item: index, path });
             return Ok(());
         }
-        let attributes = self.attributes(item);
         let (parent, name) = self.destination.parent(&path)?;
         let is_link = item.kind() == FileKind::Symlink;
         if is_link {
@@ -330,7 +349,8 @@ impl Writer<'_> {
     }
 
     /// Writes the regular files of a group, in parallel if that pays, then their hard links.
-    fn run(&mut self, jobs: Vec<Job>) -> Result<(), CopyError> {
+    /// They are told to `arrivals`.
+    fn run(&mut self, jobs: Vec<Job>, arrivals: Option<&Arrivals>) -> Result<(), CopyError> {
         let items = &self.selection.items;
         let (links, jobs): (Vec<Job>, Vec<Job>) = jobs
             .into_iter()
@@ -345,21 +365,33 @@ impl Writer<'_> {
             items,
             upper: self.destination.upper(),
             earlier: self.earlier.as_ref(),
+            arrivals,
         };
-        let chunk = |chunk: &[Job]| files.write(chunk);
-        let done: Result<Done, CopyError> =
-            if jobs.len() <= 1 || (jobs.len() < SERIAL_FILES && bytes < SERIAL_BYTES) {
-                chunk(&jobs)
-            } else {
-                // A few large files are spread as well as many small ones.
-                let size = (jobs.len() / 64).clamp(1, CHUNK);
-                on_pool(|| {
-                    jobs.par_chunks(size)
-                        .map(chunk)
-                        .try_reduce(Done::default, |left, right| Ok(left.and(right)))
-                })
+        let done = if jobs.len() <= 1 || (jobs.len() < SERIAL_FILES && bytes < SERIAL_BYTES) {
+            files.write(&jobs, 0..jobs.len())?
+        } else {
+            let chunks = chunks(&jobs);
+            let next = AtomicUsize::new(0);
+            // In order, so that an archive that is made meanwhile need not wait for what comes later.
+            let some = |_| -> Result<Done, CopyError> {
+                let mut done = Done::default();
+                while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let written = files.write(&jobs, chunk.clone());
+                    if written.is_err() {
+                        next.store(chunks.len(), Ordering::Relaxed);
+                    }
+                    done = done.and(written?);
+                }
+                Ok(done)
             };
-        let done = done?;
+            on_pool(|| {
+                (0..rayon::current_num_threads())
+                    .into_par_iter()
+                    .with_max_len(1)
+                    .map(some)
+                    .try_reduce(Done::default, |left, right| Ok(left.and(right)))
+            })?
+        };
         self.destination.owners += done.owners;
         self.files.extend(done.files);
         let written: BTreeMap<usize, &Path> = if links.is_empty() {
@@ -386,6 +418,30 @@ impl Writer<'_> {
         }
         Ok(())
     }
+}
+
+/// What one thread does at a time. A few large files are spread as well as many small ones; of many, those of one
+/// directory belong together: who adds names to a directory keeps others from it.
+fn chunks(jobs: &[Job]) -> Vec<Range<usize>> {
+    let size = (jobs.len() / 64).clamp(1, CHUNK);
+    let most = if size == CHUNK { LARGEST_CHUNK } else { size };
+    let mut chunks = Vec::new();
+    let mut begin = 0;
+    for end in 1..=jobs.len() {
+        let long = end - begin;
+        let whole = match jobs.get(end) {
+            Some(next) if long >= size => {
+                long >= most || parent_of(&next.path) != parent_of(&jobs[end - 1].path)
+            }
+            Some(_) => false,
+            None => true,
+        };
+        if whole {
+            chunks.push(begin..end);
+            begin = end;
+        }
+    }
+    chunks
 }
 
 fn parent_of(path: &Path) -> &Path {
@@ -448,16 +504,19 @@ struct Files<'a> {
     items: &'a [Item],
     upper: BorrowedFd<'a>,
     earlier: Option<&'a Earlier<'a>>,
+    arrivals: Option<&'a Arrivals>,
 }
 
 impl Files<'_> {
     /// Writes or links some files.
-    fn write(&self, jobs: &[Job]) -> Result<Done, CopyError> {
+    fn write(&self, jobs: &[Job], chunk: Range<usize>) -> Result<Done, CopyError> {
+        let first = chunk.start;
+        let mut contents = Vec::new();
         let mut buffer = Vec::new();
         let mut done = Done::default();
         let mut last: Option<(&Path, OwnedFd)> = None;
         let mut from = LastDirectory::default();
-        for job in jobs {
+        for job in &jobs[chunk] {
             self.spec.go_on()?;
             let parent = parent_of(&job.path);
             if last.as_ref().is_none_or(|(path, _)| *path != parent) {
@@ -483,14 +542,20 @@ impl Files<'_> {
                     }
                 }
             };
-            let owners = if linked {
-                Owners::default()
+            let (owners, content) = if linked {
+                (Owners::default(), None)
             } else {
                 self.write_file(job, &attributes, directory, &mut buffer)?
             };
+            if self.arrivals.is_some() {
+                contents.push(content);
+            }
             done.owners += owners;
             done.files
                 .extend(known.filter(|_| owners == Owners::default()));
+        }
+        if let Some(arrivals) = self.arrivals {
+            arrivals.arrived(first, contents);
         }
         Ok(done)
     }
@@ -504,14 +569,14 @@ impl Files<'_> {
             && attributes.mtime == metadata.mtime
     }
 
-    /// Writes one regular file. Tells if it could not get its owner.
+    /// Writes one regular file. Tells if it could not get its owner, and what is in it if somebody takes that.
     fn write_file(
         &self,
         job: &Job,
         attributes: &Attributes,
         parent: BorrowedFd<'_>,
         buffer: &mut Vec<u8>,
-    ) -> Result<Owners, CopyError> {
+    ) -> Result<(Owners, Option<Vec<u8>>), CopyError> {
         let item = &self.items[job.item];
         let path = &*job.path;
         let source = self.tree.open(&item.entry)?;
@@ -525,8 +590,13 @@ impl Files<'_> {
             target: archive::create(parent, name, path)?,
             writeback: Writeback::of(parent, name, item.entry.metadata.size),
         };
-        copying.all(buffer)?;
-        set_attributes(copying.target.as_fd(), path, attributes)
+        let whole = copying.all(buffer)?;
+        let owners = set_attributes(copying.target.as_fd(), path, attributes)?;
+        let content = whole
+            .filter(|size| self.arrivals.is_some_and(|arrivals| arrivals.takes(*size)))
+            .and_then(|size| buffer.get(..usize::try_from(size).ok()?))
+            .map(<[u8]>::to_vec);
+        Ok((owners, content))
     }
 }
 

@@ -125,7 +125,8 @@ fn suffix(options: WriteOptions) -> String {
 }
 
 /// The tar of a layer, compressed and kept as a blob: made once for each layer, codec and epoch.
-/// Walking, hashing, compressing and writing run beside each other. The diff ID is made on the way.
+/// Reading, compressing and writing run beside each other. The diff ID is made on the way, by the thread that
+/// reads: what it has just read is in its core's cache, and another core would wait for each line of it.
 pub fn layer_blob(
     store: &Store,
     layer: LayerId,
@@ -152,13 +153,14 @@ pub fn layer_blob(
 
     let mut blob = store.blobs().writer()?;
     let what = layer.to_string();
-    let (writer, [to_hash, to_compress]) = pipe();
-    let (written, hashed, compressed) = std::thread::scope(|scope| {
-        let hash = scope.spawn(move || to_hash.digest());
+    let (writer, [to_compress]) = pipe();
+    let mut hasher = Hasher::default();
+    let (written, compressed) = std::thread::scope(|scope| {
         let blob = &mut blob;
         let compress = scope.spawn(move || compress(codec, to_compress, blob));
         let mut writer = Reported {
             inner: writer,
+            hasher: &mut hasher,
             what: &what,
             done: 0,
             total: row.size,
@@ -173,12 +175,12 @@ pub fn layer_blob(
         let done = writer.done;
         let written = end(writer.inner, layer, written);
         progress.update(&what, done, Some(done));
-        Ok::<_, ExportError>((written, join(hash), join(compress)))
+        Ok::<_, ExportError>((written, join(compress)))
     })?;
     // The compressor's error says more than the pipe that it left behind.
     compressed.map_err(|source| ExportError::Compress { layer, source })?;
     written?;
-    let digest = hashed.map_err(|source| stream_error(layer, source))?;
+    let digest = hasher.finish();
     match known_diff_id(store, layer, options)? {
         Some(expected) if expected.0 != digest => {
             return Err(ExportError::DiffId {
@@ -254,9 +256,10 @@ fn join<T>(handle: std::thread::ScopedJoinHandle<'_, io::Result<T>>) -> io::Resu
         .unwrap_or_else(|_| Err(io::Error::other("a helper thread panicked")))
 }
 
-/// Reports what is written through it.
+/// Hashes and reports what is written through it.
 struct Reported<'a, W> {
     inner: W,
+    hasher: &'a mut Hasher,
     what: &'a str,
     done: u64,
     total: u64,
@@ -266,6 +269,7 @@ struct Reported<'a, W> {
 impl<W: Write> Write for Reported<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
         let before = self.done >> 20;
         self.done += count as u64;
         if self.done >> 20 != before {

@@ -2,25 +2,69 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Destination, ExportError};
 
+/// What an export is written into.
+pub(super) struct Output(BufWriter<File>);
+
+impl Output {
+    fn new(file: File) -> Self {
+        Self(BufWriter::with_capacity(256 << 10, file))
+    }
+
+    /// Writes the next `size` bytes of `from`, fewer if it ends before: inside the kernel, if it can. Tells
+    /// `told` how many there are so far, and gives how many it were.
+    pub(super) fn append(
+        &mut self,
+        from: &File,
+        size: u64,
+        told: &mut dyn FnMut(u64),
+    ) -> io::Result<u64> {
+        self.0.flush()?;
+        strata_cache::append_file(from, self.0.get_ref(), size, &mut |copied| {
+            told(copied);
+            Ok(())
+        })
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Has `fill` write the output. A regular file is written beside its place and renamed, so a
 /// failure leaves what was there; pipes and devices are written to as they are.
 pub(super) fn write(
     destination: &Destination,
-    fill: &mut dyn FnMut(&mut dyn Write) -> Result<(), ExportError>,
+    fill: &mut dyn FnMut(&mut Output) -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
+    let mut whole = |file: File, path: &Path| {
+        let mut output = Output::new(file);
+        fill(&mut output)?;
+        output
+            .flush()
+            .map_err(|source| failed("write", path, source))
+    };
     let path = match destination {
         Destination::Stdout => {
             let name = Path::new("-");
-            let mut output = BufWriter::with_capacity(256 << 10, io::stdout().lock());
-            fill(&mut output)?;
-            return output
+            // As a file, as the standard library's looks for ends of lines in all that it is given.
+            let mut stdout = io::stdout().lock();
+            let file = stdout
                 .flush()
-                .map_err(|source| failed("write", name, source));
+                .and_then(|()| stdout.as_fd().try_clone_to_owned())
+                .map_err(|source| failed("write", name, source))?;
+            return whole(File::from(file), name);
         }
         Destination::Path(path) => path,
     };
@@ -36,11 +80,7 @@ pub(super) fn write(
                 .write(true)
                 .open(path)
                 .map_err(|source| failed("open", path, source))?;
-            let mut output = BufWriter::with_capacity(256 << 10, file);
-            fill(&mut output)?;
-            return output
-                .flush()
-                .map_err(|source| failed("write", path, source));
+            return whole(file, path);
         }
         _ => {}
     }
@@ -49,12 +89,7 @@ pub(super) fn write(
         .file
         .try_clone()
         .map_err(|source| failed("open", path, source))?;
-    let mut output = BufWriter::with_capacity(256 << 10, file);
-    fill(&mut output)?;
-    output
-        .flush()
-        .map_err(|source| failed("write", path, source))?;
-    drop(output);
+    whole(file, path)?;
     temporary.rename_to(path)
 }
 

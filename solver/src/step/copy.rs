@@ -1,7 +1,9 @@
 //! COPY and ADD.
 
 use std::ops::Range;
+use std::sync::Mutex;
 
+use strata_cache::diff::Foretelling;
 use strata_cache::{KeyPart, KnownLayer, LayerView, Scratch};
 use strata_executor::copy::{self, CopyError, CopySpec};
 use strata_executor::tree::{MemoryTree, SourceTree};
@@ -15,7 +17,7 @@ use crate::sources::remote_diagnostic;
 
 impl Shared<'_> {
     /// Writes what `op` copies into the upper directory of `scratch`. Files that `earlier` has already are
-    /// linked.
+    /// linked. The diff ID goes to `foretold`, if it can be told by then.
     pub(super) fn copy_files(
         &self,
         id: VertexId,
@@ -23,6 +25,7 @@ impl Shared<'_> {
         scratch: &Scratch<'_>,
         stacks: Stacks<'_>,
         earlier: Option<&KnownLayer>,
+        foretold: Option<&Mutex<Option<Foretelling>>>,
     ) -> Result<copy::Written, Failure> {
         let vertex = &self.graph.vertices[id.0];
         let below = self.view(scratch.stack());
@@ -39,6 +42,9 @@ impl Shared<'_> {
             below,
             scratch,
             earlier,
+            // Of a layer that is made in one go.
+            foretold: foretold
+                .filter(|_| op.sources.len() == 1 && op.remotes.is_empty() && op.files.is_empty()),
         };
         let mut result = copy::Written::default();
         // In the order in which they are written: a later source replaces files of an earlier one.
@@ -90,12 +96,17 @@ impl Shared<'_> {
                 let tree = self.sources.tree(op.from);
                 let spec = &CopySpec {
                     earlier: copying.earlier,
+                    foretold: copying.foretold,
                     ..*spec
                 };
                 selection.write_sources(sources, tree, spec, &copying.below, upper)
             }
             CopyFrom::Root(root) => {
                 let tree = self.stage_tree(&stacks(root));
+                let spec = &CopySpec {
+                    foretold: copying.foretold,
+                    ..*spec
+                };
                 copying.whole(&tree, spec)
             }
         });
@@ -169,6 +180,7 @@ struct Copying<'a> {
     scratch: &'a Scratch<'a>,
     /// What an earlier run of the same operation made.
     earlier: Option<&'a KnownLayer>,
+    foretold: Option<&'a Mutex<Option<Foretelling>>>,
 }
 
 impl Copying<'_> {

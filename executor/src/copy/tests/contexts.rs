@@ -195,12 +195,16 @@ fn learned_digests_are_believed_next_time() {
         (digest, learned)
     };
     let (first, learned) = run();
-    assert_eq!(learned, ["d/a", "d/marked"]);
+    // With extended attributes a file is looked at each time: what is known of one says that it has none.
+    let plain: &[&str] = if marked.is_ok() {
+        &["d/a"]
+    } else {
+        &["d/a", "d/marked"]
+    };
+    assert_eq!(learned, plain);
     let (second, learned) = run();
     assert_eq!(first, second);
-    // With extended attributes a file is looked at each time.
-    let expected: &[&str] = if marked.is_ok() { &["d/marked"] } else { &[] };
-    assert_eq!(learned, expected);
+    assert!(learned.is_empty(), "{learned:?}");
     case.file("context/d/a", "A");
     let (third, learned) = run();
     assert_ne!(first, third);

@@ -5,6 +5,7 @@ mod contexts;
 mod destinations;
 mod digests;
 mod flags;
+mod foretold;
 mod hostile;
 mod large;
 mod linked;
