@@ -2,6 +2,8 @@
 
 #[path = "../fuzz/src/archive.rs"]
 mod archive;
+#[path = "../fuzz/src/gzip.rs"]
+mod gzip;
 #[path = "../fuzz/src/layers.rs"]
 mod layers;
 #[path = "../fuzz/src/place.rs"]
@@ -38,4 +40,9 @@ fn the_corpus_of_archives_stays_inside() {
 #[test]
 fn the_corpus_of_layers_stays_inside_and_makes_the_round() {
     replay("layers", layers::run);
+}
+
+#[test]
+fn the_corpus_of_gzip_makes_the_round() {
+    replay("gzip", |bytes, _| gzip::run(bytes));
 }

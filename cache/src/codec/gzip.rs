@@ -3,23 +3,28 @@
 //! The input is cut into blocks of a fixed size, each is deflated by itself and ends on a byte, and the
 //! results are put one after the other into one gzip member (RFC 1952) with the checksum of the whole.
 //! Some readers stop behind the first of several members, so there is one. The bytes depend on the
-//! input, the level and libdeflate alone. That no block refers to the one before costs some 0.1 % in size.
+//! input and the level alone. That no block refers to the one before costs less than 0.1 % in size.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use flate2::Crc;
 
-use super::{Encoder, deflate};
+use super::Encoder;
+use super::deflate::Compressor;
 
 /// Input bytes of a block.
-const BLOCK: usize = 512 * 1024;
-/// Input bytes that are compressed at once: two blocks, as [`deflate`] has it.
-const JOB: usize = 2 * BLOCK;
+const BLOCK: usize = 1 << 20;
 
-/// Two blocks on their way through the pool.
-type Job = Receiver<io::Result<Compressed>>;
+thread_local! {
+    /// What each thread of the pool compresses with.
+    static COMPRESSOR: RefCell<Compressor> = RefCell::new(Compressor::new());
+}
+
+/// A block on its way through the pool.
+type Job = Receiver<Compressed>;
 
 struct Compressed {
     data: Vec<u8>,
@@ -28,11 +33,18 @@ struct Compressed {
     buffer: Vec<u8>,
 }
 
+/// Memory of a block that is done, for the next one.
+#[derive(Default)]
+struct Used {
+    buffer: Vec<u8>,
+    data: Vec<u8>,
+}
+
 pub(super) struct GzipEncoder<'a> {
     output: Box<dyn Write + Send + 'a>,
     pool: &'a rayon::ThreadPool,
     level: u32,
-    blocks: Vec<u8>,
+    block: Vec<u8>,
     jobs: VecDeque<Job>,
     /// Jobs in flight at most: what bounds the memory.
     max_jobs: usize,
@@ -56,7 +68,7 @@ impl<'a> GzipEncoder<'a> {
             output,
             pool,
             level,
-            blocks: Vec::with_capacity(JOB),
+            block: Vec::with_capacity(BLOCK),
             jobs: VecDeque::new(),
             max_jobs: 2 * pool.current_num_threads(),
             crc: Crc::new(),
@@ -64,19 +76,20 @@ impl<'a> GzipEncoder<'a> {
         })
     }
 
-    /// Hands the blocks to the pool, waiting for the oldest job if there are enough.
+    /// Hands the block to the pool, waiting for the oldest job if there are enough.
     fn submit(&mut self) -> io::Result<()> {
-        let mut next = Vec::new();
+        let mut used = Used::default();
         while self.jobs.len() >= self.max_jobs {
-            next = self.collect()?;
+            used = self.collect()?;
         }
-        next.reserve(JOB);
-        let blocks = std::mem::replace(&mut self.blocks, next);
+        let Used { mut buffer, data } = used;
+        buffer.reserve(BLOCK);
+        let block = std::mem::replace(&mut self.block, buffer);
         let level = self.level;
         // Room for the one answer: the worker never waits for us.
         let (answer, job) = sync_channel(1);
         self.pool.spawn(move || {
-            let result = compress(blocks, level);
+            let result = compress(block, level, data);
             // If nobody listens any more, the encoder was dropped on an error.
             drop(answer.try_send(result));
         });
@@ -84,23 +97,22 @@ impl<'a> GzipEncoder<'a> {
         Ok(())
     }
 
-    /// Writes the oldest job's result; returns its buffer for use again.
-    fn collect(&mut self) -> io::Result<Vec<u8>> {
+    /// Writes the oldest job's result; returns its memory for use again.
+    fn collect(&mut self) -> io::Result<Used> {
         let Some(job) = self.jobs.pop_front() else {
-            return Ok(Vec::new());
+            return Ok(Used::default());
         };
         let result = job.recv();
-        let result = result.map_err(|_| io::Error::other("a compression thread died"))?;
         let Compressed {
             data,
             crc,
             mut buffer,
-        } = result?;
+        } = result.map_err(|_| io::Error::other("a compression thread died"))?;
         self.start()?;
         self.output.write_all(&data)?;
         self.crc.combine(&crc);
         buffer.clear();
-        Ok(buffer)
+        Ok(Used { buffer, data })
     }
 
     fn start(&mut self) -> io::Result<()> {
@@ -120,23 +132,22 @@ impl<'a> GzipEncoder<'a> {
     }
 }
 
-fn compress(blocks: Vec<u8>, level: u32) -> io::Result<Compressed> {
-    let (first, second) = blocks.split_at(blocks.len().min(BLOCK));
-    let data = deflate::compress(first, second, level)?;
+fn compress(block: Vec<u8>, level: u32, room: Vec<u8>) -> Compressed {
+    let data = COMPRESSOR.with_borrow_mut(|compressor| compressor.compress(&block, level, room));
     let mut crc = Crc::new();
-    crc.update(&blocks);
-    Ok(Compressed {
+    crc.update(&block);
+    Compressed {
         data,
         crc,
-        buffer: blocks,
-    })
+        buffer: block,
+    }
 }
 
 impl Write for GzipEncoder<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let count = buffer.len().min(JOB - self.blocks.len());
-        self.blocks.extend_from_slice(&buffer[..count]);
-        if self.blocks.len() == JOB {
+        let count = buffer.len().min(BLOCK - self.block.len());
+        self.block.extend_from_slice(&buffer[..count]);
+        if self.block.len() == BLOCK {
             self.submit()?;
         }
         Ok(count)
@@ -150,7 +161,7 @@ impl Write for GzipEncoder<'_> {
 
 impl Encoder for GzipEncoder<'_> {
     fn finish(mut self: Box<Self>) -> io::Result<()> {
-        if !self.blocks.is_empty() {
+        if !self.block.is_empty() {
             self.submit()?;
         }
         while !self.jobs.is_empty() {

@@ -42,21 +42,20 @@ const ZSTD_TABLES: [u32; 2] = [15, 14];
 const MAX_ZSTD_WORKERS: usize = 16;
 
 impl Codec {
-    /// gzip where no level is asked for: a level whose blobs are as large as those of `gzip -6` (1 % less for
-    /// programs, 1 % more for sources), in a quarter of the time.
+    /// gzip where no level is asked for: a level whose blobs are somewhat smaller than those of `gzip -6`.
     pub const GZIP: Self = Self::Gzip(5);
 
     /// zstd where no level is asked for: the level of the `zstd` command.
     pub const ZSTD: Self = Self::Zstd(3);
 
-    /// The name under which blobs of this encoding are kept, such as `gzip-5-libdeflate1`.
+    /// The name under which blobs of this encoding are kept, such as `gzip-5-strata1`.
     ///
     /// The number at the end counts the forms that this crate has had: it goes up whenever the bytes
     /// change, which a test with known digests finds out.
     pub fn encoding(self) -> String {
         match self {
             Self::None => "none".to_owned(),
-            Self::Gzip(level) => format!("gzip-{level}-libdeflate1"),
+            Self::Gzip(level) => format!("gzip-{level}-strata1"),
             Self::Zstd(level) => format!("zstd-{level}-mt2"),
             Self::Estargz(level) => format!("gzip-{level}-estargz1"),
             Self::ZstdChunked(level) => format!("zstd-{level}-chunked1"),
