@@ -15,8 +15,8 @@ use crate::{Digest, LayerId, StoreError};
 /// Tables whose rows count only after a sync or in the boot that wrote them.
 const SYNCED: [&str; 4] = ["layers", "blobs", "records", "images"];
 
-/// Bytes of the log from which on it is emptied by whoever has just written: what some two builds of one step write.
-const LONG_LOG: u64 = 256 << 10;
+/// Bytes of the log from which on it is emptied by a build that writes, however little: some thirty pages.
+const LONG_LOG: u64 = 128 << 10;
 
 /// The rows that were there at some moment: the highest `seq` of each table.
 #[derive(Debug)]
@@ -83,8 +83,8 @@ impl Index {
             })
         };
         flush().inspect_err(|_| self.unsynced.store(true, Ordering::Relaxed))?;
-        self.shorten_log();
-        Ok(())
+        // The disk is being waited for anyway.
+        self.write_log_back()
     }
 
     /// Notes that this process relies on a row, if its files may still be lost.
@@ -132,8 +132,8 @@ impl Index {
         result.map_err(|source| self.error(source))
     }
 
-    /// Empties the log if it has grown. Not each time: that is two flushes, and a third at the next write,
-    /// while a few frames are read in no time.
+    /// Empties the log if it has grown: a build that only notes what it used leaves a few frames each
+    /// time.
     pub(super) fn shorten_log(&self) {
         let log = self.root.join("index.db-wal");
         let long = std::fs::metadata(log).is_ok_and(|log| log.len() > LONG_LOG);

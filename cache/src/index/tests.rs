@@ -593,20 +593,13 @@ fn one_state_is_read_until_somebody_here_writes() {
 }
 
 #[test]
-fn a_sync_empties_a_log_that_is_long_and_no_other() {
+fn the_log_is_empty_after_a_sync() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let lease = store.lease("test").unwrap();
+    step(&store, &lease, &[], "one");
     let log = dir.path().join("index.db-wal");
-    let length = || std::fs::metadata(&log).unwrap().len();
-    let mut steps = 0;
-    while length() <= 256 << 10 {
-        steps += 1;
-        step(&store, &lease, &[], &format!("step {steps}"));
-    }
+    assert_ne!(std::fs::metadata(&log).unwrap().len(), 0);
     store.sync().unwrap();
-    assert_eq!(length(), 0);
-    step(&store, &lease, &[], "one more");
-    store.sync().unwrap();
-    assert_ne!(length(), 0);
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), 0);
 }
