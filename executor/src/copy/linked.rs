@@ -19,7 +19,7 @@ use crate::tree::SourceTree;
 /// Changes whenever what is hashed for a file does: what older layers hold is then not recognised.
 const VERSION: &[u8] = b"strata file 1\0";
 
-/// What a layer's [`FileSet`] has for a regular file at `path` with this content. None if the file
+/// What a layer's [`strata_cache::FileSet`] has for a regular file at `path` with this content. None if the file
 /// can't be told by its digest: attributes may be set in part only.
 pub(super) fn identity(path: &Path, content: Digest, attributes: &Attributes) -> Option<Digest> {
     if !attributes.xattrs.is_empty() {
