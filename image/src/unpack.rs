@@ -227,7 +227,7 @@ impl Compression {
         }
     }
 
-    /// The same for the stored name of an encoding, such as `gzip-5-strata1`.
+    /// The same for the stored name of an encoding, such as `gzip-4-strata1`.
     pub(crate) fn of_encoding(encoding: &str) -> Self {
         match encoding.split(['-', '+']).next() {
             Some("gzip") => Self::Gzip,

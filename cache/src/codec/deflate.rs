@@ -9,8 +9,9 @@
 //! | level | |
 //! |---|---|
 //! | 0 | stored |
-//! | 1, 2 | the first match that is found, by the quick search |
-//! | 3 to 5 | the match at the next position if that is better, by the quick search |
+//! | 1, 2 | the first match that is found, by the quick search of one position for each beginning |
+//! | 3, 4 | the match at the next position if that is better, by the same search |
+//! | 5 | the same by the quick search of two positions |
 //! | 6 to 9 | the same by the thorough search, of more positions each |
 
 mod bits;
@@ -37,7 +38,8 @@ const FARTHEST: u32 = 0x8000;
 /// What is needed again for each buffer.
 pub(super) struct Compressor {
     ring: Ring,
-    recent: Recent,
+    recent: Recent<false>,
+    recent_two: Recent<true>,
     chains: Chains,
     blocks: Blocks,
 }
@@ -47,6 +49,7 @@ impl Compressor {
         Self {
             ring: Ring::new(),
             recent: Recent::new(),
+            recent_two: Recent::new(),
             chains: Chains::new(),
             blocks: Blocks::new(),
         }
@@ -64,7 +67,8 @@ impl Compressor {
             }
             1 | 2 => (0, 3),
             3 => (0, 7),
-            4 | 5 => (0, 10),
+            4 => (0, 10),
+            5 => (1, 10),
             6 => (24, 32),
             7 => (64, 64),
             8 => (160, 128),
@@ -73,11 +77,13 @@ impl Compressor {
         let enough = Match::new(enough, FARTHEST);
         self.blocks.begin(room);
         let (ring, blocks) = (&mut self.ring, &mut self.blocks);
-        if depth == 0 {
-            parse::parse(data, ring, &mut self.recent, enough, blocks);
-        } else {
-            self.chains.search(depth, enough);
-            parse::parse(data, ring, &mut self.chains, enough, blocks);
+        match depth {
+            0 => parse::parse(data, ring, &mut self.recent, enough, blocks),
+            1 => parse::parse(data, ring, &mut self.recent_two, enough, blocks),
+            _ => {
+                self.chains.search(depth, enough);
+                parse::parse(data, ring, &mut self.chains, enough, blocks);
+            }
         }
         self.blocks.finish(data)
     }

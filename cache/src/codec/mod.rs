@@ -42,13 +42,13 @@ const ZSTD_TABLES: [u32; 2] = [15, 14];
 const MAX_ZSTD_WORKERS: usize = 16;
 
 impl Codec {
-    /// gzip where no level is asked for: a level whose blobs are somewhat smaller than those of `gzip -6`.
-    pub const GZIP: Self = Self::Gzip(5);
+    /// gzip where no level is asked for: the quickest level whose blobs are no larger than those of other builders.
+    pub const GZIP: Self = Self::Gzip(4);
 
     /// zstd where no level is asked for: the level of the `zstd` command.
     pub const ZSTD: Self = Self::Zstd(3);
 
-    /// The name under which blobs of this encoding are kept, such as `gzip-5-strata1`.
+    /// The name under which blobs of this encoding are kept, such as `gzip-4-strata1`.
     ///
     /// The number at the end counts the forms that this crate has had: it goes up whenever the bytes
     /// change, which a test with known digests finds out.

@@ -203,11 +203,19 @@ fn the_bytes_of_each_encoding_are_the_known_ones() {
     for (codec, expected) in [
         (
             Codec::Gzip(1),
-            "8780d0f407271d10400be133f537523d8a94836ff649a376a17e6cabd7e57e7e",
+            "8f36f7ab3948c59bbec17a7fa7f0be50dcfa3feb63489744fa65d7399f280791",
+        ),
+        (
+            Codec::Gzip(4),
+            "de1047a81cfaef29086c3449fb6b2a38e8e4f242e2251efccbf80e311058559a",
+        ),
+        (
+            Codec::Gzip(5),
+            "c8a0dcb993b3108936f8ad124e008b4edc747cb46d3ea8e2117187cad9272ed7",
         ),
         (
             Codec::Gzip(6),
-            "26eb21e17f74dae24a345071e5eba145346e3345065935c73728540e9ec606c3",
+            "670efceb869a49609f9c5cc9b7b867d2407ae1494a4aba6c49994d9c3da9a0c2",
         ),
         (
             Codec::Zstd(3),

@@ -62,7 +62,7 @@ pub struct LayerBlob {
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
-    /// Codec, level and implementation, such as `gzip-5-strata1` (see [`crate::codec`]).
+    /// Codec, level and implementation, such as `gzip-4-strata1` (see [`crate::codec`]).
     pub encoding: String,
 }
 

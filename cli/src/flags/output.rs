@@ -406,7 +406,7 @@ impl Fields {
             },
         };
         match self.compression.as_deref().unwrap_or("gzip") {
-            "gzip" => Ok(Codec::Gzip(level(0, 9, 5)?.unsigned_abs())),
+            "gzip" => Ok(Codec::Gzip(level(0, 9, 4)?.unsigned_abs())),
             "zstd" => Ok(Codec::Zstd(level(1, 22, 3)?)),
             "estargz" => Ok(Codec::Estargz(level(0, 9, 6)?.unsigned_abs())),
             "zstd:chunked" => Ok(Codec::ZstdChunked(level(1, 22, 3)?)),

@@ -8,7 +8,7 @@ use super::ring::zeros;
 use super::symbols::{END, Token};
 
 /// Tokens after which is asked whether a new block begins.
-const CHUNK: usize = 768;
+const CHUNK: usize = 1024;
 /// Tokens of a block at most; a power of two.
 const TOKENS: usize = 1 << 16;
 /// Tokens that may come before the next chunk is ended: it, and a buffer's last bytes.

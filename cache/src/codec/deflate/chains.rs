@@ -40,6 +40,8 @@ impl Chains {
 }
 
 impl Finder for Chains {
+    const EVERY: bool = true;
+
     fn forget(&mut self) {
         self.three.fill(0);
         self.four.fill(0);

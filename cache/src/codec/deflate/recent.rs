@@ -1,5 +1,5 @@
 //! The quick search: matches with the last position that began with the same three, four, and seven bytes,
-//! and with the one of seven before it.
+//! and, if it is to be [`Recent`] of `TWO`, with the one of seven before it.
 //!
 //! Nothing is searched, and nothing is asked until all of them are compared: a processor does that side by
 //! side. Of longer matches the nearest is among them, which a short chain of positions with the same first
@@ -18,11 +18,11 @@ const FOUR: usize = 1 << BITS_OF_3;
 const SEVEN: usize = FOUR + (1 << BITS_OF_4);
 const SIZE: usize = SEVEN + (2 << BITS_OF_7);
 
-pub(super) struct Recent {
+pub(super) struct Recent<const TWO: bool> {
     positions: Box<[u16; SIZE]>,
 }
 
-impl Recent {
+impl<const TWO: bool> Recent<TWO> {
     pub(super) fn new() -> Self {
         Self { positions: zeros() }
     }
@@ -38,7 +38,9 @@ pub(super) fn hash<const BYTES: u32, const BITS: u32>(word: u64) -> usize {
     hash
 }
 
-impl Finder for Recent {
+impl<const TWO: bool> Finder for Recent<TWO> {
+    const EVERY: bool = TWO;
+
     fn forget(&mut self) {
         self.positions.fill(0);
     }
@@ -51,7 +53,10 @@ impl Finder for Recent {
         positions[hash::<3, BITS_OF_3>(word)] = at;
         positions[FOUR + hash::<4, BITS_OF_4>(word)] = at;
         let slot = SEVEN + 2 * hash::<7, BITS_OF_7>(word);
-        positions[slot + 1] = std::mem::replace(&mut positions[slot], at);
+        let seven = std::mem::replace(&mut positions[slot], at);
+        if TWO {
+            positions[slot + 1] = seven;
+        }
     }
 
     #[expect(clippy::inline_always, reason = "it is most of what there is to do")]
@@ -63,13 +68,17 @@ impl Finder for Recent {
         let four = std::mem::replace(&mut positions[FOUR + hash::<4, BITS_OF_4>(word)], at);
         let slot = SEVEN + 2 * hash::<7, BITS_OF_7>(word);
         let seven = std::mem::replace(&mut positions[slot], at);
-        let older = std::mem::replace(&mut positions[slot + 1], seven);
         let compare = |before| ring.compare(word, at, before);
-        let older = compare(older);
-        let best = compare(three)
-            .max(compare(four))
-            .max(compare(seven))
-            .max(older);
+        let best = compare(three).max(compare(four)).max(compare(seven));
+        if !TWO {
+            return if best.is_long() {
+                ring.extend(at, best)
+            } else {
+                best
+            };
+        }
+        let older = compare(std::mem::replace(&mut positions[slot + 1], seven));
+        let best = best.max(older);
         if best.is_long() {
             return longest(ring, at, best, older);
         }

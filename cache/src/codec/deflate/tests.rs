@@ -216,7 +216,7 @@ fn what_was_compressed_before_does_not_show() {
         Shape::Periodic(4).bytes(65_530),
         Shape::Noise(4).bytes(66_000),
     ];
-    for level in [0, 1, 3, 5, 6, 9] {
+    for level in [0, 1, 3, 4, 5, 6, 9] {
         let mut room = Vec::new();
         for (number, data) in buffers.iter().enumerate() {
             room = used.compress(data, level, room);
@@ -252,6 +252,6 @@ fn a_higher_level_of_each_kind_takes_less() {
                 .collect::<Vec<_>>(),
         );
     }
-    let sizes = [1, 3, 5, 6].map(|level| compress(&data, level).len());
+    let sizes = [1, 3, 4, 5, 6].map(|level| compress(&data, level).len());
     assert!(sizes.is_sorted_by(|one, other| one > other), "{sizes:?}");
 }
