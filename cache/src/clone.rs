@@ -37,22 +37,13 @@ pub fn clone_file_in_steps(
         ) => {}
         Err(error) => return Err(error.into()),
     }
-    copy(from, to, u64::MAX, told)
+    append_file(from, to, u64::MAX, told)
 }
 
 /// Copies up to `size` bytes of `from` to where `to` stands: inside the kernel, or by reading and writing.
 /// Ends with the end of `from`, or the first error of `told`, which hears now and then how many there are so
 /// far. Returns how many there are.
 pub fn append_file(
-    from: &File,
-    to: &File,
-    size: u64,
-    told: &mut dyn FnMut(u64) -> io::Result<()>,
-) -> io::Result<u64> {
-    copy(from, to, size, told)
-}
-
-fn copy(
     from: &File,
     to: &File,
     size: u64,
