@@ -6,14 +6,13 @@
 //! input and the level alone. That no block refers to the one before costs less than 0.1 % in size.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, sync_channel};
 
 use flate2::Crc;
 
 use super::Encoder;
 use super::deflate::Compressor;
+use super::in_order::InOrder;
 
 /// Input bytes of a block.
 const BLOCK: usize = 1 << 20;
@@ -22,9 +21,6 @@ thread_local! {
     /// What each thread of the pool compresses with.
     static COMPRESSOR: RefCell<Compressor> = RefCell::new(Compressor::new());
 }
-
-/// A block on its way through the pool.
-type Job = Receiver<Compressed>;
 
 struct Compressed {
     data: Vec<u8>,
@@ -42,12 +38,9 @@ struct Used {
 
 pub(super) struct GzipEncoder<'a> {
     output: Box<dyn Write + Send + 'a>,
-    pool: &'a rayon::ThreadPool,
     level: u32,
     block: Vec<u8>,
-    jobs: VecDeque<Job>,
-    /// Jobs in flight at most: what bounds the memory.
-    max_jobs: usize,
+    jobs: InOrder<'a, Compressed>,
     crc: Crc,
     started: bool,
 }
@@ -66,11 +59,9 @@ impl<'a> GzipEncoder<'a> {
         }
         Ok(Self {
             output,
-            pool,
             level,
             block: Vec::with_capacity(BLOCK),
-            jobs: VecDeque::new(),
-            max_jobs: 2 * pool.current_num_threads(),
+            jobs: InOrder::new(pool, BLOCK),
             crc: Crc::new(),
             started: false,
         })
@@ -79,40 +70,32 @@ impl<'a> GzipEncoder<'a> {
     /// Hands the block to the pool, waiting for the oldest job if there are enough.
     fn submit(&mut self) -> io::Result<()> {
         let mut used = Used::default();
-        while self.jobs.len() >= self.max_jobs {
-            used = self.collect()?;
+        while self.jobs.is_full() {
+            used = self.collect()?.unwrap_or_default();
         }
         let Used { mut buffer, data } = used;
         buffer.reserve(BLOCK);
         let block = std::mem::replace(&mut self.block, buffer);
         let level = self.level;
-        // Room for the one answer: the worker never waits for us.
-        let (answer, job) = sync_channel(1);
-        self.pool.spawn(move || {
-            let result = compress(block, level, data);
-            // If nobody listens any more, the encoder was dropped on an error.
-            drop(answer.try_send(result));
-        });
-        self.jobs.push_back(job);
+        self.jobs.submit(move || compress(block, level, data));
         Ok(())
     }
 
     /// Writes the oldest job's result; returns its memory for use again.
-    fn collect(&mut self) -> io::Result<Used> {
-        let Some(job) = self.jobs.pop_front() else {
-            return Ok(Used::default());
-        };
-        let result = job.recv();
-        let Compressed {
+    fn collect(&mut self) -> io::Result<Option<Used>> {
+        let Some(Compressed {
             data,
             crc,
             mut buffer,
-        } = result.map_err(|_| io::Error::other("a compression thread died"))?;
+        }) = self.jobs.next()?
+        else {
+            return Ok(None);
+        };
         self.start()?;
         self.output.write_all(&data)?;
         self.crc.combine(&crc);
         buffer.clear();
-        Ok(Used { buffer, data })
+        Ok(Some(Used { buffer, data }))
     }
 
     fn start(&mut self) -> io::Result<()> {
@@ -164,9 +147,7 @@ impl Encoder for GzipEncoder<'_> {
         if !self.block.is_empty() {
             self.submit()?;
         }
-        while !self.jobs.is_empty() {
-            self.collect()?;
-        }
+        while self.collect()?.is_some() {}
         self.start()?;
         // An empty final block with fixed codes.
         self.output.write_all(&[3, 0])?;

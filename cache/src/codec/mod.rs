@@ -6,13 +6,13 @@
 
 mod deflate;
 mod gzip;
+mod in_order;
 pub mod indexed;
+mod zstd;
 
 use std::io::{self, Cursor, Read, Write};
 use std::num::NonZero;
 use std::sync::OnceLock;
-
-use zstd::zstd_safe::CParameter;
 
 /// A way to compress a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,25 +21,13 @@ pub enum Codec {
     None,
     /// gzip at a level (0 to 9), compressed in blocks on all cores; same bytes on any number.
     Gzip(u32),
-    /// zstd at a level (1 to 22).
+    /// zstd at a level (1 to 22), in frames compressed on all cores; same bytes on any number.
     Zstd(i32),
     /// gzip at a level, as estargz: see [`indexed`].
     Estargz(u32),
     /// zstd at a level, as zstd:chunked: see [`indexed`].
     ZstdChunked(i32),
 }
-
-/// Input that one zstd worker takes at a time. Pinned, because it decides the bytes: what the library
-/// would choose depends on the level's window.
-const ZSTD_JOB: u32 = 2 << 20;
-
-/// Binary logarithms of how many entries the two tables of matches have at level 3, the default: a
-/// quarter of what the library would take, so that they stay in the cache of a core. That saves about a
-/// third of the time, and costs 1.7 % of size.
-const ZSTD_TABLES: [u32; 2] = [15, 14];
-
-/// More workers hold more memory (some 5 MiB each at level 3) than they are worth.
-const MAX_ZSTD_WORKERS: usize = 16;
 
 impl Codec {
     /// gzip where no level is asked for: the quickest level whose blobs are no larger than those of other builders.
@@ -56,7 +44,7 @@ impl Codec {
         match self {
             Self::None => "none".to_owned(),
             Self::Gzip(level) => format!("gzip-{level}-strata1"),
-            Self::Zstd(level) => format!("zstd-{level}-mt2"),
+            Self::Zstd(level) => format!("zstd-{level}-frames1"),
             Self::Estargz(level) => format!("gzip-{level}-estargz1"),
             Self::ZstdChunked(level) => format!("zstd-{level}-chunked1"),
         }
@@ -76,8 +64,8 @@ impl Codec {
                 Ok(Box::new(gzip::GzipEncoder::new(output, level, pool)?))
             }
             Self::Zstd(level) => {
-                let workers = cores().get().min(MAX_ZSTD_WORKERS);
-                Ok(Box::new(zstd_encoder(output, level, workers)?))
+                let pool = cpu_pool()?;
+                Ok(Box::new(zstd::ZstdEncoder::new(output, level, pool)?))
             }
             Self::Estargz(_) | Self::ZstdChunked(_) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -112,33 +100,6 @@ fn build_pool(threads: usize) -> io::Result<rayon::ThreadPool> {
         .map_err(io::Error::other)
 }
 
-fn zstd_encoder<'a>(
-    output: Box<dyn Write + Send + 'a>,
-    level: i32,
-    workers: usize,
-) -> io::Result<Zstd<'a>> {
-    if !(1..=22).contains(&level) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("zstd has no level {level}"),
-        ));
-    }
-    let mut encoder = zstd::stream::write::Encoder::new(output, level)?;
-    // Worker mode even on one core: it cuts the input into jobs, which shows in the bytes. How many
-    // workers share the jobs does not.
-    encoder.set_parameter(CParameter::NbWorkers(
-        u32::try_from(workers.max(1)).unwrap_or(1),
-    ))?;
-    encoder.set_parameter(CParameter::JobSize(ZSTD_JOB))?;
-    encoder.set_parameter(CParameter::ChecksumFlag(true))?;
-    if level == 3 {
-        let [long, short] = ZSTD_TABLES;
-        encoder.set_parameter(CParameter::HashLog(long))?;
-        encoder.set_parameter(CParameter::ChainLog(short))?;
-    }
-    Ok(Zstd(encoder))
-}
-
 /// A compressing writer.
 pub trait Encoder: Write + Send {
     /// Writes what is left and the trailer.
@@ -163,25 +124,6 @@ impl Encoder for Plain<'_> {
     }
 }
 
-struct Zstd<'a>(zstd::stream::write::Encoder<'static, Box<dyn Write + Send + 'a>>);
-
-impl Write for Zstd<'_> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.0.write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        // A flushed encoder would cut its block here, and the bytes would depend on who flushes.
-        Ok(())
-    }
-}
-
-impl Encoder for Zstd<'_> {
-    fn finish(self: Box<Self>) -> io::Result<()> {
-        self.0.finish()?.flush()
-    }
-}
-
 /// Decompresses by content: gzip (several members), zstd (several frames, skippable ones too), or
 /// plain. The media type is not trusted.
 ///
@@ -200,7 +142,7 @@ pub fn decoder<'a>(mut input: Box<dyn Read + Send + 'a>) -> io::Result<Box<dyn R
     if gzip {
         Ok(Box::new(flate2::read::MultiGzDecoder::new(whole)))
     } else if zstd {
-        Ok(Box::new(zstd::stream::read::Decoder::new(whole)?))
+        Ok(Box::new(::zstd::stream::read::Decoder::new(whole)?))
     } else {
         Ok(Box::new(whole))
     }

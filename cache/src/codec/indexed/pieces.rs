@@ -1,10 +1,9 @@
 //! Members of gzip and frames of zstd, each compressed by itself, on all cores.
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::super::cpu_pool;
+use super::super::in_order::InOrder;
 use super::CHUNK;
 use crate::{Digest, Hasher};
 
@@ -15,16 +14,11 @@ pub(super) enum Form {
     Zstd(i32),
 }
 
-/// Pieces on their way at most, on any number of cores: with [`CHUNK`] what bounds the memory.
-const MOST_JOBS: usize = 12;
-
 pub(super) struct Pieces<'a> {
     form: Form,
     output: &'a mut (dyn Write + Send),
-    pool: &'static rayon::ThreadPool,
     current: Vec<u8>,
-    jobs: VecDeque<Receiver<io::Result<Vec<u8>>>>,
-    max_jobs: usize,
+    jobs: InOrder<'static, io::Result<Vec<u8>>>,
     submitted: usize,
     /// Where each piece that was written begins.
     offsets: Vec<u64>,
@@ -44,14 +38,11 @@ impl<'a> Pieces<'a> {
                 format!("there is no such level: {form:?}"),
             ));
         }
-        let pool = cpu_pool()?;
         Ok(Self {
             form,
             output,
-            pool,
             current: Vec::new(),
-            jobs: VecDeque::new(),
-            max_jobs: (2 * pool.current_num_threads()).min(MOST_JOBS),
+            jobs: InOrder::new(cpu_pool()?, CHUNK),
             submitted: 0,
             offsets: Vec::new(),
             written: 0,
@@ -74,42 +65,33 @@ impl<'a> Pieces<'a> {
         if self.current.is_empty() {
             return Ok(self.submitted);
         }
-        while self.jobs.len() >= self.max_jobs {
+        while self.jobs.is_full() {
             self.collect()?;
         }
         let piece = std::mem::take(&mut self.current);
         let form = self.form;
-        // Room for the one answer: the worker never waits for us.
-        let (answer, job) = sync_channel(1);
-        self.pool.spawn(move || {
-            let result = compress(form, &piece);
-            // If nobody listens any more, the work was dropped on an error.
-            drop(answer.try_send(result));
-        });
-        self.jobs.push_back(job);
+        self.jobs.submit(move || compress(form, &piece));
         self.submitted += 1;
         Ok(self.submitted)
     }
 
-    fn collect(&mut self) -> io::Result<()> {
-        let Some(job) = self.jobs.pop_front() else {
-            return Ok(());
+    /// Writes the oldest piece on its way. False if there is none.
+    fn collect(&mut self) -> io::Result<bool> {
+        let Some(data) = self.jobs.next()? else {
+            return Ok(false);
         };
-        let data = job.recv();
-        let data = data.map_err(|_| io::Error::other("a compression thread died"))??;
+        let data = data?;
         self.output.write_all(&data)?;
         self.offsets.push(self.written);
         self.written += data.len() as u64;
-        Ok(())
+        Ok(true)
     }
 
     /// Writes what is left of the pieces so far. Answers where each of them begins, and last where the
     /// next one would.
     pub(super) fn flush(&mut self) -> io::Result<Vec<u64>> {
         self.cut()?;
-        while !self.jobs.is_empty() {
-            self.collect()?;
-        }
+        while self.collect()? {}
         let mut offsets = self.offsets.clone();
         offsets.push(self.written);
         Ok(offsets)
