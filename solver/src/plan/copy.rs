@@ -12,7 +12,7 @@ use strata_parser::{Diagnostics, Span, Spanned};
 use super::named::remote_name;
 use super::run::one_line;
 use super::scope::expand_error;
-use super::stage::{Applied, PlannedHistory, StageState};
+use super::stage::{Applied, StageState};
 use super::unreached::no_such_number;
 use super::{NewVertex, Planner, join_path, text};
 use crate::graph::{CopyFrom, CopyOp, Op, Root, Source as RemoteSource, SourceId};
@@ -144,12 +144,7 @@ impl Planner<'_> {
                 reuse,
             },
         );
-        state.root = Root::Step(vertex);
-        state.vertices.push(vertex);
-        state.history.push(PlannedHistory::Layer {
-            text: history,
-            vertex,
-        });
+        state.step(vertex, history);
         Ok(())
     }
 

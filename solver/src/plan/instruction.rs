@@ -8,9 +8,9 @@ use strata_parser::instruction::{
 use strata_parser::{Diagnostic, Diagnostics, InstructionKind, Spanned};
 
 use super::scope::expand_error;
-use super::stage::{Applied, PlannedHistory, StageState};
+use super::stage::{Applied, StageState};
 use super::{NewVertex, Planner, join_path, text};
-use crate::graph::{Op, Reuse, Root, WorkdirOp};
+use crate::graph::{Op, Reuse, WorkdirOp};
 
 impl Planner<'_> {
     /// Applies one instruction to `state`.
@@ -193,12 +193,7 @@ impl Planner<'_> {
                 reuse: Reuse::default(),
             },
         );
-        state.root = Root::Step(vertex);
-        state.vertices.push(vertex);
-        state.history.push(PlannedHistory::Layer {
-            text: history,
-            vertex,
-        });
+        state.step(vertex, history);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use strata_image::Reference;
 use strata_parser::platform::Platform;
 use strata_parser::{Diagnostics, Span, Stage};
 
-use super::stage::{PlannedHistory, StageState};
+use super::stage::StageState;
 use super::{NewVertex, Numbered, Place, Planner};
 use crate::event::StepId;
 use crate::graph::{CopyFrom, CopyOp, Op, Reuse, Root, Source, SourceId, SourceVertex};
@@ -135,12 +135,7 @@ impl Planner<'_> {
                 },
             },
         );
-        state.root = Root::Step(vertex);
-        state.vertices.push(vertex);
-        state.history.push(PlannedHistory::Layer {
-            text: format!("COPY / / # context {name}"),
-            vertex,
-        });
+        state.step(vertex, format!("COPY / / # context {name}"));
         Ok(state)
     }
 

@@ -6,9 +6,9 @@ use strata_executor::sandbox::Network;
 use strata_parser::instruction::{Network as NetworkFlag, RunForm, RunInstruction, Security};
 use strata_parser::{Diagnostic, Diagnostics};
 
-use super::stage::{Applied, DEFAULT_PATH, PlannedHistory, StageState};
+use super::stage::{Applied, DEFAULT_PATH, StageState};
 use super::{NewVertex, Planner, text};
-use crate::graph::{MountOp, MountSource, Op, Root, RunOp};
+use crate::graph::{MountOp, MountSource, Op, RunOp};
 
 /// Host name of RUN steps, in their keys: always the same, so that machines agree.
 const HOST_NAME: &str = "buildkitsandbox";
@@ -130,12 +130,7 @@ impl Planner<'_> {
                 reuse,
             },
         );
-        state.root = Root::Step(vertex);
-        state.vertices.push(vertex);
-        state.history.push(PlannedHistory::Layer {
-            text: history,
-            vertex,
-        });
+        state.step(vertex, history);
         Ok(())
     }
 

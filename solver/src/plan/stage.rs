@@ -84,6 +84,13 @@ impl StageState {
         }
     }
 
+    /// Goes on from a step, whose layer has this text in the image's history.
+    pub(super) fn step(&mut self, vertex: VertexId, text: String) {
+        self.root = Root::Step(vertex);
+        self.vertices.push(vertex);
+        self.history.push(PlannedHistory::Layer { text, vertex });
+    }
+
     /// The runtime part of the config.
     pub(super) fn runtime(&mut self) -> &mut RuntimeConfig {
         &mut self.config.config

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 
 use serde::Serialize;
 
+use super::is_zero;
 use super::pieces::{Form, Pieces, compress as compress_piece};
 use super::walk::{Entry, Observer, base64, walk};
 use crate::Digest;
@@ -64,14 +65,6 @@ struct TableEntry<'a> {
     chunk_offset: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     chunk_digest: Option<String>,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde asks it of a reference"
-)]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// Writes down what the archive has besides files' content: lines of JSON, as tar-split has them.

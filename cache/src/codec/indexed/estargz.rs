@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 
 use serde::Serialize;
 
+use super::is_zero;
 use super::pieces::{Form, Pieces};
 use super::walk::{Entry, Observer, walk};
 use crate::Digest;
@@ -62,14 +63,6 @@ struct TableEntry<'a> {
     chunk_size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     chunk_digest: Option<String>,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde asks it of a reference"
-)]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// Leaves out what readers of the form take for theirs.

@@ -70,6 +70,15 @@ pub fn annotations(file: &mut File) -> io::Result<BTreeMap<String, String>> {
     Ok(estargz::annotations(file)?.unwrap_or_default())
 }
 
+/// What tables of contents leave out of their entries.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks it of a reference"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// The last `N` bytes of a file, and where they begin; none if it is shorter.
 fn tail<const N: usize>(file: &mut File) -> io::Result<Option<([u8; N], u64)>> {
     use std::io::{Seek as _, SeekFrom};
