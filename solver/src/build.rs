@@ -175,13 +175,14 @@ fn build_once(
         &one,
     );
     let ran_something = !scheduler.idle();
-    if scheduler.runs_commands() {
-        // First, as it takes a while until it is ready. Without it, each sandbox is started by itself.
-        if let Ok(started) = Spawner::start() {
-            let started = spawner.get_or_init(|| started);
-            shared.spawner.set(started).ok();
-        }
-    }
+    let runs_commands = scheduler.runs_commands();
+    // On this thread, which outlives all sandboxes, and beside what the first step does before it needs it.
+    // Without it, each sandbox is started by itself.
+    let start_spawner = || {
+        let started = runs_commands.then(Spawner::start).and_then(Result::ok);
+        let started = started.map(|started| spawner.get_or_init(|| started));
+        shared.spawner.set(started).ok();
+    };
     if ran_something {
         lease.must_hold()?;
     }
@@ -207,10 +208,10 @@ fn build_once(
                 }
                 drop(store.index().set_diff_ids(&small));
             });
-            scheduler.run()
+            scheduler.run(start_spawner)
         })
     } else {
-        scheduler.run()
+        scheduler.run(|| {})
     };
     if let Some(spawner) = spawner.get() {
         spawner.dismiss();

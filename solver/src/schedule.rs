@@ -298,8 +298,9 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Runs everything that is needed. Stops at the first failure, when all that ran has ended.
-    pub(crate) fn run(mut self) -> Result<Results, BuildError> {
+    /// Runs everything that is needed, and `meanwhile` here beside the first jobs. Stops at the first failure,
+    /// when all that ran has ended.
+    pub(crate) fn run(mut self, meanwhile: impl FnOnce()) -> Result<Results, BuildError> {
         if self.idle() {
             return Ok(self.results);
         }
@@ -311,6 +312,7 @@ impl<'a> Scheduler<'a> {
         let user_stop = self.shared.stop.clone();
         let _hook = user_stop.on_cancel(move || drop(cancelled.send(Message::Cancelled)));
         let mut failure: Option<BuildError> = None;
+        let mut meanwhile = Some(meanwhile);
         let idle = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let workers = Workers::new(scope, &idle);
@@ -320,6 +322,9 @@ impl<'a> Scheduler<'a> {
                         break;
                     };
                     self.start(&workers, node, &sender);
+                }
+                if let Some(meanwhile) = meanwhile.take() {
+                    meanwhile();
                 }
                 if self.running == 0 {
                     break;

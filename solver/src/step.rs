@@ -56,8 +56,9 @@ pub(crate) struct Shared<'a> {
     pub(crate) redactor: Redactor,
     /// Stops this build's steps: set when the user asks, or another step failed.
     pub(crate) stop: &'a Cancel,
-    /// Starts sandboxes, if any are to be expected.
-    pub(crate) spawner: OnceLock<&'a Spawner>,
+    /// Starts sandboxes, if any are to be expected. To be waited for: it is known once the first steps are on
+    /// their way.
+    pub(crate) spawner: OnceLock<Option<&'a Spawner>>,
     /// Directory of mount points that images may lack.
     pub(crate) stub: OnceLock<PathBuf>,
     /// Entries that copies could not give their owner.

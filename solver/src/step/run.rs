@@ -132,7 +132,7 @@ impl Shared<'_> {
                 format!("the sandbox could not be set up: {}", chain(error)),
             ))
         };
-        let running = match self.spawner.get() {
+        let running = match self.spawner.wait() {
             Some(spawner) => spawner.spawn(&spec, Box::new(sink)),
             None => sandbox::spawn(&spec, Box::new(sink)),
         };
