@@ -165,3 +165,28 @@ fn what_is_not_in_the_order_of_an_archive_is_not_foretold() {
     entries.push(coming("dir.d", FileKind::File, 0o644, 2_000_000));
     assert!(committed(entries, |_| {}).is_none());
 }
+
+/// Of a layer in an empty directory.
+fn begun() -> (Foretelling, crate::diff::Arrivals) {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = rustix::fs::OFlags::RDONLY;
+    let directory = rustix::fs::open(dir.path(), flags, rustix::fs::Mode::empty()).unwrap();
+    Foretelling::begin(directory, plan()).unwrap()
+}
+
+#[test]
+fn of_what_can_not_be_read_there_is_no_diff_id() {
+    let (foretelling, arrivals) = begun();
+    arrivals.arrived(0, vec![Some(b"content".to_vec()), None]);
+    assert_eq!(foretelling.finish(), None);
+}
+
+#[test]
+fn of_what_never_comes_there_is_no_diff_id() {
+    let (foretelling, arrivals) = begun();
+    arrivals.arrived(0, vec![Some(b"content".to_vec())]);
+    drop(arrivals);
+    assert_eq!(foretelling.finish(), None);
+    // It ends, too, if nobody asks for it.
+    drop(begun());
+}
