@@ -368,9 +368,9 @@ class P6push(Workload):
         self.name = f"{self.registry.host}/it:{tool.name}"
         tool.call(tool.build(self.at / "context", tag=self.name))
 
-    def go(self, tool, turn):
+    def command(self, tool, turn):
         insecure = ["--tls-verify=false"] if tool.name == "buildah" else []
-        return tool.call([*tool.base, "push", *insecure, self.name])
+        return [*tool.base, "push", *insecure, self.name]
 
     def check(self, tool, said):
         try:

@@ -28,7 +28,7 @@ import workloads
 from flame import flame
 from tools import Failed, Strata, call, made_disk, unmount_below
 
-WORKLOADS = "P1,P2,P2b,P3a,P4,P8,P11"
+WORKLOADS = "P1,P2,P2b,P3a,P3b,P4,P6gzip,P6zstd,P6push,P7,P8,P11"
 # Per second of a processor, for short workloads and long ones. No round numbers: nothing else goes in step with them.
 RATES = (4999, 997)
 # Bytes of the stack that are kept with each sample, to be unwound: the most that perf takes.
