@@ -26,6 +26,7 @@ pub mod lease;
 pub mod lock;
 pub mod mount;
 pub mod owner;
+pub mod pipe;
 pub mod prune;
 pub mod record;
 mod room;

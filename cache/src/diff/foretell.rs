@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use rustix::fs::{Mode, OFlags};
@@ -26,8 +26,9 @@ use super::write::{Content, LayerWriter, Source, is_marked};
 use super::{DiffError, WriteOptions};
 use crate::layer::HardLinks;
 use crate::layer::fingerprint::Fingerprint;
+use crate::pipe::{PipeWriter, pipe};
 use crate::view::{FileKind, Metadata};
-use crate::{DiffId, Digest, Hasher, beneath};
+use crate::{DiffId, beneath};
 
 /// An entry of a layer that is being made, as it will be. Without extended attributes, and no hard link.
 #[derive(Debug)]
@@ -57,10 +58,6 @@ const HANDED_OVER: usize = 8 << 20;
 
 /// How many arrivals are read ahead.
 const AHEAD: usize = 3;
-
-/// Bytes of the archive in one piece, and pieces that may wait.
-const PIECE: usize = 256 << 10;
-const DEPTH: usize = 8;
 
 /// A diff ID in the making.
 #[derive(Debug)]
@@ -168,60 +165,43 @@ impl Drop for Foretelling {
 
 /// The digest of the archive. None if the layer never came to its end, or can't be read.
 fn digest(files: Files, stop: &AtomicBool) -> Option<DiffId> {
-    let (sender, pieces) = sync_channel::<Vec<u8>>(DEPTH);
+    let (mut writer, [pieces]) = pipe();
     let hash = std::thread::Builder::new()
         .name("foretell-hash".to_owned())
-        .spawn(move || -> Digest {
-            let mut hasher = Hasher::default();
-            while let Ok(piece) = pieces.recv() {
-                hasher.update(&piece);
-            }
-            hasher.finish()
-        })
+        .spawn(move || pieces.digest())
         .ok()?;
-    let mut output = Pieces {
-        sender,
-        piece: Vec::with_capacity(PIECE),
+    let mut output = Stoppable {
+        inner: &mut writer,
         stop,
     };
-    let written = files
-        .write(&mut output)
-        .and_then(|()| output.send().map_err(DiffError::Output));
-    drop(output);
-    let digest = hash.join().ok()?;
-    written.ok().map(|()| DiffId(digest))
+    let written = files.write(&mut output);
+    let ended = if written.is_ok() {
+        writer.finish().is_ok()
+    } else {
+        // Whoever hashes is told that it breaks off.
+        drop(writer);
+        false
+    };
+    let digest = hash.join().ok()?.ok()?;
+    ended.then_some(DiffId(digest))
 }
 
-/// The way of the archive to the thread that hashes it.
-struct Pieces<'a> {
-    sender: SyncSender<Vec<u8>>,
-    piece: Vec<u8>,
+/// Fails once nobody wants the archive any more.
+struct Stoppable<'a> {
+    inner: &'a mut PipeWriter,
     stop: &'a AtomicBool,
 }
 
-impl Pieces<'_> {
-    fn send(&mut self) -> io::Result<()> {
+impl Write for Stoppable<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
-        let sent = self.sender.send(piece);
-        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-}
-
-impl Write for Pieces<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(PIECE - self.piece.len());
-        self.piece.extend_from_slice(&bytes[..count]);
-        if self.piece.len() == PIECE {
-            self.send()?;
-        }
-        Ok(count)
+        self.inner.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.inner.flush()
     }
 }
 

@@ -1,10 +1,10 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
 
-use crate::diff::{Coming, Foretelling, WriteOptions, write_layer};
+use crate::diff::{Arrivals, Coming, Foretelling, WriteOptions, write_layer};
 use crate::view::FileKind;
 use crate::{
     CacheKey, DiffId, Digest, HardLinks, Hasher, NewRecord, Scratch, StackId, StepKind, Store,
@@ -53,6 +53,12 @@ fn plan() -> Vec<Coming> {
     ]
 }
 
+/// Of the layer that is made at `upper`.
+fn begun(upper: &Path, entries: Vec<Coming>) -> Option<(Foretelling, Arrivals)> {
+    let directory = rustix::fs::open(upper, OFlags::RDONLY, Mode::empty()).unwrap();
+    Foretelling::begin(directory, entries)
+}
+
 /// Makes what was to come, but for what `change` does to it.
 fn committed(
     entries: Vec<Coming>,
@@ -63,12 +69,7 @@ fn committed(
     let lease = store.lease("build").unwrap();
     let scratch = store.scratch(&[]).unwrap();
     let upper = scratch.upper().to_owned();
-    let directory = rustix::fs::open(
-        &upper,
-        rustix::fs::OFlags::RDONLY,
-        rustix::fs::Mode::empty(),
-    );
-    let (foretelling, arrivals) = Foretelling::begin(directory.unwrap(), entries)?;
+    let (foretelling, arrivals) = begun(&upper, entries)?;
     fs::create_dir(upper.join("dir")).unwrap();
     fs::write(upper.join("dir/file"), "content").unwrap();
     std::os::unix::fs::symlink("target", upper.join("dir/link")).unwrap();
@@ -164,4 +165,23 @@ fn what_is_not_in_the_order_of_an_archive_is_not_foretold() {
     let mut entries = plan();
     entries.push(coming("dir.d", FileKind::File, 0o644, 2_000_000));
     assert!(committed(entries, |_| {}).is_none());
+}
+
+#[test]
+fn of_what_can_not_be_read_there_is_no_diff_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let (foretelling, arrivals) = begun(dir.path(), plan()).unwrap();
+    arrivals.arrived(0, vec![Some(b"content".to_vec()), None]);
+    assert_eq!(foretelling.finish(), None);
+}
+
+#[test]
+fn of_what_never_comes_there_is_no_diff_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let (foretelling, arrivals) = begun(dir.path(), plan()).unwrap();
+    arrivals.arrived(0, vec![Some(b"content".to_vec())]);
+    drop(arrivals);
+    assert_eq!(foretelling.finish(), None);
+    // It ends, too, if nobody asks for it.
+    drop(begun(dir.path(), plan()));
 }

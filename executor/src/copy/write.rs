@@ -30,6 +30,10 @@ use crate::tree::SourceTree;
 const SERIAL_FILES: usize = 16;
 const SERIAL_BYTES: u64 = 1 << 20;
 
+/// Bytes in a file on the average from which on hashing the archive takes longer than all the rest: it gets a core
+/// of its own.
+const HASH_BOUND: u64 = 32 << 10;
+
 /// Files that one job writes at most.
 const CHUNK: usize = 64;
 
@@ -384,8 +388,10 @@ impl Writer<'_> {
                 }
                 Ok(done)
             };
+            let hash_bound = arrivals.is_some() && bytes / HASH_BOUND >= jobs.len() as u64;
             on_pool(|| {
-                (0..rayon::current_num_threads())
+                let threads = rayon::current_num_threads() - usize::from(hash_bound);
+                (0..threads.max(1))
                     .into_par_iter()
                     .with_max_len(1)
                     .map(some)

@@ -9,12 +9,12 @@ use strata_cache::{Digest, Hasher, KnownLayer};
 use super::super::CopySpec;
 use super::{Case, SourceTree, Written, strings};
 
-/// Copies `/` of the tree to `destination`; what was foretold of the layer, and what it is.
-fn copied(
+/// Copies `/` of the tree as `spec` says, and what is foretold of the layer.
+fn begun(
     case: &Case,
     tree: &dyn SourceTree,
     spec: &CopySpec<'_>,
-) -> (Option<Digest>, Digest, Written) {
+) -> (Option<Foretelling>, Written) {
     let slot: Mutex<Option<Foretelling>> = Mutex::new(None);
     let sources = strings(&["."]);
     let spec = CopySpec {
@@ -23,7 +23,16 @@ fn copied(
         ..*spec
     };
     let written = case.write(tree, &spec);
-    let foretold = slot.into_inner().unwrap();
+    (slot.into_inner().unwrap(), written)
+}
+
+/// The same: what was foretold of the layer, and what it is.
+fn copied(
+    case: &Case,
+    tree: &dyn SourceTree,
+    spec: &CopySpec<'_>,
+) -> (Option<Digest>, Digest, Written) {
+    let (foretold, written) = begun(case, tree, spec);
     let mut hasher = Hasher::default();
     let options = WriteOptions::default();
     write_layer(&case.at("upper"), &written.links, options, &mut hasher).unwrap();
@@ -72,6 +81,20 @@ fn a_cold_copy_is_foretold() {
         return;
     }
     let case = filled();
+    let (told, found, _) = copied(&case, &case.context(), &to_app());
+    assert_eq!(told, Some(found));
+}
+
+#[test]
+fn a_copy_of_large_files_is_foretold() {
+    if !as_root() {
+        return;
+    }
+    let case = Case::new();
+    for number in 0..5 {
+        let content = number.to_string().repeat(400_000);
+        case.file(&format!("context/{number}"), &content);
+    }
     let (told, found, _) = copied(&case, &case.context(), &to_app());
     assert_eq!(told, Some(found));
 }
@@ -154,14 +177,7 @@ fn what_is_no_plain_tree_is_not_foretold() {
         ("what was there before", &full),
         ("next to nothing", &small),
     ] {
-        let slot: Mutex<Option<Foretelling>> = Mutex::new(None);
-        let sources = strings(&["."]);
-        let spec = CopySpec {
-            sources: &sources,
-            foretold: Some(&slot),
-            ..to_app()
-        };
-        case.write(&case.context(), &spec);
-        assert!(slot.into_inner().unwrap().is_none(), "{what}");
+        let (foretold, _) = begun(case, &case.context(), &to_app());
+        assert!(foretold.is_none(), "{what}");
     }
 }
