@@ -2,9 +2,8 @@
 //!
 //! The input is cut into blocks of a fixed size, and each becomes a frame of its own (RFC 8878, 3.1) with its
 //! length and its checksum in it. Frames one after the other are one stream to all readers. The bytes depend
-//! on the input and the level alone. A frame that begins anew costs nothing at the default level: what the
-//! library's own threads take over from the block before is copied and searched again, and gains less than
-//! where blocks are cut.
+//! on the input and the level alone. The library's own threads take something over from the block before, which
+//! is copied and searched again: at the default level that takes a seventh more time, and gains nothing.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
