@@ -639,6 +639,7 @@ class P13cold(P13):
 
 class P13noop(P13):
     id, what = "P13noop", "{steps} steps in {stages} stages, no-op"
+    goal_limit = 1
 
     def setup(self, tool):
         super().setup(tool)
