@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-/// Bytes of blocks on their way, unless that would leave a thread without one: what bounds the memory.
+/// Bytes of blocks on their way: with what they become, what bounds the memory on any number of cores.
 const MOST_BYTES: usize = 24 << 20;
+
+/// So many blocks may be on their way however large they are, if there are threads for them.
+const ALWAYS: usize = 12;
 
 /// Jobs on their way through a pool.
 pub(super) struct InOrder<'a, T> {
@@ -15,14 +18,16 @@ pub(super) struct InOrder<'a, T> {
 }
 
 impl<'a, T: Send + 'static> InOrder<'a, T> {
-    /// For blocks of about `block` bytes: two for each thread, so that none waits for the next, but no more
-    /// than memory allows.
+    /// For blocks that hold about `block` bytes: two for each thread, so that none waits for the next, but no
+    /// more than memory allows.
     pub(super) fn new(pool: &'a rayon::ThreadPool, block: usize) -> Self {
         let threads = pool.current_num_threads();
         Self {
             pool,
             jobs: VecDeque::new(),
-            most: (2 * threads).min(MOST_BYTES / block).max(threads),
+            most: (2 * threads)
+                .min(MOST_BYTES / block)
+                .max(threads.min(ALWAYS)),
         }
     }
 

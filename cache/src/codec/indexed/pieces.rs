@@ -42,7 +42,8 @@ impl<'a> Pieces<'a> {
             form,
             output,
             current: Vec::new(),
-            jobs: InOrder::new(cpu_pool()?, CHUNK),
+            // What a piece becomes is memory of its own.
+            jobs: InOrder::new(cpu_pool()?, 2 * CHUNK),
             submitted: 0,
             offsets: Vec::new(),
             written: 0,
