@@ -9,10 +9,10 @@ use std::io;
 use strata_cache::diff::{
     self, ArchiveEntry, ArchiveReader, DiffError, EntryType, Limits, WriteOptions,
 };
+use strata_cache::pipe::pipe;
 use strata_cache::{Digest, LayerId, Store};
 
 use crate::ExportError;
-use crate::pipe::pipe;
 
 /// How an entry of two layers differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use strata_cache::index::LayerBlob;
 use strata_cache::{ChainId, LayerId, Lease, StoreError};
 
-use crate::pipe::Watched;
+use crate::stream::Watched;
 use crate::unpack::{self, UnpackError};
 use crate::{ImageError, Images, Progress, ResolvedImage, ResolvedLayer};
 

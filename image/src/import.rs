@@ -32,7 +32,7 @@ pub fn import_rootfs(
         source,
     };
     let mut writer = store.blobs().writer()?;
-    let mut watched = crate::pipe::Watched::new(reader, what, None, progress);
+    let mut watched = crate::stream::Watched::new(reader, what, None, progress);
     let mut start = [0; Compression::LOOK];
     let count = read_start(&mut watched, &mut start).map_err(write_error)?;
     let start = start[..count].to_vec();

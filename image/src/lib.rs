@@ -31,7 +31,6 @@ pub mod manifest;
 mod nested;
 mod origin;
 mod parallel;
-mod pipe;
 mod platform;
 mod progress;
 pub mod redact;
@@ -39,6 +38,7 @@ mod reference;
 pub mod registry;
 mod resolve;
 pub mod sbom;
+mod stream;
 mod unpack;
 
 pub use config::ImageConfig;

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use strata_cache::codec;
 use strata_cache::diff::{self, DiffError, Limits};
+use strata_cache::pipe::pipe;
 use strata_cache::{
     CacheKey, ChainId, DiffId, Digest, LayerId, LayerView, Lease, Scratch, Store, StoreError,
 };
 
-use crate::pipe::{copy, pipe};
+use crate::stream::copy;
 
 /// What one layer may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

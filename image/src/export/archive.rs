@@ -15,7 +15,7 @@ use super::output::{self, Output, failed};
 use super::set::Assembled;
 use super::{Destination, ExportError, ExportOptions, Format};
 use crate::manifest::{Descriptor, Index};
-use crate::pipe::REPORT;
+use crate::stream::REPORT;
 use crate::{Progress, Reference};
 
 /// The full name in an index, as containerd and Docker read it.

@@ -11,11 +11,12 @@ use strata_cache::codec::{self, Codec, indexed};
 use strata_cache::diff::{self, DiffError, WriteOptions};
 use strata_cache::image::{StoredBlob, StoredLayer};
 use strata_cache::index::{DIFF_ID, LayerBlob, LayerRow};
+use strata_cache::pipe::{PipeReader, PipeWriter, pipe};
 use strata_cache::{DiffId, Digest, Hasher, LayerId, Store, StoreError};
 
 use super::{Encoding, ExportError};
 use crate::Progress;
-use crate::pipe::{Hashing, PipeReader, PipeWriter, Watched, copy, pipe};
+use crate::stream::{Hashing, Watched, copy};
 use crate::unpack::{self, Compression};
 
 /// Bytes of a layer whose diff ID is made at once, see [`small_diff_id`].

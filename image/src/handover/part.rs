@@ -10,7 +10,7 @@ use strata_cache::{Digest, LayerId};
 use super::{HandOverError, Work};
 use crate::export::{self, Encoding, blob_for};
 use crate::manifest::media;
-use crate::pipe::{REPORT, copy};
+use crate::stream::{REPORT, copy};
 use crate::unpack::{Compression, compression_of};
 use crate::{ExportError, Progress};
 

@@ -13,7 +13,7 @@ use super::LoadError;
 use crate::Progress;
 use crate::archive::{ArchiveReader, EntryKind, resolve_link};
 use crate::manifest::MAX_MANIFEST;
-use crate::pipe::Watched;
+use crate::stream::Watched;
 use crate::unpack::{Compression, read_start};
 
 /// Files up to this size stay in memory until it is known what they are.

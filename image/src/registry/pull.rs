@@ -9,7 +9,7 @@ use strata_cache::{Digest, Store, StoreError};
 use super::client::{Answer, Call};
 use super::{Client, RegistryError, retry};
 use crate::manifest::{MAX_MANIFEST, media};
-use crate::pipe::REPORT;
+use crate::stream::REPORT;
 use crate::{Progress, Reference};
 
 /// A manifest or an index as it came.

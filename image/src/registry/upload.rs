@@ -9,7 +9,7 @@ use ureq::http::Method;
 use super::client::{Answer, Call, Payload, Target};
 use super::pull::protocol;
 use super::{Client, RegistryError, retry, url};
-use crate::pipe::REPORT;
+use crate::stream::REPORT;
 use crate::{Progress, Reference};
 
 /// Size of the pieces when a blob can't be sent in one.

@@ -3,8 +3,6 @@
 
 use std::io::{self, Read, Write};
 
-pub(crate) use strata_cache::pipe::{PipeReader, PipeWriter, pipe};
-
 /// Hashes what is read through it, and tells how far it is.
 pub(crate) struct Hashing<R> {
     inner: R,
